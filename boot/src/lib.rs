@@ -1,0 +1,2 @@
+#![no_std]
+//! PVH and Multiboot2 entry, BootInfo construction.

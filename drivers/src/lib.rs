@@ -1,0 +1,2 @@
+#![no_std]
+//! virtio-blk and virtio-net drivers, transports, UART.

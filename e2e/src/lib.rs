@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! QEMU system tests with real clients (host only).

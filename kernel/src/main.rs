@@ -1,0 +1,2 @@
+//! The Palisade unikernel.
+fn main() {}

@@ -1,0 +1,10 @@
+#![no_std]
+#![forbid(unsafe_code)]
+//! smoltcp stack glue, NBD codec and session, peer-link framing.
+
+extern crate alloc;
+
+pub mod link;
+pub mod nbd;
+pub mod stack;
+pub mod stream;

@@ -1,0 +1,455 @@
+//! What goes into the engine and what comes out of it.
+//!
+//! The engine ([`crate::engine::Engine`]) is one synchronous state machine: the caller feeds
+//! [`Event`]s with the current time and drains [`Action`]s after each. It does no I/O, reads no
+//! clock and, once built, allocates nothing. The kernel's tasks and the simulator are two pumps
+//! around the very same code.
+
+use crate::buf::Buf;
+use crate::wire::Frame;
+use heapless::String;
+
+/// Microseconds since some fixed point, monotonic.
+pub type Micros = u64;
+
+/// A name of a node or resource: ASCII letters, digits, `-`, `_`, `.`; 1 to 32 bytes.
+pub type Name = String<32>;
+
+/// Text for a person: the console or the log.
+pub type Text = String<224>;
+
+/// The submitter's own number for a client request; returned unchanged in [`Action::Reply`].
+pub type RequestId = u64;
+
+/// The engine's number for a disk operation; returned unchanged in [`Event::DiskDone`].
+pub type DiskToken = u32;
+
+/// The console's number for a command; returned unchanged in [`Action::CommandDone`].
+pub type CommandId = u32;
+
+/// Limits and identity of an engine, fixed for its life.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// This node's name; must differ from the peer's.
+    pub node: Name,
+    /// The expected name of the peer.
+    pub peer: Name,
+    /// The resource's name; must be the peer's too.
+    pub resource: Name,
+    /// The resource's volumes, in ascending order of index.
+    pub volumes: heapless::Vec<VolumeConfig, MAX_VOLUMES>,
+    /// Times, all in microseconds.
+    pub timers: Timers,
+    /// Seed of the generation identifiers: must be unpredictable in production, fixed in tests.
+    pub seed: u64,
+    /// Client requests that may be in the engine at once (a power of two, 64 to 4096).
+    pub max_requests: u16,
+}
+
+/// Volumes of a resource at most.
+pub const MAX_VOLUMES: usize = 16;
+
+/// One volume, as the configuration names it.
+#[derive(Debug, Clone)]
+pub struct VolumeConfig {
+    /// Index: the number in `vol0`; the same on both nodes.
+    pub index: u16,
+    /// Size in bytes, a multiple of `block_size`.
+    pub size: u64,
+    /// Smallest unit of a request in bytes: 512 or 4096; the same on both nodes.
+    pub block_size: u32,
+    /// Whether the local disk is present and usable at start.
+    pub disk_present: bool,
+    /// Whether the disk can discard; otherwise discards are acknowledged and forgotten locally.
+    pub can_discard: bool,
+    /// Whether the disk can write zeroes; otherwise the pump writes a zeroed buffer instead.
+    pub can_write_zeroes: bool,
+}
+
+/// The engine's times, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Timers {
+    /// A peer that was silent for so long is lost (DRBD's `timeout`; default 6 s).
+    pub timeout: Micros,
+    /// Heartbeat when the link is otherwise silent (default a third of `timeout`).
+    pub ping_interval: Micros,
+    /// Pause between attempts to connect (DRBD's `connect-int`).
+    pub connect_interval: Micros,
+}
+
+/// An operation of a client on a volume, already checked for alignment by the session. Ranges
+/// are checked by the engine again: one that does not fit gets [`ClientError::Invalid`].
+#[derive(Debug)]
+pub struct ClientRequest {
+    /// The submitter's number.
+    pub id: RequestId,
+    /// Index of the volume.
+    pub volume: u16,
+    /// First byte.
+    pub offset: u64,
+    /// What to do.
+    pub op: ClientOp,
+}
+
+/// What a client wants. The engine owns a buffer from [`Event::Client`] on: it frees a write's
+/// itself and hands a read's back in [`Action::Reply`].
+#[derive(Debug)]
+pub enum ClientOp {
+    /// Fill the buffer's `len` bytes.
+    Read(Buf),
+    /// Store the buffer's `len` bytes; with `fua` durably on both nodes before the answer.
+    Write {
+        /// The payload.
+        buf: Buf,
+        /// Force unit access (NBD_CMD_FLAG_FUA).
+        fua: bool,
+    },
+    /// Everything answered before is durable on both nodes before the answer.
+    Flush,
+    /// The range's content is no longer needed.
+    Discard {
+        /// Bytes.
+        len: u32,
+        /// Durable before the answer.
+        fua: bool,
+    },
+    /// The range reads as zeroes afterwards.
+    WriteZeroes {
+        /// Bytes.
+        len: u32,
+        /// Whether the disk may punch a hole (not NBD_CMD_FLAG_NO_HOLE).
+        unmap: bool,
+        /// Durable before the answer.
+        fua: bool,
+    },
+}
+
+/// Why a client's request failed. Only these reach a client; every other trouble (loss of the
+/// peer, a role change) either is invisible or drops the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientError {
+    /// The range or alignment is impossible (EINVAL).
+    Invalid,
+    /// The disk failed (EIO).
+    Io,
+    /// This node does not serve the volume now: the session must drop its connection, not
+    /// answer (reference/nbd.md: an error reply would reach the guest).
+    NotServing,
+}
+
+/// What the engine is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A client's request. Only while [`crate::engine::Engine::has_room`] says so.
+    Client(ClientRequest),
+    /// A disk operation ended.
+    DiskDone {
+        /// From [`Action::Disk`].
+        token: DiskToken,
+        /// How.
+        result: Result<(), DiskError>,
+        /// Of a [`DiskOp::Read`] with `detect_zeroes`: whether every byte is zero.
+        all_zero: bool,
+    },
+    /// The TCP connection to the peer stands; nothing has been sent or received on it.
+    LinkUp,
+    /// The connection to the peer is gone (or the attempt failed). Every frame handed out
+    /// before is dead: the pump has dropped its queue and will deliver no more of its frames.
+    LinkDown(LinkDownReason),
+    /// A frame from the peer, with its payload if it has one.
+    Frame {
+        /// The decoded frame.
+        frame: Frame,
+        /// The payload; the engine owns it now.
+        buf: Option<Buf>,
+    },
+    /// The operator's word.
+    Command {
+        /// Returned in [`Action::CommandDone`].
+        id: CommandId,
+        /// What is wanted.
+        command: Command,
+    },
+    /// The number of NBD clients that have a volume open, after it changed.
+    OpenClients(u32),
+    /// The driver found the disk's capacity changed, or the disk gone.
+    DiskChanged {
+        /// Index of the volume.
+        volume: u16,
+        /// New capacity in bytes; 0 when the disk is gone.
+        size: u64,
+    },
+    /// The time that [`crate::engine::Engine::poll_timeout`] asked for has come.
+    Tick,
+}
+
+/// How a disk operation failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskError {
+    /// The device said VIRTIO_BLK_S_IOERR or answered nonsense.
+    Io,
+    /// The device said VIRTIO_BLK_S_UNSUPP.
+    Unsupported,
+    /// The device needs a reset or is gone.
+    Gone,
+}
+
+/// Why a link went down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkDownReason {
+    /// The attempt to connect failed or timed out.
+    ConnectFailed,
+    /// The peer closed or reset the connection, or TCP gave up.
+    Closed,
+    /// Bytes that are not frames of this protocol.
+    Garbage,
+    /// The engine asked for it ([`Action::CloseLink`]).
+    Requested,
+}
+
+/// What the engine wants done, in order.
+#[derive(Debug)]
+pub enum Action {
+    /// Perform a disk operation and report [`Event::DiskDone`]. Operations may complete in any
+    /// order; a flush covers those that completed before it was issued.
+    Disk {
+        /// Number to report.
+        token: DiskToken,
+        /// Index of the volume.
+        volume: u16,
+        /// What to do.
+        op: DiskOp,
+    },
+    /// Send a frame, after all sent before. The view stays valid until the peer's answer to it
+    /// was delivered or [`Event::LinkDown`] was.
+    Send {
+        /// The frame.
+        frame: Frame,
+        /// The payload to copy behind it.
+        payload: Option<crate::buf::BufView>,
+    },
+    /// Answer a client's request.
+    Reply {
+        /// Its number.
+        id: RequestId,
+        /// How it went.
+        result: Result<(), ClientError>,
+        /// A read's buffer, given back.
+        buf: Option<Buf>,
+    },
+    /// Try to have a connection to the peer (dial or accept); report [`Event::LinkUp`], or
+    /// [`Event::LinkDown`] when an attempt to dial failed. A standing one is left as it is.
+    OpenLink,
+    /// Drop the connection at once (report [`Event::LinkDown`]), and open none before
+    /// [`Action::OpenLink`].
+    CloseLink,
+    /// This node must stop (or may start) serving clients: on `false` every client's
+    /// connection is dropped, without answers to what is in flight.
+    Serve(bool),
+    /// A command ended.
+    CommandDone {
+        /// Its number.
+        id: CommandId,
+        /// A word of success or what is wrong and what to do.
+        result: Result<Text, Text>,
+    },
+    /// A line for the log.
+    Log {
+        /// How grave.
+        level: Level,
+        /// What happened.
+        text: Text,
+    },
+}
+
+/// How grave a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed that someone must look at.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// Something an operator wants to have been told.
+    Info,
+    /// For developers.
+    Debug,
+}
+
+/// A disk operation. Views point into the pool; offsets and lengths are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskOp {
+    /// Read `view.len` bytes at `offset`.
+    Read {
+        /// First byte.
+        offset: u64,
+        /// Where to.
+        view: crate::buf::BufView,
+        /// Whether [`Event::DiskDone`] must tell if all bytes are zero.
+        detect_zeroes: bool,
+    },
+    /// Write `view.len` bytes at `offset`.
+    Write {
+        /// First byte.
+        offset: u64,
+        /// Where from.
+        view: crate::buf::BufView,
+    },
+    /// Make every completed operation durable.
+    Flush,
+    /// The range is no longer needed. A disk that cannot discard answers `Ok` at once.
+    Discard {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    },
+    /// The range reads as zeroes afterwards. A disk that cannot is written zeroes by the pump.
+    WriteZeroes {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+        /// Whether a hole may be punched.
+        unmap: bool,
+    },
+}
+
+/// The operator's verbs that concern the engine, by DRBD's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Become Primary. Without `force` only next to a connected Secondary and on an UpToDate disk.
+    Primary {
+        /// The operator vouches that this node's data is the one to go on with.
+        force: bool,
+    },
+    /// Become Secondary. Refused while clients have a volume open, unless `force` drops them.
+    Secondary {
+        /// Drop the clients.
+        force: bool,
+    },
+    /// Look for the peer (again).
+    Connect {
+        /// After a split brain: give up this node's changes (it becomes the sync target).
+        discard_my_data: bool,
+    },
+    /// Leave the peer and do not look for it.
+    Disconnect,
+    /// The operator states that the disks of both nodes are identical (fresh and blank, or
+    /// compared): both become UpToDate without a resync. DRBD's `new-current-uuid --clear-bitmap`.
+    NewCurrentUuid,
+}
+
+/// A node's role in the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Not known (of a peer that is not connected).
+    Unknown,
+    /// Mirrors, serves nobody.
+    Secondary,
+    /// Serves clients.
+    Primary,
+}
+
+/// State of a disk, ordered from worst to best; DRBD's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskState {
+    /// There is no disk.
+    Diskless,
+    /// The disk answered an error and is not used any more.
+    Failed,
+    /// A sync target in progress, or one that was interrupted.
+    Inconsistent,
+    /// Known to be older than the peer's.
+    Outdated,
+    /// Nothing is known: of a peer that is not connected, or of the own disk after a restart
+    /// (lineage is not durable yet).
+    DUnknown,
+    /// In itself good, but a peer may have gone on without it.
+    Consistent,
+    /// Known best.
+    UpToDate,
+}
+
+/// State of the connection to the peer; DRBD's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// Not looking for the peer: by command, or after a refusal that needs the operator.
+    StandAlone,
+    /// About to look for it again.
+    Unconnected,
+    /// Looking for it.
+    Connecting,
+    /// TCP stands, the handshake runs.
+    Handshake,
+    /// Connected.
+    Connected,
+}
+
+/// What a volume's replication does; DRBD's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicationState {
+    /// Not connected.
+    Off,
+    /// Connected; writes are mirrored.
+    Established,
+    /// This node's blocks go to the peer.
+    SyncSource,
+    /// The peer's blocks come here.
+    SyncTarget,
+}
+
+/// A snapshot of everything an operator may ask.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// This node.
+    pub node: Name,
+    /// The peer's name.
+    pub peer: Name,
+    /// The resource.
+    pub resource: Name,
+    /// This node's role.
+    pub role: Role,
+    /// The peer's role, as it last said while connected.
+    pub peer_role: Role,
+    /// The connection.
+    pub connection: ConnectionState,
+    /// Why the node is StandAlone or what it waits for; empty when nothing is amiss.
+    pub reason: Text,
+    /// NBD clients with an open volume.
+    pub open_clients: u32,
+    /// Whether clients are served.
+    pub serving: bool,
+    /// Per volume.
+    pub volumes: heapless::Vec<VolumeStatus, MAX_VOLUMES>,
+}
+
+/// A volume's part of [`Status`].
+#[derive(Debug, Clone)]
+pub struct VolumeStatus {
+    /// Index.
+    pub index: u16,
+    /// Bytes.
+    pub size: u64,
+    /// The local disk.
+    pub disk: DiskState,
+    /// The peer's disk.
+    pub peer_disk: DiskState,
+    /// What the replication does.
+    pub replication: ReplicationState,
+    /// Bytes that differ or may differ from the peer's.
+    pub out_of_sync: u64,
+    /// Bytes that the running resync had to do at its start; 0 without one.
+    pub resync_total: u64,
+    /// Bytes per second of the running resync, over its life so far.
+    pub resync_rate: u64,
+    /// Current generation identifier; 0: none known.
+    pub current_uuid: u64,
+    /// Generation in which the peer was lost; 0: none.
+    pub bitmap_uuid: u64,
+    /// Bytes that clients read and wrote here, and that the peer's writes brought, since boot.
+    pub read_bytes: u64,
+    /// See `read_bytes`.
+    pub written_bytes: u64,
+    /// See `read_bytes`.
+    pub received_bytes: u64,
+}

@@ -1,0 +1,12 @@
+#![no_std]
+#![forbid(unsafe_code)]
+//! Palisade's replication engine: peer protocol, lineage, the sans-IO state machine.
+//!
+//! Start at [`engine::Engine`] and [`api`].
+
+extern crate alloc;
+
+pub mod api;
+pub mod buf;
+pub mod engine;
+pub mod wire;

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Deterministic simulator of a Palisade pair and its oracle (host only).
