@@ -5,8 +5,11 @@
 //! Start at [`engine::Engine`] and [`api`].
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod api;
 pub mod buf;
 pub mod engine;
+pub mod lineage;
 pub mod wire;

@@ -1,24 +1,269 @@
 //! Frames of the peer protocol (docs/PROTOCOL.md).
+//!
+//! A frame is a fixed header, a short body (only the handshake and state frames have one) and,
+//! for writes and resync data, a payload. Header and body carry a CRC-32C each; the payload is
+//! left to TCP.
+
+mod codec;
+
+use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
 
 /// Bytes of a frame's fixed header.
 pub const HEADER_LEN: usize = 48;
-/// Bytes of a frame's control body at most (handshake, ids); bulk data is a payload instead.
-pub const MAX_BODY: usize = 2048;
+/// Bytes of a frame's control body at most (handshake, states); bulk data is a payload instead.
+pub const MAX_BODY: usize = 256;
 /// Bytes of a frame's payload at most.
 pub const MAX_PAYLOAD: u32 = crate::buf::MAX_BUF;
+/// The protocol version that this code speaks, and the oldest it still understands.
+pub const VERSION: u16 = 1;
+/// See [`VERSION`].
+pub const VERSION_MIN: u16 = 1;
+/// Feature bits that this code offers. None are defined yet: a feature is used only when both
+/// nodes offer it.
+pub const FEATURES: u64 = 0;
 
 /// A message to or from the peer, without its payload.
+///
+/// `request` numbers are the sender's own and come back unchanged in [`Frame::Ack`] or
+/// [`Frame::Nack`]. `volume` is the configured index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Heartbeat.
+    /// First frame in each direction; [`Frame::HelloVolume`]s follow, one per volume.
+    Hello(Hello),
+    /// A volume as the sender knows it, in ascending order of index.
+    HelloVolume(HelloVolume),
+    /// The sender will not work with this peer as things are, and is about to hang up.
+    Refuse {
+        /// Why.
+        reason: Refusal,
+        /// The volume concerned, where one is.
+        volume: u16,
+    },
+    /// Heartbeat; answered by [`Frame::Pong`].
     Ping,
+    /// Answer to a heartbeat.
+    Pong,
+    /// Store the payload at `offset`.
+    Write {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// First byte.
+        offset: u64,
+        /// Durable before the acknowledgement.
+        fua: bool,
+    },
+    /// The range is no longer needed.
+    Discard {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+        /// Durable before the acknowledgement.
+        fua: bool,
+    },
+    /// The range reads as zeroes afterwards.
+    WriteZeroes {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+        /// Whether a hole may be punched.
+        unmap: bool,
+        /// Durable before the acknowledgement.
+        fua: bool,
+    },
+    /// Make everything acknowledged before durable.
+    Flush {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+    },
+    /// The request is done on the sender's disk.
+    Ack {
+        /// The number of the request.
+        request: u64,
+    },
+    /// The request failed: the sender's disk of that volume is not used any more.
+    Nack {
+        /// The number of the request.
+        request: u64,
+    },
+    /// The sender's role and disk states, whenever one changed.
+    State(State),
+    /// The sender wants to become Primary.
+    PromoteRequest {
+        /// The sender's number.
+        request: u64,
+    },
+    /// Answer to [`Frame::PromoteRequest`]. Who grants stays Secondary until the peer's next
+    /// [`Frame::State`].
+    PromoteReply {
+        /// The number of the request.
+        request: u64,
+        /// Whether the peer may become Primary.
+        granted: bool,
+    },
+    /// The operator states that both nodes' disks are identical: all volumes are of generation
+    /// `uuid` now.
+    NewGeneration {
+        /// The new generation identifier; not 0.
+        uuid: u64,
+    },
+    /// Answer to [`Frame::NewGeneration`].
+    NewGenerationReply {
+        /// The identifier from the request.
+        uuid: u64,
+        /// Whether it was taken over.
+        accepted: bool,
+    },
+    /// A resync of the volume towards the receiver begins: its disk is Inconsistent from now on.
+    SyncStart {
+        /// Index of the volume.
+        volume: u16,
+        /// The generation identifier that the receiver's unfinished copy bears, so that an
+        /// interrupted resync can go on where it was.
+        uuid: u64,
+        /// Bytes to bring in sync.
+        bytes: u64,
+    },
+    /// Resync: store the payload at `offset`.
+    SyncData {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// First byte.
+        offset: u64,
+    },
+    /// Resync: the range is zero.
+    SyncZeroes {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    },
+    /// Every block was acknowledged: flush, be UpToDate with generation `uuid`, acknowledge.
+    SyncEnd {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// The source's current generation.
+        uuid: u64,
+    },
+}
+
+/// The opening of a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Oldest protocol version that the sender understands.
+    pub version_min: u16,
+    /// Newest protocol version that the sender understands.
+    pub version_max: u16,
+    /// Features that the sender offers.
+    pub features: u64,
+    /// Random, new for every connection: a node that sees its own is talking to itself.
+    pub nonce: u64,
+    /// Requests that the sender lets the receiver have unanswered at once (at least 64).
+    pub window: u16,
+    /// How many [`Frame::HelloVolume`]s follow (1 to [`MAX_VOLUMES`]).
+    pub volumes: u8,
+    /// The sender's role.
+    pub role: Role,
+    /// The operator said that the sender's changes may be given up.
+    pub discard_my_data: bool,
+    /// The sender's name.
+    pub node: Name,
+    /// The name of the peer that the sender expects.
+    pub peer: Name,
+    /// The resource's name.
+    pub resource: Name,
+}
+
+/// A volume's identity and lineage in the handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HelloVolume {
+    /// Index of the volume.
+    pub volume: u16,
+    /// Bytes.
+    pub size: u64,
+    /// Smallest unit of a request in bytes.
+    pub block_size: u32,
+    /// Whether the sender's disk can discard.
+    pub can_discard: bool,
+    /// State of the sender's disk.
+    pub disk: DiskState,
+    /// Current generation; 0: none known.
+    pub current: u64,
+    /// Generation in which the peer was lost; 0: none.
+    pub bitmap: u64,
+    /// Earlier bitmap generations, newest first; 0: none.
+    pub history: [u64; 2],
+    /// Dirty blocks of 4 KiB.
+    pub dirty: u64,
+}
+
+/// Role and disk states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The sender's role.
+    pub role: Role,
+    /// The sender's disks, in ascending order of index.
+    pub disks: heapless::Vec<DiskState, MAX_VOLUMES>,
+}
+
+/// Why a node refuses its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No common protocol version.
+    Version,
+    /// Another resource.
+    Resource,
+    /// Both nodes have the same name.
+    SameName,
+    /// Not the name of the configured peer.
+    NotThePeer,
+    /// The nodes do not have the same volumes.
+    Volumes,
+    /// A volume's size differs.
+    Size,
+    /// A volume's block size differs.
+    BlockSize,
+    /// Both nodes wrote without the other: split brain.
+    SplitBrain,
+    /// The volumes' data never had anything to do with each other.
+    Unrelated,
+    /// A Primary would have to take the other's data.
+    PrimaryIsTarget,
 }
 
 /// A frame's decoded and checked header: enough to receive the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
+    kind: u8,
+    flags: u8,
+    volume: u16,
     body_len: u16,
     payload_len: u32,
+    request: u64,
+    offset: u64,
+    length: u32,
+    argument: u64,
 }
 
 /// Why bytes are not a frame.
@@ -28,22 +273,17 @@ pub enum WireError {
     Magic,
     /// The header's or the body's checksum is wrong.
     Checksum,
-    /// A length beyond the limits.
+    /// A length beyond the limits, or one that does not fit the kind of frame.
     Length,
     /// A kind of frame that this version does not know.
     Kind(u8),
     /// A field with an impossible value.
     Field,
+    /// A frame other than the handshake's in a protocol version that this code does not speak.
+    Version(u16),
 }
 
 impl Header {
-    /// Checks magic, checksum and limits.
-    ///
-    /// # Errors
-    /// [`WireError`]: the connection must be dropped.
-    pub fn parse(_bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
-        Err(WireError::Magic)
-    }
     /// Bytes of body that follow the header (at most [`MAX_BODY`]).
     #[must_use]
     pub fn body_len(&self) -> usize {
@@ -53,19 +293,5 @@ impl Header {
     #[must_use]
     pub fn payload_len(&self) -> u32 {
         self.payload_len
-    }
-}
-
-impl Frame {
-    /// Decodes the frame of `header` with its body.
-    ///
-    /// # Errors
-    /// [`WireError`]: the connection must be dropped.
-    pub fn decode(_header: &Header, _body: &[u8]) -> Result<Self, WireError> {
-        Ok(Self::Ping)
-    }
-    /// Encodes header and body for a payload of `payload_len` bytes; returns the bytes used.
-    pub fn encode(&self, _payload_len: u32, _out: &mut [u8; HEADER_LEN + MAX_BODY]) -> usize {
-        HEADER_LEN
     }
 }

@@ -1,3 +1,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
-//! Bitmap, resync scheduler and verify: pure state machines.
+//! Which blocks of a volume differ from the peer's, and in what order they are brought in sync.
+//!
+//! [`Bitmap`] remembers dirty blocks; [`Scheduler`] walks it. Both are pure: no clock, no I/O,
+//! and no allocation after construction.
+
+extern crate alloc;
+
+mod bitmap;
+mod scheduler;
+
+pub use bitmap::{BLOCK, Bitmap, Run};
+pub use scheduler::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN, Scheduler};

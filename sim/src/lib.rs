@@ -1,2 +1,87 @@
 #![forbid(unsafe_code)]
 //! Deterministic simulator of a Palisade pair and its oracle (host only).
+//!
+//! Two real engines with simulated disks, network, clients, an operator and faults in one process
+//! and one thread; everything follows from a seed. [`run_seed`] is one run; [`world::World`]
+//! driven by hand is a scenario test. What is judged is described in docs/SIMULATOR.md.
+
+mod client;
+mod disk;
+mod faults;
+mod heal;
+mod history;
+mod mutation;
+mod network;
+mod node;
+mod operator;
+mod oracle;
+pub mod plan;
+mod rng;
+mod scenario;
+mod schedule;
+pub mod stamp;
+pub mod stats;
+mod trace;
+pub mod world;
+
+pub use disk::Discard;
+pub use mutation::{MUTATIONS, Mutation};
+pub use trace::Trace;
+
+use plan::Plan;
+use rng::Rng;
+use stats::{Kind, Stats};
+use world::{Violation, World};
+
+/// Events of a run before its faults end, unless told otherwise.
+pub const STEPS: u64 = 10_000;
+
+/// How a run is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Events before faults end and healing begins.
+    pub steps: u64,
+    /// Whether to print every event.
+    pub trace: bool,
+    /// A deliberate fault of the product, to test the oracle.
+    pub mutation: Option<Mutation>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: STEPS,
+            trace: false,
+            mutation: None,
+        }
+    }
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was drawn.
+    pub stats: Stats,
+    /// The rule that was broken, if any.
+    pub violation: Option<Violation>,
+}
+
+/// One run from its seed to its end.
+#[must_use]
+pub fn run_seed(seed: u64, options: Options) -> Outcome {
+    let mut rng = Rng::new(seed);
+    let plan = Plan::draw(&mut rng);
+    let trace = Trace::new(options.trace);
+    trace.line(0, "PLAN", || format!("{plan:?}"));
+    let mut world = World::new(seed, plan, options.mutation, trace);
+    let first = rng.index(2);
+    world.boot(first);
+    world.run_for(rng.pick(&[0, 10, 1_000, 500_000]));
+    world.boot(1 - first);
+    while world.stats.get(Kind::Steps) < options.steps && world.step() {}
+    world.heal();
+    Outcome {
+        violation: world.violation().cloned(),
+        stats: world.stats,
+    }
+}

@@ -1,1 +1,73 @@
-//! (being written)
+//! TCP/IP for one NIC: glue around smoltcp.
+//!
+//! A [`Stack`] owns a smoltcp interface and all sockets of one NIC. It does no I/O of its own: the
+//! device is handed to [`Stack::ingress`] and [`Stack::egress`], so the kernel keeps its driver and
+//! the tests use a wire in memory. Everything is allocated in [`Stack::new`]; accepting, dialling
+//! and closing connections reuse sockets and their rings and allocate nothing.
+//!
+//! # One turn
+//!
+//! 1. [`Stack::ingress`] until the device is empty or the budget is spent;
+//! 2. the application: [`Stack::accept`], [`Stack::next_active`], [`Stack::stream`], ...;
+//! 3. [`Stack::egress`], so that answers carry the acknowledgements of what was just read;
+//! 4. sleep until an interrupt or [`Stack::poll_at`].
+//!
+//! # Groups
+//!
+//! Sockets come in groups ([`GroupConfig`]), one for each use (the peer link, the export). A
+//! group's slots serve its listening port and its own dialled connections. Groups are served in
+//! the order of their declaration; smoltcp's egress stops at the first socket that finds the
+//! transmit ring full, so the peer link's group comes first.
+//!
+//! smoltcp has no backlog: a port accepts as many connections at once as it has sockets armed.
+//! A group keeps `backlog` of them armed, re-armed between any two received frames. When no free
+//! slot is left the oldest half-open connection gives way, so a flood of SYNs cannot keep a real
+//! client out; when every slot is taken by an established connection, [`Stack::needs_slot`] tells
+//! the server that it should evict somebody.
+//!
+//! # What the device adapter must do
+//!
+//! The kernel implements [`smoltcp::phy::Device`] over its virtio-net driver:
+//!
+//! - `capabilities()` returns [`offload::capabilities`] for the negotiated MTU and features.
+//! - `receive()` answers `None` when there is no received frame *or no transmit buffer*: the pair
+//!   of tokens lets smoltcp answer a frame at once. Keep a few transmit buffers back from
+//!   `transmit()` for that, or a full ring blocks the very ACKs that would drain the peer's.
+//! - `RxToken::consume` passes one frame without virtio header, merged buffers joined. With
+//!   `GUEST_TSO4/6` frames up to 64 KiB, larger than the MTU, are fine. With `GUEST_CSUM`, a frame
+//!   with neither `NEEDS_CSUM` nor `DATA_VALID` in its header was verified by nobody: drop it
+//!   unless [`offload::verify_rx`] agrees.
+//! - `TxToken::consume(len, f)` gives `f` exactly `len` bytes: up to MTU + 14, or
+//!   [`offload::TSO_FRAME_MAX`] when `HOST_TSO4` is offered. `set_meta` comes before `consume`
+//!   and must be kept. After `f`, [`offload::prepare_tx`] fills in the pseudo-header sum and
+//!   returns what belongs into `virtio_net_hdr`.
+//! - Notify the device once after `egress`, not for every frame.
+//!
+//! # Neighbours
+//!
+//! smoltcp silences a socket for a second after an unanswered ARP request. [`Stack::announce`]
+//! and [`Stack::solicit`] therefore send ARP requests (IPv6: neighbour advertisements and
+//! solicitations) of their own, as often as the caller likes: the target learns us from the
+//! request and its answer teaches us, which lifts the silence.
+
+mod accept;
+mod config;
+mod conn;
+mod dirty;
+mod maintain;
+mod meter;
+mod neighbor;
+mod nic;
+pub mod offload;
+mod slot;
+mod stream;
+#[cfg(test)]
+pub(crate) mod testnet;
+#[cfg(test)]
+mod tests;
+
+pub use config::{GroupConfig, GroupId, Liveness, MAX_GROUPS, MAX_SLOTS, NicConfig, StackError};
+pub use conn::{ConnHandle, ConnState, DialError};
+pub use meter::NicStats;
+pub use nic::{Egress, Stack};
+pub use stream::TcpStream;

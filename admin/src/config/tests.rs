@@ -1,0 +1,791 @@
+//! Every documented mistake, with its place and text.
+
+use super::*;
+use proptest::prelude::*;
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// Everything that must be given, nothing else.
+const LEAST: &str = r#"[node]
+name = "a"
+[resource]
+name = "r0"
+[peer]
+name = "b"
+address = "10.99.0.2:7789"
+[[nic]]
+roles = ["replication"]
+index = 0
+address = "10.99.0.1/24"
+[[nic]]
+roles = ["export"]
+index = 1
+address = "10.0.2.15/24"
+[[volume]]
+index = 0
+serial = "a-vol0"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text.as_bytes())
+}
+
+/// The mistakes of `LEAST` with `from` (which must occur) replaced by `to`.
+fn mistakes(from: &str, to: &str) -> Vec<String> {
+    assert!(LEAST.contains(from), "{from}");
+    let text = LEAST.replacen(from, to, 1);
+    let errors = parse(&text).expect_err(&text);
+    errors.problems().iter().map(Problem::to_string).collect()
+}
+
+/// The one mistake of `LEAST` with `from` replaced by `to`.
+#[track_caller]
+fn mistake(from: &str, to: &str) -> String {
+    let mut all = mistakes(from, to);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all.remove(0)
+}
+
+/// `LEAST` with `extra` in front: it begins at line 1.
+#[track_caller]
+fn with(extra: &str) -> String {
+    mistake("[node]", &format!("{extra}[node]"))
+}
+
+#[test]
+fn the_least_has_the_documented_defaults() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.node.panic, OnPanic::Reboot);
+    assert_eq!(config.node.log_level, Level::Info);
+    assert_eq!(config.resource.protocol, Protocol::C);
+    assert_eq!(config.resource.fencing, Fencing::DontCare);
+    let timers = config.timers();
+    assert_eq!(timers.timeout, 6_000_000);
+    assert_eq!(timers.ping_interval, 2_000_000);
+    assert_eq!(timers.connect_interval, 1_000_000);
+    assert_eq!(config.replication_listen().to_string(), "10.99.0.1:7789");
+    let export: Vec<_> = config.export_listen().collect();
+    assert_eq!(export, [(1, "10.0.2.15:10809".parse().unwrap())]);
+    assert_eq!(config.export.max_connections, 32);
+    assert_eq!(config.export.standby_hold, 30_000_000);
+    assert_eq!(config.export.handshake_timeout, 10_000_000);
+    assert_eq!(config.volumes[0].block_size, 512);
+    assert_eq!(config.volumes[0].size, None);
+    assert_eq!(config.volumes[0].export_name(), "vol0");
+    assert!(config.is_default("net.timeout"));
+    assert!(config.is_default("volume 0.block-size"));
+    assert!(!config.is_default("node.name"));
+}
+
+#[test]
+fn everything_can_be_said() {
+    let text = r#"
+        volume = [
+            { index = 7, serial = "b \"7\\", size = "1GiB", block-size = 4096, description = "d" },
+            { index = 2, serial = "b2" },
+        ]
+        [node]
+        name = "b.example-1_2"
+        panic = "exit"
+        log-level = "debug"
+        [resource]
+        name = "r1"
+        protocol = "C"
+        fencing = "dont-care"
+        [peer]
+        name = "a"
+        address = "192.0.2.9"
+        [net]
+        timeout = "500ms"
+        ping-interval = "250ms"
+        connect-interval = "2min"
+        [[nic]]
+        roles = ["management", "replication", "export"]
+        mac = "52:54:00:AB:cd:01"
+        address = "10.0.0.1/8"
+        gateway = "10.0.0.254"
+        mtu = 65535
+        [replication]
+        port = 1
+        [export]
+        port = 65535
+        max-connections = 0x80
+        standby-hold = "1s"
+        handshake-timeout = "2min"
+    "#;
+    let config = parse(text).unwrap();
+    let indices: Vec<u16> = config.volumes.iter().map(|volume| volume.index).collect();
+    assert_eq!(indices, [2, 7]);
+    assert_eq!(config.volumes[1].serial, "b \"7\\");
+    assert_eq!(config.volumes[1].size, Some(1 << 30));
+    assert_eq!(config.volumes[1].block_size, 4096);
+    assert_eq!(config.node.panic, OnPanic::Exit);
+    assert_eq!(config.node.log_level, Level::Debug);
+    assert_eq!(config.peer.address.to_string(), "192.0.2.9:7789");
+    assert_eq!(config.timers().ping_interval, 250_000);
+    assert_eq!(config.export.max_connections, 128);
+    let nic = &config.nics[0];
+    assert!(nic.roles.management && nic.roles.replication && nic.roles.export);
+    assert_eq!(
+        nic.selector,
+        NicSelector::Mac(Mac([0x52, 0x54, 0, 0xab, 0xcd, 1]))
+    );
+    assert_eq!(nic.mtu, Some(65535));
+    assert_eq!(config.replication_listen().to_string(), "10.0.0.1:1");
+}
+
+#[test]
+fn every_key_is_in_the_manual() {
+    let manual = include_str!("../../../docs/CONFIG.md");
+    let refused = mistakes_of_unknown_keys();
+    let keys: Vec<&str> = refused.iter().flat_map(|list| list.split(", ")).collect();
+    assert_eq!(keys.len(), 27, "{keys:?}");
+    for key in keys {
+        assert!(
+            manual.contains(&format!("\n| `{key}` |")),
+            "{key} is not in docs/CONFIG.md"
+        );
+    }
+}
+
+/// The keys that each section knows, as the refusal of an unknown one lists them.
+fn mistakes_of_unknown_keys() -> Vec<String> {
+    let headers = [
+        "[node]",
+        "[resource]",
+        "[peer]",
+        "[net]",
+        "[[nic]]",
+        "[replication]",
+        "[export]",
+        "[[volume]]",
+    ];
+    let text: String = headers
+        .iter()
+        .map(|header| format!("{header}\nzzzzzzzz = 1\n"))
+        .collect();
+    let errors = parse(&text).unwrap_err();
+    let lists = errors
+        .problems()
+        .iter()
+        .filter_map(|p| p.message.split_once("known here: "));
+    lists.map(|(_, list)| list.to_string()).collect()
+}
+
+#[test]
+fn the_examples_are_sound_and_belong_together() {
+    let a = Config::parse(include_bytes!("../../../examples/a.toml")).unwrap();
+    let b = Config::parse(include_bytes!("../../../examples/b.toml")).unwrap();
+    assert_eq!((&a.node.name, &a.peer.name), (&b.peer.name, &b.node.name));
+    assert_eq!(a.resource, b.resource);
+    assert_eq!(a.peer.address, b.replication_listen());
+    assert_eq!(b.peer.address, a.replication_listen());
+    assert_eq!(a.volumes[0].index, b.volumes[0].index);
+}
+
+#[test]
+fn the_rendered_form_reads_back() {
+    for text in [LEAST, include_str!("../../../examples/a.toml")] {
+        let config = parse(text).unwrap();
+        let mut rendered = String::new();
+        config.render(&mut rendered).unwrap();
+        let mut again = parse(&rendered).unwrap();
+        again.defaulted.clone_from(&config.defaulted);
+        assert_eq!(again, config, "{rendered}");
+        assert!(rendered.lines().all(|line| line.len() < 80), "{rendered}");
+    }
+    let mut rendered = String::new();
+    parse(LEAST).unwrap().render(&mut rendered).unwrap();
+    assert!(rendered.contains("\ntimeout = \"6s\"                       # default\n"));
+    assert!(
+        rendered.contains("\nname = \"a\"\n") || rendered.starts_with("[node]\nname = \"a\"\n")
+    );
+}
+
+#[test]
+fn what_is_not_toml_text_at_all() {
+    let error = |text: &[u8]| Config::parse(text).unwrap_err().to_string();
+    let head = "the configuration has 1 mistake:\n";
+    assert_eq!(
+        error(b""),
+        format!(
+            "{head}line 1, column 1: the configuration is empty; expected a TOML text with \
+             [node], [resource], [peer], [[nic]] and [[volume]]"
+        )
+    );
+    assert!(error(b" \n\n").contains("is empty"));
+    assert!(error(b"[node]\nname = \"\xff\"").contains(
+        "line 2, column 9: found bytes that are not UTF-8, expected a TOML text; \
+             is the boot module (-initrd) the right file?"
+    ));
+    let huge = "#".repeat(TEXT_BYTES_MAX + 1);
+    assert!(
+        error(huge.as_bytes()).contains("has 65537 bytes, expected at most 65536; is the boot")
+    );
+    assert!(Config::parse("#".repeat(TEXT_BYTES_MAX).as_bytes()).is_err());
+}
+
+#[test]
+fn every_mistake_of_syntax_at_once() {
+    let text = "[node\nname = \"a\"\n[peer]\nname = \nname = \"b\"\n";
+    let errors = parse(text).unwrap_err();
+    let all = errors.to_string();
+    assert!(errors.count() >= 2, "{all}");
+    assert!(all.contains("line 1, column 6: not TOML: "), "{all}");
+    assert!(all.contains("\n  1 | [node\n    |      ^"), "{all}");
+    assert!(all.contains("line 4, column "), "{all}");
+    let twice = mistake("name = \"r0\"", "name = \"r0\"\nname = \"r1\"");
+    assert!(
+        twice.starts_with("line 5, column 1: not TOML: duplicate key\n"),
+        "{twice}"
+    );
+}
+
+#[test]
+fn a_long_text_has_its_first_mistake_of_syntax_reported() {
+    let comment = "# a comment line\n".repeat(ALL_SYNTAX_BYTES_MAX / 16);
+    let errors = parse(&format!("{comment}[node\nname = \n")).unwrap_err();
+    assert_eq!(errors.count(), 1, "{errors}");
+    assert!(
+        errors.to_string().contains("column 6: not TOML: "),
+        "{errors}"
+    );
+}
+
+#[test]
+fn every_mistake_of_meaning_at_once() {
+    let text = LEAST
+        .replace("\"r0\"", "\"r 0\"")
+        .replace("index = 1", "index = -1")
+        .replace("[peer]", "[pear]");
+    let errors = parse(&text).unwrap_err();
+    let places: Vec<_> = errors
+        .problems()
+        .iter()
+        .map(|p| (p.line, p.column))
+        .collect();
+    assert_eq!(places, [(4, 8), (5, 2), (14, 9), (18, 18)], "{errors}");
+    assert!(
+        errors
+            .to_string()
+            .starts_with("the configuration has 4 mistakes:\nline 4, ")
+    );
+}
+
+#[test]
+fn no_more_mistakes_than_can_be_read() {
+    let text: String = (0..50).map(|n| format!("unknown{n} = 1\n")).collect();
+    let errors = parse(&text).unwrap_err();
+    assert_eq!(errors.problems().len(), PROBLEMS_MAX);
+    assert!(errors.count() > 50);
+    let more = format!("\nand {} more", errors.count() - PROBLEMS_MAX);
+    assert!(errors.to_string().ends_with(&more));
+}
+
+#[test]
+fn unknown_words_get_the_nearest() {
+    assert_eq!(
+        with("[nett]\ntimeout = \"6s\"\n"),
+        "line 1, column 2: unknown section \"nett\"; did you mean \"net\"?\n\
+         \x20 1 | [nett]\n\
+         \x20   |  ^^^^"
+    );
+    assert_eq!(
+        with("[net]\ntime-out = \"6s\"\n"),
+        "line 2, column 1: net: unknown key \"time-out\"; did you mean \"timeout\"?\n\
+         \x20 2 | time-out = \"6s\"\n\
+         \x20   | ^^^^^^^^"
+    );
+    assert_eq!(
+        with("[net]\ncolour = \"red\"\n"),
+        "line 2, column 1: net: unknown key \"colour\"; known here: timeout, ping-interval, \
+         connect-interval\n  2 | colour = \"red\"\n    | ^^^^^^"
+    );
+    assert!(mistake("serial =", "serail = \"x\"\nserial =").contains("did you mean \"serial\"?"));
+    let all = mistakes("roles = [\"export\"]", "role = \"export\"");
+    assert!(
+        all[0].contains("nic 1: the key \"roles\" is missing"),
+        "{all:#?}"
+    );
+    assert!(
+        all[1].contains("unknown key \"role\"; did you mean \"roles\"?"),
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn tables_of_the_wrong_kind() {
+    assert!(
+        with("net = 5\n")
+            .starts_with("line 1, column 7: net: expected a table, written [net] and given once\n")
+    );
+    assert!(with("[[net]]\n").contains("net: expected a table, written [net] and given once"));
+    let all = mistakes("[[volume]]", "[volume]");
+    assert!(
+        all[0].contains(
+            "line 16, column 1: volume: expected a table written [[volume]], with double"
+        ),
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn missing_parts_are_named() {
+    assert_eq!(
+        mistake("name = \"r0\"\n", ""),
+        "line 3, column 1: resource: the key \"name\" is missing\n\
+         \x20 3 | [resource]\n\
+         \x20   | ^^^^^^^^^^"
+    );
+    assert_eq!(
+        mistake("[resource]\nname = \"r0\"\n", ""),
+        "line 16, column 18: the section [resource] is missing\n\
+         \x20 16 | serial = \"a-vol0\"\n\
+         \x20    |                  ^"
+    );
+    assert!(
+        mistake("serial = \"a-vol0\"\n", "")
+            .starts_with("line 16, column 1: volume 0: the key \"serial\" is missing\n")
+    );
+    assert!(
+        mistake("[[volume]]\nindex = 0\nserial = \"a-vol0\"\n", "")
+            .contains("no [[volume]] is given, expected at least one")
+    );
+    assert!(
+        mistake("index = 1\n", "").starts_with(
+            "line 12, column 1: which card? Expected mac = \"52:54:...\" or index = 0\n"
+        )
+    );
+    assert!(
+        mistake("index = 1\n", "index = 1\nmac = \"52:54:00:00:00:01\"\n").starts_with(
+            "line 14, column 9: both \"mac\" and \"index\" are given, expected one of them\n"
+        )
+    );
+    let nics = LEAST
+        .split_inclusive("[[nic]]")
+        .next()
+        .unwrap()
+        .replace("[[nic]]", "");
+    let all = parse(&nics).unwrap_err().to_string();
+    assert!(
+        all.contains("no [[nic]] is given, expected at least one"),
+        "{all}"
+    );
+}
+
+/// A wrong value at a place of `LEAST`, or in front of it, and what the first line says of it.
+#[test]
+fn values_out_of_their_limits() {
+    let name = "a name in quotes: 1 to 32 letters, digits, '-', '_' or '.' (ASCII)";
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "\"a\"",
+            "\"a b\"",
+            &format!("line 2, column 8: node: name: found \"a b\", expected {name}"),
+        ),
+        (
+            "\"a\"",
+            "5",
+            &format!("line 2, column 8: node: name: found 5, expected {name}"),
+        ),
+        (
+            "\"a\"",
+            "\"\"",
+            &format!("line 2, column 8: node: name: found \"\", expected {name}"),
+        ),
+        (
+            "\"b\"",
+            "\"b\u{e9}\"",
+            &format!("line 6, column 8: peer: name: found \"b?\", expected {name}"),
+        ),
+        (
+            "name = \"a\"",
+            "panic = \"explode\"\nname = \"a\"",
+            "line 2, column 9: node: panic: found \"explode\", expected \"reboot\", \"halt\" or \"exit\"",
+        ),
+        (
+            "name = \"a\"",
+            "log-level = \"loud\"\nname = \"a\"",
+            "line 2, column 13: node: log-level: found \"loud\", expected \"error\", \"warn\", \"info\" or \"debug\"",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nprotocol = \"A\"",
+            "line 5, column 12: resource: protocol: found \"A\", expected \"C\": this version mirrors \
+             synchronously only (A and B are not in it)",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nfencing = \"resource-and-stonith\"",
+            "line 5, column 11: resource: fencing: found \"resource-and-stonith\", expected \"dont-care\": \
+             resource-only and resource-and-stonith come with a later version",
+        ),
+        (
+            "\"10.99.0.2:7789\"",
+            "\"peer.example:7789\"",
+            "line 7, column 11: peer: address: found \"peer.example:7789\", expected a host's IPv4 address \
+             and port in quotes, such as \"10.99.0.2:7789\"",
+        ),
+        (
+            "\"10.99.0.1/24\"",
+            "\"10.99.0.1\"",
+            "line 11, column 11: nic 0: address: found \"10.99.0.1\", expected a host's IPv4 address and \
+             prefix (8 to 30) in quotes, such as \"10.99.0.1/24\"",
+        ),
+        (
+            "index = 1",
+            "mac = \"53:54:00:00:00:01\"",
+            "line 14, column 7: nic 1: mac: found \"53:54:00:00:00:01\", expected the MAC address of a card \
+             in quotes, such as \"52:54:00:00:01:01\"",
+        ),
+        (
+            "index = 1",
+            "index = 32",
+            "line 14, column 9: nic 1: index: found 32, expected the card's place in the order of \
+             discovery, from 0 to 31, without quotes",
+        ),
+        (
+            "[\"export\"]",
+            "[\"exprot\"]",
+            "line 13, column 9: nic 1: roles: found [\"exprot\"], expected an array of at least one of \
+             \"replication\", \"export\" or \"management\", such as [\"replication\"]",
+        ),
+        (
+            "[\"export\"]",
+            "[]",
+            "line 13, column 9: nic 1: roles: found [], expected an array",
+        ),
+        (
+            "[\"export\"]",
+            "\"export\"",
+            "line 13, column 9: nic 1: roles: found \"export\", expected an array",
+        ),
+        (
+            "[\"export\"]",
+            "[\"export\", \"export\"]",
+            "line 13, column 9: nic 1: roles: found [\"export\", \"export\"], expected each role once",
+        ),
+        (
+            "index = 1",
+            "index = 1\nmtu = 100",
+            "line 15, column 7: nic 1: mtu: found 100, expected bytes from 576 to 65535, without quotes",
+        ),
+        (
+            "index = 1",
+            "index = 1\ngateway = \"224.0.0.1\"",
+            "line 15, column 11: nic 1: gateway: found \"224.0.0.1\", expected a host's IPv4 address in \
+             quotes, such as \"10.99.0.254\"",
+        ),
+        (
+            "\"a-vol0\"",
+            "\"a-serial-of-21-bytes.\"",
+            "line 18, column 10: volume 0: serial: found \"a-serial-of-21-bytes.\", expected the serial \
+             number of a disk in quotes: 1 to 20 printable ASCII characters",
+        ),
+        (
+            "serial",
+            "block-size = 1024\nserial",
+            "line 18, column 14: volume 0: block-size: found 1024, expected 512 or 4096, without quotes",
+        ),
+        (
+            "serial",
+            "size = \"1GB\"\nserial",
+            "line 18, column 8: volume 0: size: found \"1GB\", expected a size in quotes from \"64KiB\" to \
+             \"64TiB\" (units: B, KiB, MiB, GiB, TiB)",
+        ),
+        (
+            "serial",
+            "size = 1073741824\nserial",
+            "line 18, column 8: volume 0: size: found 1073741824, expected a size in quotes",
+        ),
+        (
+            "serial",
+            "description = 1\nserial",
+            "line 18, column 15: volume 0: description: found 1, expected a description in quotes: 1 to 80",
+        ),
+        (
+            "[[volume]]\nindex = 0",
+            "[[volume]]\nindex = 256",
+            "line 17, column 9: volume 0: index: found 256, expected the volume's number from 0 to 255",
+        ),
+        (
+            "[node]",
+            "[net]\ntimeout = 6\n[node]",
+            "line 2, column 11: net: timeout: found 6, expected a duration in quotes from \"500ms\" to \
+             \"10min\" (units: ms, s, min, h)",
+        ),
+        (
+            "[node]",
+            "[net]\ntimeout = \"499ms\"\n[node]",
+            "line 2, column 11: net: timeout: found \"499ms\", expected a duration",
+        ),
+        (
+            "[node]",
+            "[net]\nconnect-interval = \"1h\"\n[node]",
+            "line 2, column 20: net: connect-interval: found \"1h\", expected a duration in quotes from \
+             \"100ms\" to \"2min\"",
+        ),
+        (
+            "[node]",
+            "[replication]\nport = 0\n[node]",
+            "line 2, column 8: replication: port: found 0, expected a TCP port from 1 to 65535",
+        ),
+        (
+            "[node]",
+            "[export]\nport = \"10809\"\n[node]",
+            "line 2, column 8: export: port: found \"10809\", expected a TCP port from 1 to 65535, without \
+             quotes",
+        ),
+        (
+            "[node]",
+            "[export]\nmax-connections = 15\n[node]",
+            "line 2, column 19: export: max-connections: found 15, expected a number of connections from 16 \
+             to 128",
+        ),
+        (
+            "[node]",
+            "[export]\nstandby-hold = \"0s\"\n[node]",
+            "line 2, column 16: export: standby-hold: found \"0s\", expected a duration in quotes from \"1s\" \
+             to \"10min\"",
+        ),
+        (
+            "[node]",
+            "[export]\nhandshake-timeout = \"121s\"\n[node]",
+            "line 2, column 21: export: handshake-timeout: found \"121s\", expected a duration in quotes from \
+             \"1s\" to \"2min\"",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let all = mistakes(from, to);
+        assert!(
+            all[0].starts_with(expected),
+            "{to}:\n{}\n{expected}",
+            all[0]
+        );
+        // One caret or more below what was found.
+        let lines: Vec<&str> = all[0].lines().collect();
+        let caret = lines[2].find('^').unwrap();
+        let column: usize = lines[0].split([' ', ':']).nth(3).unwrap().parse().unwrap();
+        assert_eq!(
+            caret,
+            lines[1].find(" | ").unwrap() + 3 + column - 1,
+            "{}",
+            all[0]
+        );
+    }
+}
+
+#[test]
+fn values_that_do_not_go_together() {
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "\"b\"",
+            "\"a\"",
+            "line 6, column 8: peer: name: found \"a\", which is this node's own name (node.name); \
+             expected the other node's",
+        ),
+        (
+            "10.99.0.2:7789",
+            "10.99.0.1:7789",
+            "line 7, column 11: peer: address: found 10.99.0.1, which is this node's own address",
+        ),
+        (
+            "10.99.0.2:7789",
+            "10.98.0.2:7789",
+            "line 7, column 11: peer: address: found 10.98.0.2, expected an address in 10.99.0.1/24, the \
+             network of the [[nic]] with the role replication (or give that a gateway)",
+        ),
+        (
+            "10.99.0.2:7789",
+            "10.99.0.255",
+            "line 7, column 11: peer: address: found 10.99.0.255, expected a host in 10.99.0.1/24",
+        ),
+        (
+            "[node]",
+            "[net]\nping-interval = \"3500ms\"\n[node]",
+            "line 2, column 17: net: ping-interval: found 3500ms, expected at most half of the timeout \
+             (6s / 2), or one lost heartbeat would lose the peer",
+        ),
+        (
+            "index = 1",
+            "index = 0",
+            "line 14, column 9: a second [[nic]] has the index 0; expected each card once (it may have \
+             several roles)",
+        ),
+        (
+            "[\"export\"]",
+            "[\"export\", \"replication\"]",
+            "line 13, column 9: a second [[nic]] has the role \"replication\", expected only one",
+        ),
+        (
+            "[\"export\"]",
+            "[\"management\"]",
+            "line 18, column 18: no [[nic]] has the role \"export\", expected one",
+        ),
+        (
+            "10.0.2.15/24",
+            "10.99.0.77/16",
+            "line 15, column 11: the network of 10.99.0.77/16 overlaps that of 10.99.0.1/24 on another \
+             [[nic]]; expected a network of its own for each card",
+        ),
+        (
+            "index = 1",
+            "index = 1\ngateway = \"10.0.3.2\"",
+            "line 15, column 11: gateway: found 10.0.3.2, expected a host in 10.0.2.15/24",
+        ),
+        (
+            "index = 1",
+            "index = 1\ngateway = \"10.0.2.15\"",
+            "line 15, column 11: gateway: found this card's own address 10.0.2.15, expected the router's",
+        ),
+        (
+            "serial",
+            "block-size = 4096\nsize = \"1000000B\"\nserial",
+            "line 19, column 8: size: found 1000000 bytes, expected a multiple of the block-size 4096; the \
+             nearest below is \"976KiB\"",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let text = mistake(from, to);
+        assert!(
+            text.starts_with(&format!("{expected}\n")),
+            "{text}\n{expected}"
+        );
+        assert!(text.ends_with('^'), "{text}");
+    }
+}
+
+#[test]
+fn repeated_volumes_and_cards() {
+    let second = |index: u32, serial: &str| {
+        mistakes(
+            "[[volume]]",
+            &format!("[[volume]]\nindex = {index}\nserial = \"{serial}\"\n[[volume]]"),
+        )
+    };
+    assert_eq!(
+        second(0, "x"),
+        [
+            "line 20, column 9: a second [[volume]] has the index 0; expected each once\n\
+          \x20 20 | index = 0\n\
+          \x20    |         ^"
+        ]
+    );
+    assert_eq!(
+        second(1, "a-vol0"),
+        [
+            "line 21, column 10: a second [[volume]] has the serial \"a-vol0\"; expected a disk of its own \
+          for each\n  21 | serial = \"a-vol0\"\n     |          ^^^^^^^^"
+        ]
+    );
+    let macs = LEAST.replace("index = 0\naddress", "mac = \"52:54:00:00:00:01\"\naddress");
+    let macs = macs.replace("index = 1", "mac = \"52:54:00:00:00:01\"");
+    let text = parse(&macs).unwrap_err().to_string();
+    assert!(
+        text.contains("a second [[nic]] has the mac 52:54:00:00:00:01; expected"),
+        "{text}"
+    );
+}
+
+#[test]
+fn ports_on_a_shared_card() {
+    let shared = "[[nic]]\nroles = [\"export\"]\nindex = 1\naddress = \"10.0.2.15/24\"\n";
+    let text = LEAST
+        .replace(shared, "")
+        .replace("[\"replication\"]", "[\"replication\", \"export\"]");
+    assert!(parse(&text).is_ok());
+    let clash = |extra: &str| parse(&format!("{extra}{text}")).unwrap_err().to_string();
+    assert!(clash("[export]\nport = 7789\n").contains(
+        "line 2, column 8: export: port: found 7789, which is the replication's on the same card; \
+             expected another (the default is 10809)\n  2 | port = 7789\n    |        ^^^^"
+    ));
+    assert!(
+        clash("[replication]\nport = 10809\n").contains("line 2, column 8: export: port: found")
+    );
+    // On cards of their own the same port is no trouble.
+    assert!(parse(&format!("[export]\nport = 7789\n{LEAST}")).is_ok());
+}
+
+#[test]
+fn too_many_of_a_kind() {
+    let nics: String = (0..NICS_MAX)
+        .map(|n| {
+            format!(
+                "[[nic]]\nroles = [\"export\"]\nindex = {}\naddress = \"10.1.{n}.1/24\"\n",
+                n + 2
+            )
+        })
+        .collect();
+    let all = mistakes("[[volume]]", &format!("{nics}[[volume]]"));
+    assert!(
+        all[0].contains("too many [[nic]], expected at most 8"),
+        "{all:#?}"
+    );
+    let volumes: String = (1..=replication::api::MAX_VOLUMES)
+        .map(|n| format!("[[volume]]\nindex = {n}\nserial = \"s{n}\"\n"))
+        .collect();
+    let all = mistakes("[[volume]]", &format!("{volumes}[[volume]]"));
+    assert!(
+        all[0].contains("too many [[volume]], expected at most 16"),
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn a_peer_behind_a_router_is_fine() {
+    let text = LEAST.replace("10.99.0.2:7789", "192.0.2.1:7789");
+    let text = text.replace(
+        "index = 0\naddress",
+        "index = 0\ngateway = \"10.99.0.254\"\naddress",
+    );
+    assert!(parse(&text).is_ok());
+}
+
+#[test]
+fn long_and_odd_lines_are_shown_around_the_mistake() {
+    let blanks = " ".repeat(200);
+    let text = mistake("name = \"r0\"", &format!("name ={blanks}\"r\u{1f600}0\"\r"));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("line 4, column 207: resource: name: found \"r?0\", expected"));
+    assert!(
+        lines[1].len() < 80 && lines[1].ends_with("\"r?0\""),
+        "{text}"
+    );
+    assert_eq!(lines[1].find('"'), lines[2].find('^'), "{text}");
+    assert!(text.ends_with("^^^^^"), "{text}");
+}
+
+#[test]
+fn windows_line_ends_are_fine() {
+    assert!(parse(&LEAST.replace('\n', "\r\n")).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        if let Err(errors) = Config::parse(&bytes) {
+            prop_assert!(errors.to_string().bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\n'));
+        }
+    }
+
+    /// Sound configurations with a few bytes damaged reach far deeper than noise.
+    #[test]
+    fn damaged_configurations_never_panic(
+        edits in prop::collection::vec((0..LEAST.len(), any::<u8>(), 0usize..4), 1..6)
+    ) {
+        let mut text = LEAST.as_bytes().to_vec();
+        for (place, byte, cut) in edits {
+            let place = place.min(text.len());
+            let end = (place + cut).min(text.len());
+            text.splice(place..end, [byte]);
+        }
+        if let Err(errors) = Config::parse(&text) {
+            prop_assert!(errors.count() > 0);
+            prop_assert!(errors.to_string().bytes().all(|b| (0x20..0x7f).contains(&b) || b == b'\n'));
+            for problem in errors.problems() {
+                prop_assert!(problem.line >= 1 && problem.column >= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Values of the configuration: addresses, MAC addresses, names, and how each is read.
+//!
+//! A reader returns what it *expected* when the value does not fit; where and what was found is
+//! added by [`super::reader`].
+
+use crate::units;
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::ops::RangeInclusive;
+use replication::api::{Micros, Name};
+use toml::de::DeValue;
+
+/// What a value should have been, as the end of the sentence "found ..., expected ...".
+pub(super) type Expected = String;
+
+/// An IPv4 address with the length of its network's prefix: `10.99.0.1/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    /// The address of the interface.
+    pub address: Ipv4Addr,
+    /// Bits of the network, 8 to 30.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    const fn mask(self) -> u32 {
+        // `prefix` is 8 to 30, so the shift cannot overflow.
+        u32::MAX << (32 - self.prefix as u32)
+    }
+
+    /// First address of the network.
+    pub fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.address) & self.mask())
+    }
+
+    /// Last address of the network.
+    pub fn broadcast(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.address) | !self.mask())
+    }
+
+    /// Whether `other` is in the network.
+    pub fn contains(self, other: Ipv4Addr) -> bool {
+        u32::from(other) & self.mask() == u32::from(self.network())
+    }
+
+    /// Whether the networks have an address in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.network()) || other.contains(self.network())
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+fn string<'v>(value: &'v DeValue<'_>) -> Option<&'v str> {
+    match value {
+        DeValue::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A name of a node or resource.
+pub(super) fn name(value: &DeValue<'_>) -> Result<Name, Expected> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    string(value)
+        .filter(|text| !text.is_empty() && text.bytes().all(allowed))
+        .and_then(|text| Name::try_from(text).ok())
+        .ok_or_else(|| "a name in quotes: 1 to 32 letters, digits, '-', '_' or '.' (ASCII)".into())
+}
+
+/// Printable ASCII of at most `N` bytes.
+pub(super) fn printable<const N: usize>(
+    value: &DeValue<'_>,
+    what: &str,
+) -> Result<heapless::String<N>, Expected> {
+    string(value)
+        .filter(|text| !text.is_empty() && text.bytes().all(crate::text::is_printable))
+        .and_then(|text| heapless::String::try_from(text).ok())
+        .ok_or_else(|| format!("{what} in quotes: 1 to {N} printable ASCII characters"))
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Expected> {
+    let text = string(value);
+    if let Some((_, chosen)) = choices.iter().find(|(word, _)| Some(*word) == text) {
+        return Ok(*chosen);
+    }
+    Err(one_of(choices.iter().map(|(word, _)| *word)))
+}
+
+/// `"a", "b" or "c"`.
+pub(super) fn one_of<'a>(words: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    let count = words.len();
+    for (index, word) in words.enumerate() {
+        text.push_str(match index {
+            0 => "",
+            _ if index + 1 == count => " or ",
+            _ => ", ",
+        });
+        text.push('"');
+        text.push_str(word);
+        text.push('"');
+    }
+    text
+}
+
+/// A whole number within `limits`.
+pub(super) fn integer(
+    value: &DeValue<'_>,
+    limits: RangeInclusive<u32>,
+    unit: &str,
+) -> Result<u32, Expected> {
+    let number = match value {
+        DeValue::Integer(digits) => u32::from_str_radix(digits.as_str(), digits.radix()).ok(),
+        _ => None,
+    };
+    number.filter(|n| limits.contains(n)).ok_or_else(|| {
+        let (least, most) = (limits.start(), limits.end());
+        format!("{unit} from {least} to {most}, without quotes")
+    })
+}
+
+/// A duration within `limits`.
+pub(super) fn duration(
+    value: &DeValue<'_>,
+    limits: RangeInclusive<Micros>,
+) -> Result<Micros, Expected> {
+    string(value)
+        .and_then(units::parse_duration)
+        .filter(|duration| limits.contains(duration))
+        .ok_or_else(|| {
+            format!(
+                "a duration in quotes from \"{}\" to \"{}\" (units: ms, s, min, h)",
+                units::ExactDuration(*limits.start()),
+                units::ExactDuration(*limits.end())
+            )
+        })
+}
+
+/// A size in bytes.
+pub(super) fn size(value: &DeValue<'_>, limits: RangeInclusive<u64>) -> Result<u64, Expected> {
+    string(value)
+        .and_then(units::parse_size)
+        .filter(|size| limits.contains(size))
+        .ok_or_else(|| {
+            format!(
+                "a size in quotes from \"{}\" to \"{}\" (units: B, KiB, MiB, GiB, TiB)",
+                units::ExactSize(*limits.start()),
+                units::ExactSize(*limits.end())
+            )
+        })
+}
+
+/// An address that one host can have: not 0.0.0.0/8, loopback, multicast, broadcast or reserved.
+pub(super) fn is_host(address: Ipv4Addr) -> bool {
+    !(address.octets()[0] == 0 || address.is_loopback() || address.octets()[0] >= 224)
+}
+
+/// An interface's address.
+pub(super) fn cidr(value: &DeValue<'_>) -> Result<Cidr, Expected> {
+    let parse = |text: &str| {
+        let (address, prefix) = text.split_once('/')?;
+        let address: Ipv4Addr = address.parse().ok()?;
+        let prefix: u8 = prefix.parse().ok()?;
+        if !is_host(address) || !(8..=30).contains(&prefix) {
+            return None;
+        }
+        let cidr = Cidr { address, prefix };
+        (address != cidr.network() && address != cidr.broadcast()).then_some(cidr)
+    };
+    string(value).and_then(parse).ok_or_else(|| {
+        "a host's IPv4 address and prefix (8 to 30) in quotes, such as \"10.99.0.1/24\"".into()
+    })
+}
+
+/// A host's address.
+pub(super) fn address(value: &DeValue<'_>) -> Result<Ipv4Addr, Expected> {
+    string(value)
+        .and_then(|text| text.parse().ok())
+        .filter(|address| is_host(*address))
+        .ok_or_else(|| "a host's IPv4 address in quotes, such as \"10.99.0.254\"".into())
+}
+
+/// A host's address and an optional port.
+pub(super) fn endpoint(value: &DeValue<'_>, default_port: u16) -> Result<SocketAddrV4, Expected> {
+    let parse = |text: &str| {
+        text.parse::<SocketAddrV4>()
+            .ok()
+            .or_else(|| Some(SocketAddrV4::new(text.parse().ok()?, default_port)))
+    };
+    string(value)
+        .and_then(parse)
+        .filter(|endpoint| is_host(*endpoint.ip()) && endpoint.port() != 0)
+        .ok_or_else(|| {
+            format!(
+                "a host's IPv4 address and port in quotes, such as \"10.99.0.2:{default_port}\""
+            )
+        })
+}
+
+/// An Ethernet address of one card.
+pub(super) fn mac(value: &DeValue<'_>) -> Result<Mac, Expected> {
+    let parse = |text: &str| {
+        let mut octets = [0u8; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next()?;
+            if part.len() != 2 || !part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return None;
+            }
+            *octet = u8::from_str_radix(part, 16).ok()?;
+        }
+        // The lowest bit of the first octet marks a group address, which no card has.
+        let unicast = octets[0] & 1 == 0 && octets != [0; 6];
+        (parts.next().is_none() && unicast).then_some(Mac(octets))
+    };
+    string(value)
+        .and_then(parse)
+        .ok_or_else(|| "the MAC address of a card in quotes, such as \"52:54:00:00:01:01\"".into())
+}

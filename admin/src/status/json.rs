@@ -1,0 +1,201 @@
+//! `status --json`.
+
+use super::{
+    NodeInfo, Progress, Usage, connection_name, disk_state_name, phase_name, replication_name,
+    role_name,
+};
+use crate::config::ConfigErrors;
+use core::fmt::{self, Write};
+use replication::api::{Status, VolumeStatus};
+
+/// The number in the field `schema`: raised when a field goes away or changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// Writes the answer to `status --json`: one line, printable ASCII.
+///
+/// # Errors
+/// Those of `out`.
+pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::Result {
+    let mut json = Json { out, comma: false };
+    json.object(None, |json| {
+        json.number("schema", SCHEMA.into())?;
+        json.string("version", node.version)?;
+        json.number("uptime_us", node.uptime)?;
+        json.string("node", &status.node)?;
+        json.string("peer", &status.peer)?;
+        json.string("resource", &status.resource)?;
+        json.string("role", role_name(status.role))?;
+        json.string("peer_role", role_name(status.peer_role))?;
+        json.string("connection", connection_name(status.connection))?;
+        json.string("reason", &status.reason)?;
+        json.bool("serving", status.serving)?;
+        json.number("open_clients", status.open_clients.into())?;
+        json.array("volumes", &status.volumes, volume)?;
+        json.array("clients", node.clients, |json, client| {
+            let mut address: heapless::String<64> = heapless::String::new();
+            write!(crate::text::Truncating(&mut address), "{}", client.address)?;
+            json.string("address", &address)?;
+            json.string("phase", phase_name(client.phase))?;
+            json.optional("volume", client.volume.map(u64::from))?;
+            json.number("in_flight", client.in_flight.into())?;
+            json.number("read_bytes", client.read_bytes)?;
+            json.number("written_bytes", client.written_bytes)?;
+            json.number("connected_us", client.connected_for)
+        })?;
+        json.usage("memory", node.memory)?;
+        json.usage("buffers", node.pool)
+    })?;
+    out.write_char('\n')
+}
+
+/// Writes the answer to `status --json` of a node whose configuration was refused: the same first
+/// fields, `serving` false, and the mistakes in `config_errors`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn refused_json(
+    errors: &ConfigErrors,
+    node: &NodeInfo<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let mut json = Json { out, comma: false };
+    json.object(None, |json| {
+        json.number("schema", SCHEMA.into())?;
+        json.string("version", node.version)?;
+        json.number("uptime_us", node.uptime)?;
+        json.bool("serving", false)?;
+        json.array("config_errors", errors.problems(), |json, problem| {
+            json.raw("line", format_args!("{}", problem.line))?;
+            json.raw("column", format_args!("{}", problem.column))?;
+            json.string("message", &problem.message)
+        })
+    })?;
+    out.write_char('\n')
+}
+
+fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
+    json.number("index", volume.index.into())?;
+    json.number("size", volume.size)?;
+    json.string("disk", disk_state_name(volume.disk))?;
+    json.string("peer_disk", disk_state_name(volume.peer_disk))?;
+    json.string("replication", replication_name(volume.replication))?;
+    json.number("out_of_sync", volume.out_of_sync)?;
+    match Progress::of(volume) {
+        None => json.raw("resync", format_args!("null"))?,
+        Some(progress) => json.object(Some("resync"), |json| {
+            json.number("done", progress.done)?;
+            json.number("total", progress.total)?;
+            json.raw(
+                "percent",
+                format_args!("{}.{}", progress.permille / 10, progress.permille % 10),
+            )?;
+            json.number("rate", volume.resync_rate)?;
+            json.optional("eta_s", progress.eta_seconds)
+        })?,
+    }
+    // Identifiers are 64 bits: more than a JSON number is safe for in many readers.
+    json.raw(
+        "current_uuid",
+        format_args!("\"{:016X}\"", volume.current_uuid),
+    )?;
+    json.raw(
+        "bitmap_uuid",
+        format_args!("\"{:016X}\"", volume.bitmap_uuid),
+    )?;
+    json.number("read_bytes", volume.read_bytes)?;
+    json.number("written_bytes", volume.written_bytes)?;
+    json.number("received_bytes", volume.received_bytes)
+}
+
+/// Writes JSON without white space.
+struct Json<'a> {
+    out: &'a mut dyn Write,
+    /// Whether something stands before the next member on its level.
+    comma: bool,
+}
+
+impl Json<'_> {
+    fn key(&mut self, key: &str) -> fmt::Result {
+        if core::mem::replace(&mut self.comma, true) {
+            self.out.write_char(',')?;
+        }
+        write!(self.out, "\"{key}\":")
+    }
+
+    /// A member whose value is written as it is.
+    fn raw(&mut self, key: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+        self.key(key)?;
+        self.out.write_fmt(value)
+    }
+
+    fn number(&mut self, key: &str, value: u64) -> fmt::Result {
+        self.raw(key, format_args!("{value}"))
+    }
+
+    fn bool(&mut self, key: &str, value: bool) -> fmt::Result {
+        self.raw(key, format_args!("{value}"))
+    }
+
+    fn optional(&mut self, key: &str, value: Option<u64>) -> fmt::Result {
+        match value {
+            Some(value) => self.number(key, value),
+            None => self.raw(key, format_args!("null")),
+        }
+    }
+
+    fn string(&mut self, key: &str, value: &str) -> fmt::Result {
+        self.key(key)?;
+        self.out.write_char('"')?;
+        for c in value.chars() {
+            match c {
+                '"' | '\\' => write!(self.out, "\\{c}")?,
+                ' '..='~' => self.out.write_char(c)?,
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(self.out, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        self.out.write_char('"')
+    }
+
+    fn object(
+        &mut self,
+        key: Option<&str>,
+        members: impl FnOnce(&mut Self) -> fmt::Result,
+    ) -> fmt::Result {
+        if let Some(key) = key {
+            self.key(key)?;
+        }
+        self.out.write_char('{')?;
+        self.comma = false;
+        members(self)?;
+        self.comma = true;
+        self.out.write_char('}')
+    }
+
+    fn array<T>(
+        &mut self,
+        key: &str,
+        items: &[T],
+        mut members: impl FnMut(&mut Self, &T) -> fmt::Result,
+    ) -> fmt::Result {
+        self.key(key)?;
+        self.out.write_char('[')?;
+        for (place, item) in items.iter().enumerate() {
+            if place > 0 {
+                self.out.write_char(',')?;
+            }
+            self.object(None, |json| members(json, item))?;
+        }
+        self.out.write_char(']')
+    }
+
+    fn usage(&mut self, key: &str, usage: Usage) -> fmt::Result {
+        self.object(Some(key), |json| {
+            json.number("used", usage.used)?;
+            json.number("total", usage.total)
+        })
+    }
+}

@@ -1,0 +1,394 @@
+//! What an operator and a program are told.
+
+use super::*;
+use replication::api::{Name, Status, Text, VolumeStatus};
+use std::string::String;
+
+fn volume(index: u16) -> VolumeStatus {
+    VolumeStatus {
+        index,
+        size: 1 << 30,
+        disk: DiskState::UpToDate,
+        peer_disk: DiskState::UpToDate,
+        replication: ReplicationState::Established,
+        out_of_sync: 0,
+        resync_total: 0,
+        resync_rate: 0,
+        current_uuid: 0x0123_4567_89AB_CDEF,
+        bitmap_uuid: 0,
+        read_bytes: 4096,
+        written_bytes: 3 << 20,
+        received_bytes: 0,
+    }
+}
+
+fn status() -> Status {
+    let name = |text| Name::try_from(text).unwrap();
+    Status {
+        node: name("a"),
+        peer: name("b"),
+        resource: name("r0"),
+        role: Role::Primary,
+        peer_role: Role::Secondary,
+        connection: ConnectionState::Connected,
+        reason: Text::new(),
+        open_clients: 1,
+        serving: true,
+        volumes: [volume(0)].into_iter().collect(),
+    }
+}
+
+fn syncing() -> Status {
+    let mut status = status();
+    let volume = &mut status.volumes[0];
+    volume.replication = ReplicationState::SyncSource;
+    volume.peer_disk = DiskState::Inconsistent;
+    volume.resync_total = 1 << 30;
+    volume.out_of_sync = 524 << 20;
+    volume.resync_rate = 25 << 19;
+    volume.bitmap_uuid = 0xFEDC;
+    status
+}
+
+const CLIENT: ClientInfo = ClientInfo {
+    address: SocketAddr::new(
+        core::net::IpAddr::V4(core::net::Ipv4Addr::new(10, 0, 2, 2)),
+        40512,
+    ),
+    phase: ClientPhase::Transmission,
+    volume: Some(0),
+    in_flight: 3,
+    read_bytes: 4096,
+    written_bytes: 3 << 20,
+    connected_for: 5_000_000,
+};
+
+fn info(clients: &[ClientInfo]) -> NodeInfo<'_> {
+    NodeInfo {
+        version: "0.1.0",
+        uptime: 187_000_000,
+        memory: Usage {
+            used: 25 << 19,
+            total: 64 << 20,
+        },
+        pool: Usage {
+            used: 0,
+            total: 16 << 20,
+        },
+        clients,
+    }
+}
+
+fn text_of(status: &Status, clients: &[ClientInfo]) -> String {
+    let mut out = String::new();
+    text(status, &info(clients), &mut out).unwrap();
+    assert!(out.lines().all(|line| line.len() < 80), "{out}");
+    out
+}
+
+#[test]
+fn status_of_a_healthy_pair() {
+    let expected = "\
+a: Primary/UpToDate  b: Secondary/UpToDate
+resource r0  connection: Connected  clients: 1 (serving)  up 3:07
+
+volume        size  disk          peer disk     replication  out of sync
+vol0         1 GiB  UpToDate      UpToDate      Established          0 B
+        generation 0123456789ABCDEF
+        clients read 4 KiB, wrote 3 MiB; from peer 0 B
+
+client                 volume phase        in flight        read     written
+10.0.2.2:40512         vol0   transmission         3       4 KiB       3 MiB
+
+memory 12.5 MiB of 64 MiB, buffers 0 B of 16 MiB
+";
+    assert_eq!(text_of(&status(), &[CLIENT]), expected);
+}
+
+#[test]
+fn status_of_a_resync() {
+    let text = text_of(&syncing(), &[]);
+    assert!(
+        text.starts_with("a: Primary/UpToDate  b: Secondary/Inconsistent\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "\nvol0         1 GiB  UpToDate      Inconsistent  SyncSource       524 MiB\n\
+             \x20       [=========>..........] 48.8%  500 MiB of 1 GiB, 12.5 MiB/s, 42s left\n\
+             \x20       generation 0123456789ABCDEF, peer left at 000000000000FEDC\n"
+        ),
+        "{text}"
+    );
+    let mut stalled = syncing();
+    stalled.volumes[0].resync_rate = 0;
+    assert!(text_of(&stalled, &[]).contains(" of 1 GiB, nothing moved yet\n"));
+    let mut done = syncing();
+    done.volumes[0].out_of_sync = 0;
+    let text = text_of(&done, &[]);
+    assert!(
+        text.contains("[====================] 100.0%  1 GiB of 1 GiB"),
+        "{text}"
+    );
+}
+
+#[test]
+fn status_says_why_it_waits() {
+    let mut status = status();
+    status.role = Role::Secondary;
+    status.peer_role = Role::Unknown;
+    status.serving = false;
+    status.open_clients = 0;
+    status.connection = ConnectionState::StandAlone;
+    let reason = "neither node knows which data is the newer: decide with 'primary --force' on the one \
+                  to go on with, or 'new-current-uuid --clear-bitmap' if both are identical";
+    status.reason = Text::try_from(reason).unwrap();
+    status.volumes[0].disk = DiskState::DUnknown;
+    status.volumes[0].current_uuid = 0;
+    let text = text_of(&status, &[]);
+    assert!(
+        text.starts_with(
+            "a: Secondary/DUnknown  b: Unknown/UpToDate\n\
+             resource r0  connection: StandAlone  clients: 0 (not serving)  up 3:07\n\
+             ! neither node knows which data is the newer: decide with 'primary --force' on\n\
+             \x20 the one to go on with, or 'new-current-uuid --clear-bitmap' if both are\n\
+             \x20 identical\n"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("generation: none known\n"));
+}
+
+#[test]
+fn a_node_is_as_good_as_its_worst_disk() {
+    let mut status = status();
+    let mut bad = volume(1);
+    bad.disk = DiskState::Failed;
+    status.volumes.push(bad).unwrap();
+    assert!(text_of(&status, &[]).starts_with("a: Primary/Failed  b: Secondary/UpToDate\n"));
+    status.volumes.clear();
+    assert!(text_of(&status, &[]).starts_with("a: Primary/Diskless"));
+}
+
+fn json_of(status: &Status, clients: &[ClientInfo]) -> serde_json::Value {
+    let mut out = String::new();
+    json(status, &info(clients), &mut out).unwrap();
+    assert!(out.ends_with('\n') && out.lines().count() == 1);
+    assert!(out.trim_end().bytes().all(crate::text::is_printable));
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn json_has_the_documented_fields() {
+    let held = ClientInfo {
+        phase: ClientPhase::Held,
+        volume: None,
+        ..CLIENT
+    };
+    let expected = serde_json::json!({
+        "schema": 1,
+        "version": "0.1.0",
+        "uptime_us": 187_000_000,
+        "node": "a",
+        "peer": "b",
+        "resource": "r0",
+        "role": "Primary",
+        "peer_role": "Secondary",
+        "connection": "Connected",
+        "reason": "",
+        "serving": true,
+        "open_clients": 1,
+        "volumes": [{
+            "index": 0,
+            "size": 1 << 30,
+            "disk": "UpToDate",
+            "peer_disk": "Inconsistent",
+            "replication": "SyncSource",
+            "out_of_sync": 549_453_824,
+            "resync": {
+                "done": 524_288_000,
+                "total": 1 << 30,
+                "percent": 48.8,
+                "rate": 13_107_200,
+                "eta_s": 42,
+            },
+            "current_uuid": "0123456789ABCDEF",
+            "bitmap_uuid": "000000000000FEDC",
+            "read_bytes": 4096,
+            "written_bytes": 3_145_728,
+            "received_bytes": 0,
+        }],
+        "clients": [{
+            "address": "10.0.2.2:40512",
+            "phase": "transmission",
+            "volume": 0,
+            "in_flight": 3,
+            "read_bytes": 4096,
+            "written_bytes": 3_145_728,
+            "connected_us": 5_000_000,
+        }, {
+            "address": "10.0.2.2:40512",
+            "phase": "held",
+            "volume": null,
+            "in_flight": 3,
+            "read_bytes": 4096,
+            "written_bytes": 3_145_728,
+            "connected_us": 5_000_000,
+        }],
+        "memory": { "used": 13_107_200, "total": 67_108_864 },
+        "buffers": { "used": 0, "total": 16_777_216 },
+    });
+    assert_eq!(json_of(&syncing(), &[CLIENT, held]), expected);
+    assert!(json_of(&status(), &[])["volumes"][0]["resync"].is_null());
+}
+
+#[test]
+fn json_survives_any_reason() {
+    for reason in [
+        "a \"quoted\" \\ word",
+        "\u{1b}[2J\n\u{0}\u{7f}",
+        "\u{e9}\u{1f600}",
+    ] {
+        let mut status = status();
+        status.reason = Text::try_from(reason).unwrap();
+        assert_eq!(json_of(&status, &[])["reason"], reason);
+    }
+}
+
+#[test]
+fn extremes_do_not_overflow() {
+    let mut status = syncing();
+    for (total, left, rate) in [
+        (u64::MAX, 0, 1),
+        (u64::MAX, u64::MAX, 1),
+        (1, u64::MAX, u64::MAX),
+    ] {
+        status.volumes[0].resync_total = total;
+        status.volumes[0].out_of_sync = left;
+        status.volumes[0].resync_rate = rate;
+        json_of(&status, &[]);
+        let mut out = String::new();
+        text(&status, &info(&[]), &mut out).unwrap();
+    }
+}
+
+#[test]
+fn the_table_of_disks() {
+    let good = DiskInfo {
+        serial: "a-vol0",
+        volume: Some(0),
+        capacity: 1 << 30,
+        block_size: 512,
+        read_only: false,
+        flush: true,
+        discard: true,
+        write_zeroes: true,
+        read_bytes: 8192,
+        written_bytes: 0,
+        errors: 0,
+        problem: "",
+    };
+    let bad = DiskInfo {
+        serial: "",
+        volume: None,
+        block_size: 4096,
+        read_only: true,
+        errors: 2,
+        problem: "not configured",
+        discard: false,
+        ..good
+    };
+    let mut out = String::new();
+    disks(&[good, bad], &mut out).unwrap();
+    let expected = "\
+serial               volume       size block  features        read    written
+a-vol0               vol0        1 GiB   512  FDZ            8 KiB        0 B
+(none)               -           1 GiB  4096  ro FZ          8 KiB        0 B
+  ! 2 requests failed
+  ! not configured
+features: F flush, D discard, Z write zeroes, ro read-only
+";
+    assert_eq!(out, expected);
+    let mut none = String::new();
+    disks(&[], &mut none).unwrap();
+    assert_eq!(none, "no disk was found (virtio-blk)\n");
+}
+
+#[test]
+fn the_table_of_cards() {
+    let mut roles = Roles::default();
+    (roles.replication, roles.export) = (true, true);
+    let card = NicInfo {
+        index: 0,
+        mac: Mac([0x52, 0x54, 0, 0, 1, 1]),
+        roles: Some(roles),
+        address: Some(Cidr {
+            address: [10, 99, 0, 1].into(),
+            prefix: 24,
+        }),
+        link_up: true,
+        mtu: 1500,
+        offloads: "csum",
+        received_frames: 12,
+        received_bytes: 2048,
+        sent_frames: 3,
+        sent_bytes: 180,
+        dropped_frames: 1,
+    };
+    let idle = NicInfo {
+        index: 1,
+        roles: None,
+        address: None,
+        link_up: false,
+        offloads: "",
+        ..card
+    };
+    let mut out = String::new();
+    net(&[card, idle], &mut out).unwrap();
+    let expected = "\
+0  52:54:00:00:01:01  link up  mtu 1500  10.99.0.1/24  csum
+   replication+export
+   received 12 frames, 2 KiB; sent 3 frames, 180 B; dropped 1
+1  52:54:00:00:01:01  link DOWN  mtu 1500  no address
+   not configured
+   received 12 frames, 2 KiB; sent 3 frames, 180 B; dropped 1
+";
+    assert_eq!(out, expected);
+    let mut none = String::new();
+    net(&[], &mut none).unwrap();
+    assert_eq!(none, "no network card was found (virtio-net)\n");
+}
+
+#[test]
+fn the_version() {
+    let mut out = String::new();
+    version("0.1.0", 1, &mut out).unwrap();
+    assert_eq!(out, "Palisade 0.1.0, peer protocol 1\n");
+}
+
+#[test]
+fn a_refused_configuration() {
+    let errors = crate::config::Config::parse(b"[node]\nname = 5\n").unwrap_err();
+    let mut text = String::new();
+    refused_text(&errors, &mut text).unwrap();
+    assert!(
+        text.starts_with(
+            "this node serves nothing: its configuration was refused; correct it and boot again\n\
+             the configuration has "
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("\n  2 | name = 5\n    |        ^\n"),
+        "{text}"
+    );
+    let mut json = String::new();
+    refused_json(&errors, &info(&[]), &mut json).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["schema"], SCHEMA);
+    assert_eq!(json["serving"], false);
+    assert_eq!(json["config_errors"][0]["line"], 2);
+    assert_eq!(json["config_errors"][0]["column"], 8);
+    let message = json["config_errors"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("node: name: found 5, expected a name"));
+}

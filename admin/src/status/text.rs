@@ -1,0 +1,199 @@
+//! `status` and `version` for people.
+
+use super::{
+    NodeInfo, Progress, connection_name, disk_state_name, phase_name, replication_name, role_name,
+};
+use crate::config::ConfigErrors;
+use crate::units::{Size, Span};
+use core::fmt::{self, Write};
+use replication::api::{DiskState, Status, VolumeStatus};
+
+/// Characters of the progress bar.
+const BAR_COLUMNS: u16 = 20;
+
+/// Columns of a wrapped text.
+const WRAP_COLUMNS: usize = 76;
+
+/// Writes the answer to `status`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn text(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::Result {
+    let (me, peer) = (&status.node, &status.peer);
+    let mine = worst(status, |volume| volume.disk);
+    let theirs = worst(status, |volume| volume.peer_disk);
+    writeln!(
+        out,
+        "{me}: {}/{}  {peer}: {}/{}",
+        role_name(status.role),
+        disk_state_name(mine),
+        role_name(status.peer_role),
+        disk_state_name(theirs)
+    )?;
+    let serving = if status.serving {
+        "serving"
+    } else {
+        "not serving"
+    };
+    writeln!(
+        out,
+        "resource {}  connection: {}  clients: {} ({serving})  up {}",
+        status.resource,
+        connection_name(status.connection),
+        status.open_clients,
+        Span(node.uptime)
+    )?;
+    if !status.reason.is_empty() {
+        wrapped(&status.reason, out)?;
+    }
+    writeln!(
+        out,
+        "\n{:<7} {:>10}  {:<13} {:<13} {:<12} {:>11}",
+        "volume", "size", "disk", "peer disk", "replication", "out of sync"
+    )?;
+    for volume in &status.volumes {
+        self::volume(volume, out)?;
+    }
+    if !node.clients.is_empty() {
+        writeln!(out)?;
+        clients(node, out)?;
+    }
+    writeln!(
+        out,
+        "\nmemory {} of {}, buffers {} of {}",
+        Size(node.memory.used),
+        Size(node.memory.total),
+        Size(node.pool.used),
+        Size(node.pool.total)
+    )
+}
+
+/// The worst state of any volume's disk, which is the node's.
+fn worst(status: &Status, of: impl Fn(&VolumeStatus) -> DiskState) -> DiskState {
+    let states = status.volumes.iter().map(of);
+    states.min().unwrap_or(DiskState::Diskless)
+}
+
+fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
+    writeln!(
+        out,
+        "vol{:<4} {:>10}  {:<13} {:<13} {:<12} {:>11}",
+        volume.index,
+        Size(volume.size),
+        disk_state_name(volume.disk),
+        disk_state_name(volume.peer_disk),
+        replication_name(volume.replication),
+        Size(volume.out_of_sync)
+    )?;
+    if let Some(progress) = Progress::of(volume) {
+        self::progress(&progress, volume, out)?;
+    }
+    match volume.current_uuid {
+        0 => write!(out, "        generation: none known")?,
+        current => write!(out, "        generation {current:016X}")?,
+    }
+    match volume.bitmap_uuid {
+        0 => writeln!(out)?,
+        bitmap => writeln!(out, ", peer left at {bitmap:016X}")?,
+    }
+    writeln!(
+        out,
+        "        clients read {}, wrote {}; from peer {}",
+        Size(volume.read_bytes),
+        Size(volume.written_bytes),
+        Size(volume.received_bytes)
+    )
+}
+
+/// `[=========>..........] 48.8%  500 MiB of 1 GiB, 12.5 MiB/s, 0:42 left`
+fn progress(progress: &Progress, volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
+    let filled = progress.permille * BAR_COLUMNS / 1000;
+    out.write_str("        [")?;
+    for column in 0..BAR_COLUMNS {
+        out.write_char(match column {
+            c if c < filled => '=',
+            c if c == filled => '>',
+            _ => '.',
+        })?;
+    }
+    write!(
+        out,
+        "] {}.{}%  {} of {}, ",
+        progress.permille / 10,
+        progress.permille % 10,
+        Size(progress.done),
+        Size(progress.total)
+    )?;
+    match progress.eta_seconds {
+        Some(seconds) => writeln!(
+            out,
+            "{}/s, {} left",
+            Size(volume.resync_rate),
+            Span(seconds.saturating_mul(1_000_000))
+        ),
+        None => writeln!(out, "nothing moved yet"),
+    }
+}
+
+fn clients(node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::Result {
+    writeln!(
+        out,
+        "{:<22} {:<6} {:<12} {:>9} {:>11} {:>11}",
+        "client", "volume", "phase", "in flight", "read", "written"
+    )?;
+    for client in node.clients {
+        let mut volume: heapless::String<8> = heapless::String::new();
+        match client.volume {
+            // Cannot fail: a u16 has five digits at most.
+            Some(index) => write!(volume, "vol{index}")?,
+            None => volume.write_char('-')?,
+        }
+        let mut address: heapless::String<48> = heapless::String::new();
+        write!(crate::text::Truncating(&mut address), "{}", client.address)?;
+        writeln!(
+            out,
+            "{address:<22} {volume:<6} {:<12} {:>9} {:>11} {:>11}",
+            phase_name(client.phase),
+            client.in_flight,
+            Size(client.read_bytes),
+            Size(client.written_bytes)
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes text in lines of at most [`WRAP_COLUMNS`], marked as something to look at.
+fn wrapped(text: &str, out: &mut dyn Write) -> fmt::Result {
+    let mut column = 0;
+    for word in text.split_ascii_whitespace() {
+        if column == 0 {
+            out.write_str("! ")?;
+        } else if column + 1 + word.len() > WRAP_COLUMNS {
+            out.write_str("\n  ")?;
+            column = 0;
+        } else {
+            out.write_char(' ')?;
+            column += 1;
+        }
+        out.write_str(word)?;
+        column += word.len();
+    }
+    out.write_char('\n')
+}
+
+/// Writes the answer to `status` and `config show` of a node whose configuration was refused.
+///
+/// # Errors
+/// Those of `out`.
+pub fn refused_text(errors: &ConfigErrors, out: &mut dyn Write) -> fmt::Result {
+    let text = "this node serves nothing: its configuration was refused; correct it and boot again";
+    writeln!(out, "{text}\n{errors}")
+}
+
+/// Writes the answer to `version`: of the appliance, and of the peer protocol it speaks.
+///
+/// # Errors
+/// Those of `out`.
+pub fn version(appliance: &str, protocol: u32, out: &mut dyn Write) -> fmt::Result {
+    writeln!(out, "Palisade {appliance}, peer protocol {protocol}")
+}

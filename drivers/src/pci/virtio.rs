@@ -1,0 +1,246 @@
+//! A virtio function on PCI: virtio-drivers' transport, with doorbell addresses computed once and
+//! MSI-X (virtio 1.2 §4.1).
+
+use virtio_drivers::{
+    Error, Hal, PhysAddr,
+    transport::{
+        DeviceStatus, DeviceType, InterruptStatus, Transport,
+        pci::{
+            PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_CAP_NOTIFY_CFG,
+            bus::{ConfigurationAccess, DeviceFunction, PCI_CAP_ID_VNDR},
+        },
+    },
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{BarRange, Mapping, MsiMessage, Pci, PciError, msix::MsixTable};
+use crate::transport::{DeviceTransport, Doorbell, InitError, MmioDoorbell};
+
+/// Most capabilities looked at; a list in a loop ends here.
+const CAPABILITIES_MAX: usize = 64;
+/// Offsets in `struct virtio_pci_common_cfg` (§4.1.4.3).
+const CONFIG_MSIX_VECTOR: usize = 16;
+const QUEUE_SELECT: usize = 22;
+const QUEUE_MSIX_VECTOR: usize = 26;
+const QUEUE_NOTIFY_OFF: usize = 30;
+const COMMON_BYTES: usize = 56;
+/// What a vector register reads when the device could not take the vector.
+const NO_VECTOR: u16 = 0xffff;
+
+/// An open virtio function. Dropping it resets the device.
+#[derive(Debug)]
+pub struct PciVirtio {
+    transport: PciTransport,
+    address: DeviceFunction,
+    common: Mapping,
+    notify: Mapping,
+    notify_multiplier: u32,
+    msix: Option<MsixTable>,
+}
+
+// SAFETY: the mappings are registers, used through `&mut self` alone, from wherever that is.
+unsafe impl Send for PciVirtio {}
+
+impl PciVirtio {
+    /// Opens the function at `at`: enables memory access, bus mastering and MSI-X (all entries
+    /// masked), and maps its registers.
+    ///
+    /// # Errors
+    /// [`PciError`], for a function without modern virtio or with unassigned or lying BARs.
+    pub fn open<H: Hal, C: ConfigurationAccess + Clone>(
+        pci: &mut Pci<C>,
+        at: DeviceFunction,
+    ) -> Result<Self, PciError> {
+        let mut common = None;
+        let mut notify = None;
+        let mut notify_multiplier = 0;
+        let capabilities = pci.root.capabilities(at).take(CAPABILITIES_MAX);
+        for capability in capabilities.collect::<alloc::vec::Vec<_>>() {
+            if capability.id != PCI_CAP_ID_VNDR || capability.offset > 0xff - 20 {
+                continue;
+            }
+            let word = |offset: u8| pci.config.read_word(at, capability.offset + offset);
+            let range = BarRange {
+                bar: word(4) as u8,
+                offset: word(8),
+                length: word(12),
+            };
+            let multiplier = word(16);
+            let kind = (capability.private_header >> 8) as u8;
+            if !(1..=4).contains(&kind) {
+                continue;
+            }
+            // Checked here for all that virtio-drivers is going to use: it trusts them.
+            let mapping = pci.map::<H>(at, range)?;
+            match kind {
+                VIRTIO_PCI_CAP_COMMON_CFG if common.is_none() => common = Some(mapping),
+                VIRTIO_PCI_CAP_NOTIFY_CFG if notify.is_none() => {
+                    notify = Some(mapping);
+                    notify_multiplier = multiplier;
+                }
+                _ => {}
+            }
+        }
+        let missing = |kind| PciError::MissingCapability { kind };
+        let common = common
+            .filter(|mapping| mapping.bytes >= COMMON_BYTES)
+            .ok_or(missing(VIRTIO_PCI_CAP_COMMON_CFG))?;
+        let notify = notify.ok_or(missing(VIRTIO_PCI_CAP_NOTIFY_CFG))?;
+        pci.enable(at, true);
+        let transport = PciTransport::new::<H, C>(&mut pci.root, at).map_err(PciError::Virtio)?;
+        let msix = MsixTable::open::<H, C>(pci, at)?;
+        Ok(Self {
+            transport,
+            address: at,
+            common,
+            notify,
+            notify_multiplier,
+            msix,
+        })
+    }
+
+    /// Where the function is.
+    #[must_use]
+    pub fn address(&self) -> DeviceFunction {
+        self.address
+    }
+
+    /// Entries of the MSI-X table; 0 without MSI-X.
+    #[must_use]
+    pub fn msix_entries(&self) -> u16 {
+        self.msix.as_ref().map_or(0, MsixTable::entries)
+    }
+
+    /// Programs and unmasks an MSI-X entry. `false`: no such entry.
+    pub fn set_msix(&mut self, entry: u16, message: MsiMessage) -> bool {
+        self.msix
+            .as_mut()
+            .is_some_and(|msix| msix.set(entry, message))
+    }
+
+    /// Masks or unmasks an MSI-X entry; masked interrupts stay pending. `false`: no such entry.
+    pub fn mask_msix(&mut self, entry: u16, masked: bool) -> bool {
+        self.msix
+            .as_mut()
+            .is_some_and(|msix| msix.mask(entry, masked))
+    }
+
+    fn read_common(&self, offset: usize) -> u16 {
+        debug_assert!(offset + 2 <= COMMON_BYTES, "beyond the structure");
+        // SAFETY: within the mapped structure, whose start is aligned to 4 bytes. The transport
+        // has a pointer to it as well, but both only do volatile accesses, one at a time:
+        // registers are selected anew before each use, under `&mut self`.
+        unsafe { self.common.start.add(offset).cast::<u16>().read_volatile() }
+    }
+
+    fn write_common(&mut self, offset: usize, value: u16) {
+        debug_assert!(offset + 2 <= COMMON_BYTES, "beyond the structure");
+        // SAFETY: as in `read_common`.
+        unsafe {
+            self.common
+                .start
+                .add(offset)
+                .cast::<u16>()
+                .write_volatile(value);
+        }
+    }
+
+    /// Writes a vector register and reads back whether the device took it (§4.1.4.3.2).
+    fn set_vector(&mut self, register: usize, vector: u16) -> bool {
+        if vector >= self.msix_entries() {
+            return false;
+        }
+        self.write_common(register, vector);
+        self.read_common(register) != NO_VECTOR
+    }
+}
+
+impl DeviceTransport for PciVirtio {
+    type Bell = MmioDoorbell;
+
+    fn doorbell(&mut self, queue: u16) -> Result<MmioDoorbell, InitError> {
+        self.write_common(QUEUE_SELECT, queue);
+        let offset =
+            usize::from(self.read_common(QUEUE_NOTIFY_OFF)) * self.notify_multiplier as usize;
+        if offset + 2 > self.notify.bytes || offset % 2 != 0 {
+            return Err(InitError::BadDoorbell { queue });
+        }
+        // SAFETY: checked to be inside the mapped notification region and aligned to 2 bytes;
+        // mappings of BARs stay for good.
+        Ok(unsafe { MmioDoorbell::new(self.notify.start.add(offset), queue, false) })
+    }
+
+    fn set_queue_vector(&mut self, queue: u16, vector: u16) -> bool {
+        self.write_common(QUEUE_SELECT, queue);
+        self.set_vector(QUEUE_MSIX_VECTOR, vector)
+    }
+
+    fn set_config_vector(&mut self, vector: u16) -> bool {
+        self.set_vector(CONFIG_MSIX_VECTOR, vector)
+    }
+}
+
+impl Transport for PciVirtio {
+    fn device_type(&self) -> DeviceType {
+        self.transport.device_type()
+    }
+    fn read_device_features(&mut self) -> u64 {
+        self.transport.read_device_features()
+    }
+    fn write_driver_features(&mut self, driver_features: u64) {
+        self.transport.write_driver_features(driver_features);
+    }
+    fn max_queue_size(&mut self, queue: u16) -> u32 {
+        self.transport.max_queue_size(queue)
+    }
+    fn notify(&mut self, queue: u16) {
+        if let Ok(bell) = self.doorbell(queue) {
+            bell.ring();
+        }
+    }
+    fn get_status(&self) -> DeviceStatus {
+        self.transport.get_status()
+    }
+    fn set_status(&mut self, status: DeviceStatus) {
+        self.transport.set_status(status);
+    }
+    fn set_guest_page_size(&mut self, guest_page_size: u32) {
+        self.transport.set_guest_page_size(guest_page_size);
+    }
+    fn requires_legacy_layout(&self) -> bool {
+        self.transport.requires_legacy_layout()
+    }
+    fn queue_set(
+        &mut self,
+        queue: u16,
+        size: u32,
+        descriptors: PhysAddr,
+        driver_area: PhysAddr,
+        device_area: PhysAddr,
+    ) {
+        self.transport
+            .queue_set(queue, size, descriptors, driver_area, device_area);
+    }
+    fn queue_unset(&mut self, queue: u16) {
+        self.transport.queue_unset(queue);
+    }
+    fn queue_used(&mut self, queue: u16) -> bool {
+        self.transport.queue_used(queue)
+    }
+    fn ack_interrupt(&mut self) -> InterruptStatus {
+        self.transport.ack_interrupt()
+    }
+    fn read_config_generation(&self) -> u32 {
+        self.transport.read_config_generation()
+    }
+    fn read_config_space<V: FromBytes + IntoBytes>(&self, offset: usize) -> Result<V, Error> {
+        self.transport.read_config_space(offset)
+    }
+    fn write_config_space<V: IntoBytes + Immutable>(
+        &mut self,
+        offset: usize,
+        value: V,
+    ) -> Result<(), Error> {
+        self.transport.write_config_space(offset, value)
+    }
+}

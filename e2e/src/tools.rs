@@ -1,0 +1,129 @@
+//! Small things that the tests share: commands with a time limit, ports, patterns, waiting.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// The checkout.
+pub fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the workspace")
+        .to_path_buf()
+}
+
+/// The kernel image under test: `PALISADE_KERNEL`, or what `./run-qemu.sh build` left.
+pub fn kernel() -> PathBuf {
+    let path = std::env::var_os("PALISADE_KERNEL")
+        .map_or_else(|| checkout().join("target/palisade.elf"), PathBuf::from);
+    assert!(
+        path.exists(),
+        "{} is not there: ./run-qemu.sh build",
+        path.display()
+    );
+    path
+}
+
+/// A directory for one test, removed with the value.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("palisade-e2e-")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// Runs a command to its end, at most `seconds`; its output whatever it was.
+pub fn run(program: &str, arguments: &[&str], seconds: u64) -> Output {
+    Command::new("timeout")
+        .args(["-k", "5", &seconds.to_string(), program])
+        .args(arguments)
+        .output()
+        .expect("coreutils' timeout")
+}
+
+/// Runs a command that must succeed; its standard output.
+pub fn must(program: &str, arguments: &[&str], seconds: u64) -> String {
+    let output = run(program, arguments, seconds);
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{}{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A TCP port that is free on 127.0.0.1 right now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+}
+
+/// Calls `attempt` every 20 ms until it gives a value; panics with `what` when `seconds` are over.
+pub fn wait_for<T>(what: &str, seconds: u64, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < end, "after {seconds} s still not: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Bytes that look random and are the same for the same seed (xorshift64*).
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Whether two images hold the same bytes; holes count as zeroes.
+pub fn same_content(one: &Path, other: &Path) -> bool {
+    let path = |p: &Path| p.to_str().expect("UTF-8").to_owned();
+    let (one, other) = (path(one), path(other));
+    let output = run(
+        "qemu-img",
+        &["compare", "-U", "-f", "raw", "-F", "raw", &one, &other],
+        120,
+    );
+    match output.status.code() {
+        Some(0) => true,
+        Some(1) => {
+            println!("{}", text(&output.stdout));
+            false
+        }
+        _ => panic!("qemu-img compare: {}", text(&output.stderr)),
+    }
+}
+
+/// The last lines of a file, for a failing test's report.
+pub fn tail(path: &Path, lines: usize) -> String {
+    let Ok(bytes) = std::fs::read(path) else {
+        return String::new();
+    };
+    let all = text(&bytes);
+    let all: Vec<&str> = all.lines().collect();
+    let mut shown = String::new();
+    for line in &all[all.len().saturating_sub(lines)..] {
+        let _ = writeln!(shown, "    {line}");
+    }
+    shown
+}

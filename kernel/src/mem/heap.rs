@@ -1,0 +1,70 @@
+//! The global allocator: linked_list_allocator, first fit, grown as needed.
+//!
+//! Allocating and freeing is O(n) in the number of holes, which is all right for its use: at boot, and at rare
+//! reconfigurations. The steady state does not allocate.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+
+use boot::memory_map::PAGE_SIZE;
+use linked_list_allocator::Heap;
+use spin::Mutex;
+
+/// The heap grows by at least this much, in bytes. Small: a page never used is never touched, but holes at the end
+/// of the heap are lost to `take_region`.
+const GROWTH_MIN: u64 = 256 << 10;
+
+struct KernelHeap(Mutex<Heap>);
+
+#[global_allocator]
+static HEAP: KernelHeap = KernelHeap(Mutex::new(Heap::empty()));
+
+/// Size and use in bytes.
+pub fn usage() -> (usize, usize) {
+    let heap = HEAP.0.lock();
+    (heap.size(), heap.used())
+}
+
+/// Extends the heap so that `layout` is sure to fit.
+fn grow(heap: &mut Heap, layout: Layout) -> bool {
+    // Alignment may cost up to itself, and the allocator's own rounding a few words.
+    let wanted = layout.size() as u64 + layout.align() as u64 + 64;
+    let bytes = wanted.next_multiple_of(PAGE_SIZE).max(GROWTH_MIN);
+    let added =
+        super::grow_heap(bytes).or_else(|| super::grow_heap(wanted.next_multiple_of(PAGE_SIZE)));
+    let Some(added) = added else { return false };
+    let len = (added.end - added.start) as usize;
+    // SAFETY: `grow_heap` hands out mapped RAM that nobody else has, each time the range after the previous one: it
+    // always cuts from the bottom of the same region.
+    unsafe {
+        if heap.size() == 0 {
+            heap.init(added.start as *mut u8, len);
+        } else {
+            heap.extend(len);
+        }
+    }
+    true
+}
+
+// SAFETY: every block comes from `Heap`, which hands out disjoint blocks of the layout asked for. The lock is never
+// held across a panic's use of the allocator, since the panic handler does not allocate.
+unsafe impl GlobalAlloc for KernelHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let mut heap = self.0.lock();
+        if let Ok(block) = heap.allocate_first_fit(layout) {
+            return block.as_ptr();
+        }
+        if !grow(&mut heap, layout) {
+            return ptr::null_mut();
+        }
+        heap.allocate_first_fit(layout)
+            .map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller passes a block of this allocator with its layout.
+            unsafe { self.0.lock().deallocate(block, layout) };
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What the console answers by itself: tables, status, help.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use admin::config::Mac;
+use admin::console::Output;
+use admin::status::{self, ClientInfo, ClientPhase, DiskInfo, NicInfo, NodeInfo, Usage};
+use admin::verbs::{self, Verb};
+use net::nbd::Phase;
+use replication::api::{Role, Text};
+use replication::wire;
+
+use super::pump::{Node, Port};
+use super::{Appliance, history, nic};
+use crate::{mem, time};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Text of an error or a short word of success; what does not fit is cut off.
+macro_rules! text {
+    ($($arg:tt)*) => {{
+        let mut text = Text::new();
+        // A full text is a cut text.
+        let _ = write!(text, $($arg)*);
+        text
+    }};
+}
+
+/// The prompt: the node's name, as far as it is known.
+pub fn prompt(appliance: &Appliance) -> String {
+    let name = appliance.config.as_ref().map_or("?", |config| config.node.name.as_str());
+    format!("{name}> ")
+}
+
+/// The first lines on the console.
+pub fn banner(appliance: &Appliance, out: &mut Vec<u8>) {
+    let line = match &appliance.config {
+        Some(config) => format!(
+            "\r\nPalisade {VERSION}: node {}, resource {}. Type help.\r\n",
+            config.node.name, config.resource.name
+        ),
+        None => format!("\r\nPalisade {VERSION}: not configured. Type help.\r\n"),
+    };
+    out.write(line.as_bytes());
+}
+
+/// What to say when the data path does not run.
+pub fn not_running(problems: &[String]) -> Text {
+    let first = problems.first().and_then(|problem| problem.lines().last());
+    text!("this node serves nothing: {} (see log)", first.unwrap_or("it was not started"))
+}
+
+/// Whether the machine may be stopped: not silently under clients.
+pub fn may_go_down(appliance: &Appliance, force: bool) -> Result<Text, Text> {
+    let Some(node) = &appliance.node else { return Ok(Text::new()) };
+    let clients = node.server.open_clients();
+    if node.core.engine.role() == Role::Primary && clients > 0 && !force {
+        return Err(text!(
+            "{clients} clients are served here; move them first (secondary here, primary on the peer), or use --force"
+        ));
+    }
+    Ok(Text::new())
+}
+
+/// Answers a verb that changes nothing.
+pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<Text, Text> {
+    let written = match verb {
+        Verb::Help { about } => verbs::help(about, out),
+        Verb::Status { json } => {
+            let node = appliance.node.as_ref().ok_or_else(|| not_running(&appliance.problems))?;
+            write_status(node, json, out)
+        }
+        Verb::Disks => status::disks(&disks(appliance), out),
+        Verb::Net => write_net(appliance, out),
+        Verb::Log { lines, level } => {
+            let mut result = Ok(());
+            history::last(usize::from(lines), level, |entry| {
+                result = result.and_then(|()| writeln!(out, "{entry}"));
+            });
+            result
+        }
+        Verb::ConfigShow => match &appliance.config {
+            Some(config) => config.render(out),
+            None => return Err(not_running(&appliance.problems)),
+        },
+        Verb::Version => status::version(VERSION, u32::from(wire::VERSION), out),
+        // Those are the console's or the engine's.
+        Verb::Primary { .. }
+        | Verb::Secondary { .. }
+        | Verb::Connect { .. }
+        | Verb::Disconnect
+        | Verb::NewCurrentUuid
+        | Verb::Reboot { .. }
+        | Verb::Poweroff { .. }
+        | Verb::Clear => Ok(()),
+    };
+    written.map(|()| Text::new()).map_err(|_| text!("the answer could not be written"))
+}
+
+fn write_status(node: &Node, json: bool, out: &mut dyn Write) -> core::fmt::Result {
+    let now = time::now_micros();
+    let volume_of = |export: &str| export.strip_prefix("vol").and_then(|digits| digits.parse().ok());
+    let clients: Vec<ClientInfo> = node
+        .server
+        .sessions()
+        .map(|session| ClientInfo {
+            address: session.peer,
+            phase: match session.phase {
+                Phase::Free | Phase::Withheld => ClientPhase::Held,
+                Phase::Handshake => ClientPhase::Handshake,
+                Phase::Transmission => ClientPhase::Transmission,
+            },
+            volume: volume_of(session.export),
+            in_flight: session.in_flight,
+            read_bytes: session.read_bytes,
+            written_bytes: session.written_bytes,
+            connected_for: now.saturating_sub(session.since),
+        })
+        .collect();
+    let memory = mem::stats();
+    let pool = &node.core.pool;
+    let heap_free = (memory.heap_bytes - memory.heap_used_bytes) as u64;
+    let info = NodeInfo {
+        version: VERSION,
+        uptime: now,
+        memory: Usage { used: memory.total_bytes - memory.free_bytes - heap_free, total: memory.total_bytes },
+        pool: Usage { used: pool.total_bytes() - pool.free_bytes(), total: pool.total_bytes() },
+        clients: &clients,
+    };
+    let status = node.core.engine.status(now);
+    if json { status::json(&status, &info, out) } else { status::text(&status, &info, out) }
+}
+
+fn disks(appliance: &Appliance) -> Vec<DiskInfo<'_>> {
+    let mut list = Vec::new();
+    for disk in appliance.node.iter().flat_map(|node| &node.core.disks) {
+        let counters = disk.counters();
+        list.push(DiskInfo {
+            volume: Some(disk.volume()),
+            read_bytes: counters.read_bytes,
+            written_bytes: counters.written_bytes,
+            errors: counters.errors,
+            ..plain_disk(disk.driver(), "")
+        });
+    }
+    list.extend(appliance.spare_disks.iter().map(|spare| plain_disk(&spare.driver, &spare.problem)));
+    list
+}
+
+fn plain_disk<'a>(driver: &'a super::disks::Driver, problem: &'a str) -> DiskInfo<'a> {
+    let info = driver.info();
+    DiskInfo {
+        serial: driver.serial(),
+        volume: None,
+        capacity: info.capacity_sectors.saturating_mul(512),
+        block_size: info.block_bytes,
+        read_only: info.read_only,
+        flush: info.flush,
+        discard: info.discard,
+        write_zeroes: info.write_zeroes,
+        read_bytes: 0,
+        written_bytes: 0,
+        errors: 0,
+        problem,
+    }
+}
+
+fn write_net(appliance: &Appliance, out: &mut dyn Write) -> core::fmt::Result {
+    let ports: &[Port] = appliance.node.as_ref().map_or(&[], |node| &node.ports);
+    let mut list: Vec<NicInfo<'_>> = Vec::new();
+    for port in ports {
+        let section = appliance.config.as_ref().and_then(|config| config.nics.get(port.place));
+        list.push(NicInfo {
+            roles: section.map(|section| section.roles),
+            address: section.map(|section| section.address),
+            ..plain_nic(port.nic.driver(), port.index)
+        });
+    }
+    list.extend(appliance.spare_nics.iter().map(|spare| plain_nic(&spare.driver, spare.index)));
+    list.sort_by_key(|nic| nic.index);
+    status::net(&list, out)
+}
+
+fn plain_nic(driver: &nic::Driver, index: u16) -> NicInfo<'_> {
+    let stats = driver.stats();
+    let capabilities = driver.capabilities();
+    NicInfo {
+        index,
+        mac: Mac(driver.mac()),
+        roles: None,
+        address: None,
+        link_up: driver.link_up(),
+        mtu: capabilities.mtu,
+        offloads: match (capabilities.checksum_tx || capabilities.checksum_rx, capabilities.tso4.is_some()) {
+            (true, true) => "csum tso",
+            (true, false) => "csum",
+            (false, _) => "",
+        },
+        received_frames: stats.rx_frames,
+        received_bytes: stats.rx_bytes,
+        sent_frames: stats.tx_frames,
+        sent_bytes: stats.tx_bytes,
+        dropped_frames: stats.rx_runt + stats.rx_oversize + stats.rx_bad_checksum,
+    }
+}

@@ -1,0 +1,65 @@
+//! How memory is divided. Everything is sized once, at boot; what is left over becomes the payload pool.
+
+use super::devices::NicMemory;
+use crate::mem;
+
+/// Left for the heap to grow after the pool was cut out: the console's answers, mostly.
+const HEAP_RESERVE: u64 = 1 << 20;
+/// The pool is not larger: more only helps hundreds of clients with large requests at once.
+const POOL_MAX: u64 = 512 << 20;
+/// With less than this there is no point in serving: one request of 128 KiB each way needs about so much.
+const POOL_MIN: u64 = 1 << 20;
+
+/// Sizes for a machine with so much free memory.
+#[derive(Clone, Copy)]
+pub struct Budget {
+    /// A NIC's rings.
+    pub nic: NicMemory,
+    /// Receive and transmit ring of an NBD connection, each, in bytes.
+    pub client_ring: usize,
+    /// Receive and transmit ring of the peer link, each, in bytes.
+    pub link_ring: usize,
+    /// Client requests in the engine at once.
+    pub max_requests: u16,
+    /// Bytes of the log.
+    pub log_bytes: usize,
+}
+
+impl Budget {
+    /// For `free` bytes of memory.
+    pub fn of(free: u64) -> Self {
+        let small = free < 40 << 20;
+        let medium = free < 96 << 20;
+        let choose = |s: usize, m: usize, l: usize| if small { s } else if medium { m } else { l };
+        Self {
+            nic: NicMemory { rx_bytes: choose(256 << 10, 512 << 10, 1 << 20), tx_bytes: choose(256 << 10, 512 << 10, 512 << 10) },
+            client_ring: choose(32 << 10, 128 << 10, 256 << 10),
+            link_ring: choose(128 << 10, 512 << 10, 1 << 20),
+            max_requests: if small { 256 } else { 1024 },
+            log_bytes: choose(32 << 10, 64 << 10, 256 << 10),
+        }
+    }
+}
+
+/// Heap that the pool's bookkeeping and an NBD server with so many connections take, in bytes, at most.
+pub fn bookkeeping_bytes(connections: u16) -> usize {
+    const PER_PAGE: u64 = 16;
+    const PER_CONNECTION: usize = 24 << 10;
+    let pages = mem::stats().free_bytes.min(POOL_MAX) / u64::from(replication::buf::PAGE);
+    (pages * PER_PAGE) as usize + usize::from(connections) * PER_CONNECTION
+}
+
+/// Cuts the payload pool out of what is free now. `None`: too little.
+pub fn take_pool() -> Option<&'static mut [u8]> {
+    let free = mem::stats().free_bytes;
+    let mut bytes = free.checked_sub(HEAP_RESERVE)?.min(POOL_MAX);
+    // Free memory may lie in several regions, and only one can be used: try less until it fits.
+    while bytes >= POOL_MIN {
+        let pages = bytes / u64::from(replication::buf::PAGE);
+        if let Some(region) = mem::take_region((pages * u64::from(replication::buf::PAGE)) as usize) {
+            return Some(region);
+        }
+        bytes -= bytes / 16;
+    }
+    None
+}

@@ -1,0 +1,200 @@
+//! The console's task: bytes between COM1 and [`admin::console`], commands to [`super::answers`] or the engine.
+
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::fmt::Write;
+
+use admin::console::{Console, EXIT_FAILED, EXIT_OK, Origin, Submitted};
+use admin::verbs::{self, Verb, VerbCompleter};
+use drivers::port::MachineIo;
+use drivers::uart::{COM1, Uart};
+use embassy_time::{Duration, Timer, with_timeout};
+use replication::api::{Command, Event, Text};
+
+use super::{Appliance, answers, history, signals};
+use crate::irq::{self, Line};
+use crate::{power, time};
+
+/// COM1's interrupt line.
+const COM1_LINE: u32 = 4;
+/// Columns assumed of the terminal.
+const COLUMNS: usize = 80;
+/// A terminal that takes no byte for so long is taken for absent, and output for it is thrown away.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Time for the last words to a peer and to clients before the machine goes down.
+const FAREWELL: Duration = Duration::from_millis(50);
+
+struct Terminal {
+    uart: Uart<MachineIo>,
+    console: Console,
+    /// What waits to be sent.
+    out: Vec<u8>,
+    /// Log entries printed or passed over.
+    seen: u64,
+    commands: u32,
+}
+
+/// The task.
+#[embassy_executor::task]
+pub async fn run(appliance: &'static RefCell<Appliance>) {
+    // SAFETY: the kernel has port privilege, and apart from last words nobody else uses COM1 from here on.
+    let uart = match Uart::new(unsafe { MachineIo::new() }, COM1) {
+        Ok(uart) => uart,
+        Err(error) => {
+            log::error!("no console: {error}");
+            return;
+        }
+    };
+    let mut terminal = Terminal {
+        uart,
+        console: Console::new(&answers::prompt(&appliance.borrow()), COLUMNS),
+        out: Vec::with_capacity(4096),
+        seen: 0,
+        commands: 0,
+    };
+    let line = Line { level: false, active_low: false };
+    match irq::allocate_vector(signals::on_uart, 0).map(|vector| irq::route_ioapic(COM1_LINE, vector, line)) {
+        Some(Ok(())) => terminal.uart.enable_rx_interrupt(true),
+        Some(Err(error)) => log::error!("COM1 has no interrupt: {error:?}"),
+        None => log::error!("COM1 has no interrupt: all vectors are taken"),
+    }
+    answers::banner(&appliance.borrow(), &mut terminal.out);
+    terminal.console.start(&mut terminal.out);
+    loop {
+        terminal.print_log();
+        terminal.send().await;
+        while let Some(byte) = terminal.uart.try_read() {
+            if let Some(command) = terminal.console.feed(byte, &VerbCompleter, &mut terminal.out) {
+                terminal.execute(appliance, command).await;
+                terminal.print_log();
+            }
+            terminal.send().await;
+        }
+        signals::CONSOLE.wait().await;
+    }
+}
+
+impl Terminal {
+    /// Prints new log entries, unless they would fall into an answer.
+    fn print_log(&mut self) {
+        while let Some(entry) = history::next(self.seen) {
+            if !self.console.log(&entry, &mut self.out) {
+                return;
+            }
+            self.seen = entry.sequence + 1;
+        }
+    }
+
+    /// Sends everything, at the terminal's pace.
+    async fn send(&mut self) {
+        let mut last_progress = time::now_micros();
+        let mut sent = 0;
+        while let Some(&byte) = self.out.get(sent) {
+            if self.uart.try_write(byte) {
+                sent += 1;
+                last_progress = time::now_micros();
+            } else if time::now_micros() - last_progress > PATIENCE.as_micros() {
+                break;
+            } else {
+                Timer::after(Duration::from_millis(1)).await;
+            }
+        }
+        self.out.clear();
+    }
+
+    async fn execute(&mut self, appliance: &'static RefCell<Appliance>, submitted: Submitted) {
+        let verb = match verbs::parse(&submitted.line) {
+            Ok(Some(verb)) => verb,
+            Ok(None) => return self.console.finish(EXIT_OK, &mut self.out),
+            Err(error) => return self.end(Err(error)),
+        };
+        let end: Result<Text, Text> = match verb {
+            Verb::Clear => {
+                self.console.clear_screen(&mut self.out);
+                Ok(Text::new())
+            }
+            Verb::Reboot { force } | Verb::Poweroff { force } => {
+                let allowed = answers::may_go_down(&appliance.borrow(), force);
+                if allowed.is_ok() {
+                    self.go_down(appliance, matches!(verb, Verb::Reboot { .. })).await
+                }
+                allowed
+            }
+            _ => match verb.engine_command() {
+                Some(command) => self.engine_command(appliance, command, &submitted.origin).await,
+                None => {
+                    let appliance = appliance.borrow();
+                    answers::answer(&appliance, verb, &mut self.console.reply(&mut self.out))
+                }
+            },
+        };
+        match end {
+            Ok(text) => {
+                if !text.is_empty() {
+                    // Writing to a reply cannot fail.
+                    let _ = writeln!(self.console.reply(&mut self.out), "{text}");
+                }
+                self.console.finish(EXIT_OK, &mut self.out);
+            }
+            Err(text) => self.end(Err(text)),
+        }
+    }
+
+    fn end(&mut self, result: Result<(), impl core::fmt::Display>) {
+        let Err(error) = result else { return };
+        // Writing to a reply cannot fail.
+        let _ = writeln!(self.console.reply(&mut self.out), "error: {error}");
+        self.console.finish(EXIT_FAILED, &mut self.out);
+    }
+
+    /// Has the engine carry out a command, and waits until it has. The engine bounds the time.
+    async fn engine_command(
+        &mut self,
+        appliance: &'static RefCell<Appliance>,
+        command: Command,
+        origin: &Origin,
+    ) -> Result<Text, Text> {
+        self.commands = self.commands.wrapping_add(1);
+        let id = self.commands;
+        {
+            let mut appliance = appliance.borrow_mut();
+            let Appliance { node, problems, .. } = &mut *appliance;
+            let Some(node) = node else {
+                return Err(answers::not_running(problems));
+            };
+            node.core.now = time::now_micros();
+            node.core.event(Event::Command { id, command });
+        }
+        signals::DATA_PATH.signal(());
+        loop {
+            if let Some(node) = appliance.borrow_mut().node.as_mut() {
+                while let Some((ended, result)) = node.core.commands.pop_front() {
+                    if ended == id {
+                        return result;
+                    }
+                }
+            }
+            if *origin == Origin::Person {
+                self.print_log();
+                self.send().await;
+            }
+            // The log is worth a look now and then even if the command takes its time.
+            let _ = with_timeout(Duration::from_millis(200), signals::COMMAND.wait()).await;
+        }
+    }
+
+    /// Says good-bye to everybody and does not come back.
+    async fn go_down(&mut self, appliance: &'static RefCell<Appliance>, reboot: bool) {
+        if let Some(node) = appliance.borrow_mut().node.as_mut() {
+            node.hang_up();
+        }
+        // Writing to a reply cannot fail.
+        let word = if reboot { "rebooting" } else { "powering off" };
+        let _ = writeln!(self.console.reply(&mut self.out), "{word}");
+        self.console.finish(EXIT_OK, &mut self.out);
+        self.send().await;
+        signals::DATA_PATH.signal(());
+        Timer::after(FAREWELL).await;
+        if reboot { power::reboot() } else { power::poweroff() }
+    }
+}

@@ -1,0 +1,157 @@
+//! The engine with its surroundings: pool, disks and the link, driven by events.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use net::link::PeerLink;
+use net::nbd::SessionIo;
+use replication::api::{
+    Action, ClientError, ClientRequest, CommandId, Event, Level, Micros, RequestId, Text,
+};
+use replication::buf::{Buf, BufView, Pool, PoolMemory};
+use replication::engine::Engine;
+
+use super::disks::Disk;
+use super::payload::Payload;
+use super::signals;
+
+/// An answer to a client, on its way to the session.
+pub type Reply = (RequestId, Result<(), ClientError>, Option<Buf>);
+
+/// The end of an operator's command.
+pub type CommandEnd = (CommandId, Result<Text, Text>);
+
+/// Commands that may be unanswered at once: one of the console, and room for one more.
+const COMMANDS: usize = 4;
+
+/// What the engine acts on, apart from sockets. Performs each event's actions before it returns; what concerns the
+/// sessions and the sockets is left in the public fields.
+pub struct Core {
+    /// The engine.
+    pub engine: Engine,
+    /// Bookkeeping of the payload memory.
+    pub pool: Pool,
+    /// The payload memory.
+    pub payload: Payload,
+    /// The disks of the volumes that have one.
+    pub disks: Vec<Disk>,
+    /// The link to the peer.
+    pub link: PeerLink,
+    /// Answers to clients.
+    pub replies: VecDeque<Reply>,
+    /// Ended commands.
+    pub commands: heapless::Deque<CommandEnd, COMMANDS>,
+    /// The engine's last word on serving, until it is passed on.
+    pub serve: Option<bool>,
+    /// The link is to be closed, which needs its stack.
+    pub close_link: bool,
+    /// After that it is to be opened again.
+    open_link: bool,
+    /// The time of this turn.
+    pub now: Micros,
+}
+
+impl Core {
+    /// Puts the parts together and performs what the engine wants at its start.
+    pub fn new(
+        now: Micros,
+        engine: Engine,
+        pool: Pool,
+        payload: Payload,
+        disks: Vec<Disk>,
+        link: PeerLink,
+        max_requests: u16,
+    ) -> Self {
+        let mut core = Self {
+            engine,
+            pool,
+            payload,
+            disks,
+            link,
+            replies: VecDeque::with_capacity(usize::from(max_requests)),
+            commands: heapless::Deque::new(),
+            serve: None,
+            close_link: false,
+            open_link: false,
+            now,
+        };
+        core.perform();
+        core
+    }
+
+    /// Gives the engine an event and does what it wants.
+    pub fn event(&mut self, event: Event) {
+        self.engine.handle(self.now, event, &mut self.pool);
+        self.perform();
+    }
+
+    /// The link was closed: opens it again if the engine has asked for that meanwhile.
+    pub fn link_closed(&mut self) {
+        self.close_link = false;
+        if core::mem::take(&mut self.open_link) {
+            self.link.open(self.now);
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Disk { token, volume, op } => {
+                    match self.disks.iter_mut().find(|disk| disk.volume() == volume) {
+                        Some(disk) => disk.start(token, op, &self.payload),
+                        None => panic!("the engine wants to use the disk of volume {volume}, which has none"),
+                    }
+                }
+                Action::Send { frame, payload } => self.link.send(frame, payload),
+                Action::Reply { id, result, buf } => self.replies.push_back((id, result, buf)),
+                Action::OpenLink if self.close_link => self.open_link = true,
+                Action::OpenLink => self.link.open(self.now),
+                Action::CloseLink => {
+                    self.close_link = true;
+                    self.open_link = false;
+                }
+                Action::Serve(on) => self.serve = Some(on),
+                Action::CommandDone { id, result } => {
+                    if self.commands.push_back((id, result)).is_err() {
+                        log::error!("the answer to command {id} was lost: nobody fetches answers");
+                    }
+                    signals::COMMAND.signal(());
+                }
+                Action::Log { level, text } => log::log!(log_level(level), "{text}"),
+            }
+        }
+    }
+}
+
+fn log_level(level: Level) -> log::Level {
+    match level {
+        Level::Error => log::Level::Error,
+        Level::Warn => log::Level::Warn,
+        Level::Info => log::Level::Info,
+        Level::Debug => log::Level::Debug,
+    }
+}
+
+impl PoolMemory for Core {
+    fn bytes(&self, view: BufView) -> &[u8] {
+        self.payload.bytes(view)
+    }
+
+    fn bytes_mut(&mut self, view: BufView) -> &mut [u8] {
+        self.payload.bytes_mut(view)
+    }
+}
+
+impl SessionIo for Core {
+    fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    fn has_room(&self) -> bool {
+        self.engine.has_room()
+    }
+
+    fn submit(&mut self, request: ClientRequest) {
+        self.event(Event::Client(request));
+    }
+}

@@ -1,0 +1,151 @@
+//! The appliance: disks, network, engine and console put together.
+//!
+//! Two tasks share one [`Appliance`], borrowed for one synchronous step at a time: the data path ([`pump::Node::turn`])
+//! and the console. Interrupts and each other wake them ([`signals`]). All protocol logic is in the logic crates;
+//! here is only what moves their inputs and outputs.
+
+mod answers;
+mod budget;
+mod console;
+mod core;
+mod devices;
+mod disks;
+mod history;
+mod nic;
+mod payload;
+mod pump;
+mod signals;
+mod start;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use ::core::cell::RefCell;
+
+use admin::config::{Config, OnPanic};
+use embassy_executor::Spawner;
+use embassy_time::{Duration, with_timeout};
+use replication::api::{Level, Micros};
+
+use crate::panic::Policy;
+use crate::platform::Platform;
+use crate::{mem, panic, time};
+use budget::Budget;
+use pump::Node;
+use start::{Spare, Started};
+
+/// The data path looks after itself at least this often, in case a device loses an interrupt.
+const HEARTBEAT: Micros = 1_000_000;
+
+/// Everything there is.
+pub struct Appliance {
+    /// The data path; `None` when the configuration or a device is amiss.
+    node: Option<Node>,
+    /// What is amiss, a line each.
+    problems: Vec<String>,
+    config: Option<Config>,
+    spare_disks: Vec<Spare<disks::Driver>>,
+    spare_nics: Vec<Spare<nic::Driver>>,
+}
+
+/// Starts the appliance's tasks. Whatever is wrong with configuration or devices, the console comes up.
+pub fn start(spawner: Spawner, platform: &'static Platform) {
+    let budget = Budget::of(mem::stats().free_bytes);
+    history::init(budget.log_bytes);
+    let appliance = bring_up(platform, &budget);
+    for problem in &appliance.problems {
+        problem.lines().for_each(|line| log::error!("{line}"));
+    }
+    if appliance.node.is_none() {
+        log::error!("this node serves nothing until that is corrected and it is rebooted");
+    }
+    let appliance: &'static RefCell<Appliance> = Box::leak(Box::new(RefCell::new(appliance)));
+    match (data_path(appliance), console::run(appliance)) {
+        (Ok(data_path), Ok(console)) => {
+            spawner.spawn(data_path);
+            spawner.spawn(console);
+        }
+        _ => panic!("a task was started twice"),
+    }
+}
+
+fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
+    let devices = devices::discover(platform, budget.nic);
+    let config = match platform.config {
+        None => Err(String::from(
+            "no configuration: pass a TOML file as the boot module (QEMU: -initrd a.toml); see docs/CONFIG.md",
+        )),
+        Some(text) => Config::parse(text).map_err(|errors| format!("the configuration is refused:\n{errors}")),
+    };
+    let started = match &config {
+        Ok(config) => {
+            panic::set_policy(match config.node.panic {
+                OnPanic::Reboot => Policy::Reboot,
+                OnPanic::Halt => Policy::Halt,
+                OnPanic::Exit => Policy::Exit,
+            });
+            history::set_level(config.node.log_level);
+            start::start(config, devices, budget)
+        }
+        Err(problem) => Started::without_node(problem.to_string(), devices),
+    };
+    Appliance {
+        node: started.node,
+        problems: started.problems,
+        config: config.ok(),
+        spare_disks: started.disks,
+        spare_nics: started.nics,
+    }
+}
+
+/// The task that moves blocks.
+#[embassy_executor::task]
+async fn data_path(appliance: &'static RefCell<Appliance>) {
+    loop {
+        let pause = {
+            let mut appliance = appliance.borrow_mut();
+            let Some(node) = appliance.node.as_mut() else { return };
+            if signals::take_lines() && node.acknowledge_interrupts() || signals::take_configuration() {
+                node.configuration_changed();
+            }
+            if node.turn() || node.arm() {
+                Duration::from_ticks(0)
+            } else {
+                let now = time::now_micros();
+                let deadline = node.deadline().unwrap_or(Micros::MAX).clamp(now, now + HEARTBEAT);
+                Duration::from_micros(deadline - now)
+            }
+        };
+        if pause.as_ticks() == 0 {
+            // Lets interrupts be noted and the console run.
+            yield_now().await;
+        } else {
+            // Either way there is something to look at.
+            let _ = with_timeout(pause, signals::DATA_PATH.wait()).await;
+        }
+    }
+}
+
+/// Lets the other tasks run once.
+async fn yield_now() {
+    let mut yielded = false;
+    ::core::future::poll_fn(|context| {
+        if ::core::mem::replace(&mut yielded, true) {
+            return ::core::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        ::core::task::Poll::Pending
+    })
+    .await;
+}
+
+/// The appliance's level for one of the log facade's.
+fn level_of(level: log::Level) -> Level {
+    match level {
+        log::Level::Error => Level::Error,
+        log::Level::Warn => Level::Warn,
+        log::Level::Info => Level::Info,
+        log::Level::Debug | log::Level::Trace => Level::Debug,
+    }
+}

@@ -1,0 +1,303 @@
+//! The data path: one turn takes what devices have brought, lets the protocols work, and hands over what they made.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use drivers::InterruptStatus;
+use net::link::LinkEvent;
+use net::nbd::{Server, Verdict};
+use net::stack::{ConnHandle, Egress, GroupId, Stack};
+use replication::api::{Event, Micros};
+
+use super::core::Core;
+use super::nic::Nic;
+use crate::time;
+
+/// Frames that a NIC may bring in one turn, so that a flood cannot keep the other parts waiting.
+const FRAMES: usize = 64;
+/// Events of the link in one turn, for the same reason.
+const LINK_EVENTS: usize = 64;
+
+/// A NIC and the TCP/IP on it.
+pub struct Port {
+    /// The NIC.
+    pub nic: Nic,
+    /// Its sockets.
+    pub stack: Stack,
+    /// The group of NBD sockets, if clients come in here.
+    pub export: Option<GroupId>,
+    /// Place in the configuration's list of NICs.
+    pub place: usize,
+    /// Place in the order of discovery.
+    pub index: u16,
+    blocked: bool,
+}
+
+impl Port {
+    /// A port whose stack was built over `nic`.
+    pub fn new(nic: Nic, stack: Stack, export: Option<GroupId>, place: usize, index: u16) -> Self {
+        Self { nic, stack, export, place, index, blocked: false }
+    }
+}
+
+/// Where an NBD session's connection is.
+#[derive(Clone, Copy)]
+struct Conn {
+    slot: u16,
+    port: usize,
+    handle: ConnHandle,
+}
+
+/// Everything that the data path works on.
+pub struct Node {
+    /// The engine and what it acts on.
+    pub core: Core,
+    /// The NBD server.
+    pub server: Server,
+    /// The NICs.
+    pub ports: Vec<Port>,
+    /// The port that the link uses.
+    link_port: usize,
+    conns: Vec<Conn>,
+    open_clients: u32,
+}
+
+impl Node {
+    /// Puts the parts together; the link lives on `ports[link_port]`.
+    pub fn new(core: Core, server: Server, ports: Vec<Port>, link_port: usize) -> Self {
+        let conns = Vec::with_capacity(usize::from(server.slots()));
+        Self { core, server, ports, link_port, conns, open_clients: 0 }
+    }
+
+    /// One turn. `true`: there is more to do now.
+    pub fn turn(&mut self) -> bool {
+        let now = time::now_micros();
+        self.core.now = now;
+        let mut busy = false;
+        for port in &mut self.ports {
+            let frames = port.stack.ingress(now, &mut port.nic, FRAMES);
+            busy |= frames == FRAMES;
+        }
+        busy |= self.disks();
+        busy |= self.link(now);
+        if self.core.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.core.event(Event::Tick);
+        }
+        self.accept(now);
+        self.settle(now);
+        self.sessions(now);
+        self.settle(now);
+        self.hand_over(now);
+        busy || self.server.poll_timeout().is_some_and(|at| at <= now)
+    }
+
+    /// Asks every device for an interrupt when it has something. `true`: one has already.
+    pub fn arm(&mut self) -> bool {
+        let mut ready = false;
+        for port in &mut self.ports {
+            ready |= port.nic.driver_mut().arm();
+        }
+        for disk in &mut self.core.disks {
+            ready |= disk.driver_mut().arm();
+        }
+        ready
+    }
+
+    /// When the next turn must be, even if no device brings anything. `None`: only then.
+    pub fn deadline(&mut self) -> Option<Micros> {
+        let now = time::now_micros();
+        let stacks = self.ports.iter_mut().filter(|port| !port.blocked).filter_map(|port| port.stack.poll_at(now));
+        [self.core.engine.poll_timeout(), self.core.link.poll_at(), self.server.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .chain(stacks)
+            .min()
+    }
+
+    /// Devices without MSI-X hold their interrupt line until it is acknowledged. `true`: some device's
+    /// configuration changed.
+    pub fn acknowledge_interrupts(&mut self) -> bool {
+        let mut causes = InterruptStatus::empty();
+        for port in &mut self.ports {
+            causes |= port.nic.driver_mut().ack_interrupt();
+        }
+        for disk in &mut self.core.disks {
+            causes |= disk.driver_mut().ack_interrupt();
+        }
+        causes.contains(InterruptStatus::DEVICE_CONFIGURATION_INTERRUPT)
+    }
+
+    /// Looks for changed links and capacities, after a configuration interrupt.
+    pub fn configuration_changed(&mut self) {
+        self.core.now = time::now_micros();
+        for port in &mut self.ports {
+            match port.nic.driver_mut().config_changed() {
+                Ok(Some(up)) => {
+                    port.stack.set_link(up);
+                    log::warn!("nic {}: link {}", port.index, if up { "up" } else { "down" });
+                }
+                Ok(None) => {}
+                Err(error) => log::error!("nic {}: its configuration cannot be read: {error}", port.index),
+            }
+        }
+        for at in 0..self.core.disks.len() {
+            let disk = &mut self.core.disks[at];
+            let (volume, serial) = (disk.volume(), disk.driver().serial());
+            let mut name = heapless::String::<20>::new();
+            // A serial has at most 20 characters.
+            let _ = name.push_str(serial);
+            match disk.driver_mut().config_changed() {
+                Ok(Some(change)) => {
+                    log::warn!(
+                        "disk \"{name}\": capacity changed from {} to {} sectors",
+                        change.capacity_before,
+                        change.capacity_now
+                    );
+                    let size = change.capacity_now.saturating_mul(512);
+                    self.core.event(Event::DiskChanged { volume, size });
+                }
+                Ok(None) => {}
+                Err(error) => log::error!("disk \"{name}\": its configuration cannot be read: {error}"),
+            }
+        }
+    }
+
+    /// Drops every connection, for a restart: clients and peer notice at once.
+    pub fn hang_up(&mut self) {
+        let now = time::now_micros();
+        for conn in core::mem::take(&mut self.conns) {
+            self.ports[conn.port].stack.abort(now, conn.handle);
+            self.server.hang_up(conn.slot, &mut self.core.pool);
+        }
+        let stack = &mut self.ports[self.link_port].stack;
+        self.core.link.close(now, stack, &mut self.core.pool, &self.core.payload);
+        self.hand_over(now);
+    }
+
+    /// Passes on what the disks have ended. `true`: there may be more.
+    fn disks(&mut self) -> bool {
+        let mut more = false;
+        for at in 0..self.core.disks.len() {
+            let mut budget = 2 * self.core.disks[at].driver().depth();
+            while budget > 0
+                && let Some(done) = self.core.disks[at].poll(&self.core.payload)
+            {
+                budget -= 1;
+                self.core.event(Event::DiskDone {
+                    token: done.token,
+                    result: done.result,
+                    all_zero: done.all_zero,
+                });
+            }
+            more |= budget == 0;
+        }
+        more
+    }
+
+    /// Passes on what the link brought. `true`: there may be more.
+    fn link(&mut self, now: Micros) -> bool {
+        for _ in 0..LINK_EVENTS {
+            let stack = &mut self.ports[self.link_port].stack;
+            let Some(event) = self.core.link.poll(now, stack, &mut self.core.pool, &mut self.core.payload) else {
+                return false;
+            };
+            self.link_event(event);
+            self.close_link_if_asked(now);
+        }
+        true
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event.into_engine() {
+            Ok(event) => self.core.event(event),
+            Err(note) => log::warn!("{note}"),
+        }
+    }
+
+    fn close_link_if_asked(&mut self, now: Micros) {
+        if self.core.close_link {
+            let stack = &mut self.ports[self.link_port].stack;
+            self.core.link.close(now, stack, &mut self.core.pool, &self.core.payload);
+            self.core.link_closed();
+        }
+    }
+
+    /// Passes the engine's answers and its word on serving to the sessions.
+    fn settle(&mut self, now: Micros) {
+        self.close_link_if_asked(now);
+        while let Some((id, result, buf)) = self.core.replies.pop_front() {
+            self.server.on_reply(id, result, buf, &mut self.core.pool);
+        }
+        if let Some(on) = self.core.serve.take() {
+            self.server.set_serving(now, on, &mut self.core.pool);
+        }
+    }
+
+    fn accept(&mut self, now: Micros) {
+        for at in 0..self.ports.len() {
+            let Some(group) = self.ports[at].export else { continue };
+            while let Some(handle) = self.ports[at].stack.accept(group) {
+                let peer = self.ports[at].stack.peer(handle);
+                let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+                match self.server.accept(now, peer, &mut self.core.pool) {
+                    None => self.ports[at].stack.abort(now, handle),
+                    Some(accepted) => {
+                        if accepted.evicted {
+                            self.forget(now, accepted.slot);
+                        }
+                        self.conns.push(Conn { slot: accepted.slot, port: at, handle });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Resets the connection of an evicted session.
+    fn forget(&mut self, now: Micros, slot: u16) {
+        if let Some(at) = self.conns.iter().position(|conn| conn.slot == slot) {
+            let conn = self.conns.swap_remove(at);
+            self.ports[conn.port].stack.abort(now, conn.handle);
+        }
+    }
+
+    fn sessions(&mut self, now: Micros) {
+        let mut at = 0;
+        while let Some(&conn) = self.conns.get(at) {
+            let stack = &mut self.ports[conn.port].stack;
+            let verdict = match stack.stream(conn.handle) {
+                None => {
+                    self.server.hang_up(conn.slot, &mut self.core.pool);
+                    Verdict::Abort
+                }
+                Some(stream) if !self.server.wants_poll(conn.slot, now, &stream) => Verdict::Continue,
+                Some(mut stream) => self.server.poll(conn.slot, now, &mut stream, &mut self.core),
+            };
+            match verdict {
+                Verdict::Continue => {
+                    at += 1;
+                    continue;
+                }
+                Verdict::Close => stack.close(now, conn.handle),
+                Verdict::Abort => stack.abort(now, conn.handle),
+            }
+            self.conns.swap_remove(at);
+        }
+        let open = self.server.open_clients();
+        if open != self.open_clients {
+            self.open_clients = open;
+            self.core.event(Event::OpenClients(open));
+        }
+    }
+
+    /// Gives disks and NICs everything that was made, and rings each doorbell once.
+    fn hand_over(&mut self, now: Micros) {
+        for disk in &mut self.core.disks {
+            disk.kick();
+        }
+        self.core.link.flush(&mut self.ports[self.link_port].stack, &self.core.payload);
+        for port in &mut self.ports {
+            port.blocked = port.stack.egress(now, &mut port.nic) == Egress::Blocked;
+            port.nic.driver_mut().kick();
+        }
+    }
+}

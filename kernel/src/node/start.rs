@@ -1,0 +1,300 @@
+//! From the configuration and the devices to a running [`Node`].
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use admin::config::devices::{FoundDisk, FoundNic, match_disks, match_nics};
+use admin::config::{Config, Mac};
+use net::link::{PeerLink, PeerLinkConfig};
+use net::nbd::{Export, Server, ServerConfig};
+use net::stack::{GroupConfig, GroupId, Liveness, NicConfig, Stack};
+use replication::api::{EngineConfig, VolumeConfig};
+use replication::buf::{MAX_BUF, PAGE, Pool};
+use replication::engine::Engine;
+
+use super::budget::{self, Budget};
+use super::core::Core;
+use super::devices::Devices;
+use super::disks::Disk;
+use super::nic::Nic;
+use super::payload::Payload;
+use super::pump::{Node, Port};
+use super::{disks, nic};
+use crate::{mem, rng, time};
+
+/// Sockets of the peer link: the link, one that replaces it, two that listen.
+const LINK_SLOTS: usize = 4;
+/// Connections that may be on their way in at once.
+const EXPORT_BACKLOG: usize = 4;
+/// An idle client is asked for a sign of life after the first, and dropped after the second.
+const CLIENT_LIVENESS: Liveness = Liveness { probe: 15_000_000, timeout: 60_000_000 };
+
+/// A disk or a NIC that no volume and no role uses, and why.
+pub struct Spare<D> {
+    /// Its driver.
+    pub driver: D,
+    /// Place in the order of discovery.
+    pub index: u16,
+    /// Why it is not used; empty when nobody asked for it.
+    pub problem: String,
+}
+
+/// What came of starting.
+pub struct Started {
+    /// The data path; `None` when it could not be started.
+    pub node: Option<Node>,
+    /// Why not, a line each.
+    pub problems: Vec<String>,
+    /// Disks left over.
+    pub disks: Vec<Spare<disks::Driver>>,
+    /// NICs left over.
+    pub nics: Vec<Spare<nic::Driver>>,
+}
+
+impl Started {
+    /// Nothing runs, for one reason.
+    pub fn without_node(problem: String, devices: Devices) -> Self {
+        Self {
+            node: None,
+            problems: Vec::from([problem]),
+            disks: spares(devices.disks),
+            nics: spares(devices.nics),
+        }
+    }
+}
+
+fn spares<D>(drivers: Vec<D>) -> Vec<Spare<D>> {
+    let spare = |(index, driver)| Spare { driver, index: index as u16, problem: String::new() };
+    drivers.into_iter().enumerate().map(spare).collect()
+}
+
+/// Matches the configuration with the devices and, if everything needed is there, builds the node.
+pub fn start(config: &Config, devices: Devices, budget: &Budget) -> Started {
+    let mut problems = Vec::new();
+    let (disks, mut spare_disks) = take_disks(config, devices.disks, &mut problems);
+    let (nics, spare_nics) = take_nics(config, devices.nics, &mut problems);
+    if !problems.is_empty() {
+        spare_disks.extend(disks.into_iter().map(|taken| taken.spare));
+        let nics = nics.into_iter().map(|taken| taken.spare).chain(spare_nics).collect();
+        return Started { node: None, problems, disks: spare_disks, nics };
+    }
+    match build(config, disks, nics, budget) {
+        Ok(node) => Started { node: Some(node), problems, disks: spare_disks, nics: spare_nics },
+        Err(problem) => Started { node: None, problems: Vec::from([problem]), disks: spare_disks, nics: spare_nics },
+    }
+}
+
+struct TakenDisk {
+    spare: Spare<disks::Driver>,
+    volume: usize,
+    size: u64,
+}
+
+struct TakenNic {
+    spare: Spare<nic::Driver>,
+    place: usize,
+    mtu: u16,
+}
+
+fn take_disks(
+    config: &Config,
+    drivers: Vec<disks::Driver>,
+    problems: &mut Vec<String>,
+) -> (Vec<TakenDisk>, Vec<Spare<disks::Driver>>) {
+    let found: Vec<FoundDisk<'_>> = drivers
+        .iter()
+        .map(|disk| FoundDisk {
+            serial: disk.serial(),
+            capacity: disk.capacity_sectors().saturating_mul(512),
+            read_only: disk.info().read_only,
+            block_size: disk.info().block_bytes,
+        })
+        .collect();
+    let matches = match_disks(&config.volumes, &found);
+    let mut slots: Vec<Option<Spare<disks::Driver>>> = spares(drivers).into_iter().map(Some).collect();
+    let mut taken = Vec::new();
+    for (volume, matched) in matches.into_iter().enumerate() {
+        match matched {
+            Ok(matched) => {
+                if let Some(spare) = slots.get_mut(matched.disk).and_then(Option::take) {
+                    taken.push(TakenDisk { spare, volume, size: matched.size });
+                }
+            }
+            Err(problem) => {
+                for spare in slots.iter_mut().flatten().filter(|spare| spare.driver.serial() == problem.serial) {
+                    spare.problem = format!("{problem}");
+                }
+                problems.push(format!("{problem}"));
+            }
+        }
+    }
+    (taken, slots.into_iter().flatten().collect())
+}
+
+fn take_nics(
+    config: &Config,
+    drivers: Vec<nic::Driver>,
+    problems: &mut Vec<String>,
+) -> (Vec<TakenNic>, Vec<Spare<nic::Driver>>) {
+    let found: Vec<FoundNic> = drivers
+        .iter()
+        .enumerate()
+        .map(|(index, nic)| FoundNic {
+            mac: Mac(nic.mac()),
+            index: index as u16,
+            link_up: nic.link_up(),
+            mtu: Some(nic.capabilities().mtu),
+        })
+        .collect();
+    let matches = match_nics(&config.nics, &found);
+    let mut slots: Vec<Option<Spare<nic::Driver>>> = spares(drivers).into_iter().map(Some).collect();
+    let mut taken = Vec::new();
+    for (place, matched) in matches.into_iter().enumerate() {
+        match matched {
+            Ok(matched) => {
+                for warning in &matched.warnings {
+                    log::warn!("{warning}");
+                }
+                if let Some(spare) = slots.get_mut(matched.nic).and_then(Option::take) {
+                    taken.push(TakenNic { spare, place, mtu: matched.mtu });
+                }
+            }
+            // Management is not used yet: its absence is told and no more.
+            Err(problem) if !config.nics[place].roles.replication && !config.nics[place].roles.export => {
+                log::error!("{problem}");
+            }
+            Err(problem) => problems.push(format!("{problem}")),
+        }
+    }
+    (taken, slots.into_iter().flatten().collect())
+}
+
+fn build(config: &Config, disks: Vec<TakenDisk>, nics: Vec<TakenNic>, budget: &Budget) -> Result<Node, String> {
+    let now = time::now_micros();
+    let ports = build_ports(config, nics, budget)?;
+    let link_place = config.replication_nic();
+    let link_port = ports.iter().position(|port| port.place == link_place);
+    let link_port = link_port.ok_or_else(|| String::from("no NIC has the role replication"))?;
+
+    let mut engine = EngineConfig {
+        node: config.node.name.clone(),
+        peer: config.peer.name.clone(),
+        resource: config.resource.name.clone(),
+        volumes: heapless::Vec::new(),
+        timers: config.timers(),
+        seed: rng::seed64(),
+        max_requests: budget.max_requests,
+    };
+    let mut exports = Vec::new();
+    for disk in &disks {
+        let (volume, info) = (&config.volumes[disk.volume], disk.spare.driver.info());
+        let volume_config = VolumeConfig {
+            index: volume.index,
+            size: disk.size,
+            block_size: volume.block_size,
+            disk_present: true,
+            can_discard: info.discard,
+            can_write_zeroes: info.write_zeroes,
+        };
+        // The configuration has as many volumes as the engine takes, at most.
+        let _ = engine.volumes.push(volume_config);
+        let fast_zero = info.write_zeroes && info.write_zeroes_may_unmap;
+        let description = volume.description.as_deref().unwrap_or("");
+        let export =
+            Export::new(&volume.export_name(), description, volume.index, disk.size, volume.block_size, fast_zero);
+        exports.push(export.map_err(|error| format!("volume {}: {error}", volume.index))?);
+    }
+    let engine = Engine::new(now, engine);
+
+    let zeroes = mem::take_region(MAX_BUF as usize).ok_or_else(|| String::from("out of memory"))?;
+    zeroes.fill(0);
+    let zeroes = zeroes.as_ptr() as u64;
+    let operations = 2 * usize::from(budget.max_requests) + 256;
+    let disks = disks
+        .into_iter()
+        .map(|disk| Disk::new(disk.spare.driver, config.volumes[disk.volume].index, operations, zeroes))
+        .collect();
+    let link = PeerLink::new(PeerLinkConfig {
+        group: GroupId::new(0),
+        local: SocketAddr::V4(config.replication_listen()),
+        peer: SocketAddr::V4(config.peer.address),
+        connect_interval: config.net.connect_interval,
+        queue: operations + 256,
+    });
+    let server_config = ServerConfig {
+        slots: config.export.max_connections,
+        withhold_limit: config.export.standby_hold,
+        handshake_limit: config.export.handshake_timeout,
+        ..ServerConfig::default()
+    };
+
+    // The pool takes what is left, but for its own bookkeeping and the server's, which come after it: their room is
+    // taken beforehand and given back to the heap (untouched memory costs nothing).
+    let room = Vec::<u8>::with_capacity(budget::bookkeeping_bytes(config.export.max_connections));
+    let region = budget::take_pool().ok_or_else(|| {
+        format!(
+            "{} MiB of memory are too little for this configuration; give the node more, or lower max-connections",
+            mem::stats().total_bytes >> 20
+        )
+    })?;
+    drop(room);
+    let pool = Pool::new((region.len() / PAGE as usize) as u32);
+    let server = Server::new(&server_config, exports, &pool);
+    log::info!(
+        "{} MiB payload pool, requests up to {} KiB, {} connections",
+        region.len() >> 20,
+        server.max_block_size() >> 10,
+        server.slots()
+    );
+    let core = Core::new(now, engine, pool, Payload::new(region), disks, link, budget.max_requests);
+    Ok(Node::new(core, server, ports, link_port))
+}
+
+fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<Vec<Port>, String> {
+    let mut ports = Vec::new();
+    for taken in nics {
+        let section = &config.nics[taken.place];
+        if !section.roles.replication && !section.roles.export {
+            continue;
+        }
+        // The peer link's sockets come first: smoltcp serves them in this order.
+        let mut groups: heapless::Vec<GroupConfig, 2> = heapless::Vec::new();
+        if section.roles.replication {
+            let _ = groups.push(GroupConfig {
+                port: Some(config.replication_port),
+                slots: LINK_SLOTS,
+                backlog: 2,
+                rx_bytes: budget.link_ring,
+                tx_bytes: budget.link_ring,
+                liveness: None,
+            });
+        }
+        let mut export = None;
+        if section.roles.export {
+            export = Some(GroupId::new(groups.len() as u8));
+            let _ = groups.push(GroupConfig {
+                port: Some(config.export.port),
+                slots: usize::from(config.export.max_connections) + EXPORT_BACKLOG,
+                backlog: EXPORT_BACKLOG,
+                rx_bytes: budget.client_ring,
+                tx_bytes: budget.client_ring,
+                liveness: Some(CLIENT_LIVENESS),
+            });
+        }
+        let index = taken.spare.index;
+        let mac = taken.spare.driver.mac();
+        let link_up = taken.spare.driver.link_up();
+        let mut nic = Nic::new(taken.spare.driver, taken.mtu);
+        let mut addresses = heapless::Vec::new();
+        let _ = addresses.push((IpAddr::V4(section.address.address), section.address.prefix));
+        let nic_config =
+            NicConfig { mac, addresses, gateway: section.gateway.map(IpAddr::V4), seed: rng::seed64() };
+        let stack = Stack::new(time::now_micros(), &mut nic, &nic_config, &groups);
+        let mut stack = stack.map_err(|error| format!("nic {index}: {error}"))?;
+        stack.set_link(link_up);
+        ports.push(Port::new(nic, stack, export, taken.place, index));
+    }
+    Ok(ports)
+}

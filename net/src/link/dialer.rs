@@ -1,0 +1,200 @@
+//! When to call the peer: pure logic, without sockets.
+
+use core::net::SocketAddr;
+use replication::api::Micros;
+
+/// Pause after the first refused attempt; doubles up to the connect interval.
+const FIRST_PAUSE: Micros = 50_000;
+/// Time limit of the first attempt. Shorter than TCP's own retransmission, whose least time-out
+/// of a second would cost a second for one lost SYN.
+const FIRST_TIMEOUT: Micros = 250_000;
+/// Time limit of later attempts at most.
+const TIMEOUT_MAX: Micros = 4_000_000;
+/// The peer's hardware address is asked for so often at first, and so often later.
+const SOLICIT_FAST: Micros = 50_000;
+const SOLICIT_SLOW: Micros = 250_000;
+/// How long "at first" is.
+const FAST_FOR: Micros = 5_000_000;
+/// A connection that lived shorter counts as a failed attempt.
+const SHORT_LIFE: Micros = 2_000_000;
+
+/// A node's part in connecting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Calls the other.
+    Dials,
+    /// Waits to be called.
+    Listens,
+}
+
+impl Side {
+    /// The node with the larger address (then port) dials. Both nodes must be configured with
+    /// the same two endpoints.
+    #[must_use]
+    pub fn of(local: SocketAddr, peer: SocketAddr) -> Self {
+        if (local.ip(), local.port()) > (peer.ip(), peer.port()) {
+            Self::Dials
+        } else {
+            Self::Listens
+        }
+    }
+}
+
+/// What the owner of the sockets must do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialStep {
+    /// Start a connection; report [`Dialer::connected`] or [`Dialer::failed`].
+    Dial,
+    /// Drop the attempt that is running; another follows at once.
+    Abandon,
+    /// Ask for the peer's hardware address.
+    Solicit,
+    /// Tell the engine that the peer could not be reached for a whole connect interval.
+    ReportFailure,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No connection is wanted.
+    Closed,
+    /// Wanted: the next attempt is due at this time (never, on the side that listens).
+    Waiting(Micros),
+    /// An attempt is running until this time.
+    Dialling(Micros),
+    /// There is a connection, since this time.
+    Up(Micros),
+}
+
+/// Decides about attempts, their time limits and the pauses between them.
+///
+/// An attempt that is not answered at all is followed by the next at once, so that a peer that
+/// comes up is found within its solicitation interval. After a refusal, or a connection that
+/// died young (a peer of another version, say), there is a pause.
+#[derive(Debug)]
+pub struct Dialer {
+    side: Side,
+    connect_interval: Micros,
+    state: State,
+    pause: Micros,
+    timeout: Micros,
+    /// When the present series of attempts began.
+    since: Micros,
+    next_solicit: Micros,
+    next_report: Micros,
+}
+
+impl Dialer {
+    /// A dialer that wants no connection yet. `connect_interval` is the longest pause.
+    #[must_use]
+    pub fn new(side: Side, connect_interval: Micros) -> Self {
+        Self {
+            side,
+            connect_interval: connect_interval.max(FIRST_PAUSE),
+            state: State::Closed,
+            pause: FIRST_PAUSE,
+            timeout: FIRST_TIMEOUT,
+            since: 0,
+            next_solicit: 0,
+            next_report: 0,
+        }
+    }
+
+    /// Whether a connection is wanted.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.state != State::Closed
+    }
+
+    /// A connection is wanted; nothing changes if one was already.
+    pub fn open(&mut self, now: Micros) {
+        if self.state == State::Closed {
+            self.pause = FIRST_PAUSE;
+            self.begin(now, now);
+        }
+    }
+
+    /// No connection is wanted any more.
+    pub fn close(&mut self) {
+        self.state = State::Closed;
+    }
+
+    fn begin(&mut self, now: Micros, first: Micros) {
+        self.timeout = FIRST_TIMEOUT;
+        self.since = now;
+        self.next_solicit = now;
+        self.next_report = now.saturating_add(self.connect_interval);
+        self.state = State::Waiting(match self.side {
+            Side::Dials => first,
+            Side::Listens => Micros::MAX,
+        });
+    }
+
+    /// There is a connection, dialled or accepted.
+    pub fn connected(&mut self, now: Micros) {
+        if self.wanted() {
+            self.state = State::Up(now);
+        }
+    }
+
+    /// The attempt was refused, or could not be made.
+    pub fn failed(&mut self, now: Micros) {
+        if matches!(self.state, State::Dialling(_)) {
+            self.state = State::Waiting(now.saturating_add(self.pause));
+            self.pause = (self.pause * 2).min(self.connect_interval);
+        }
+    }
+
+    /// The connection is gone and a new one is wanted.
+    pub fn lost(&mut self, now: Micros) {
+        let State::Up(since) = self.state else {
+            return;
+        };
+        if now.saturating_sub(since) < SHORT_LIFE {
+            let first = now.saturating_add(self.pause);
+            self.pause = (self.pause * 2).min(self.connect_interval);
+            self.begin(now, first);
+        } else {
+            self.pause = FIRST_PAUSE;
+            self.begin(now, now);
+        }
+    }
+
+    /// The next thing to do at `now`; call until `None`.
+    pub fn poll(&mut self, now: Micros) -> Option<DialStep> {
+        match self.state {
+            State::Closed | State::Up(_) => return None,
+            State::Waiting(at) if at <= now => {
+                self.state = State::Dialling(now.saturating_add(self.timeout));
+                self.next_solicit = now.saturating_add(SOLICIT_FAST);
+                return Some(DialStep::Dial);
+            }
+            State::Dialling(until) if until <= now => {
+                self.timeout = (self.timeout * 2).min(TIMEOUT_MAX);
+                self.state = State::Waiting(now);
+                return Some(DialStep::Abandon);
+            }
+            State::Waiting(_) | State::Dialling(_) => {}
+        }
+        if self.next_report <= now {
+            self.next_report = now.saturating_add(self.connect_interval);
+            return Some(DialStep::ReportFailure);
+        }
+        if self.next_solicit <= now {
+            let young = now.saturating_sub(self.since) < FAST_FOR;
+            let interval = if young { SOLICIT_FAST } else { SOLICIT_SLOW };
+            self.next_solicit = now.saturating_add(interval);
+            return Some(DialStep::Solicit);
+        }
+        None
+    }
+
+    /// When [`Dialer::poll`] has something next.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Micros> {
+        let at = match self.state {
+            State::Closed | State::Up(_) => return None,
+            State::Waiting(at) | State::Dialling(at) => at,
+        };
+        Some(at.min(self.next_solicit).min(self.next_report))
+    }
+}

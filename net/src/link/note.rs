@@ -1,0 +1,53 @@
+//! What happened on the replication port that a person may want to read in the log.
+
+use super::rx::LinkError;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+/// A line for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkNote {
+    /// A connection from an address that is not the peer's was refused.
+    Stranger(SocketAddr),
+    /// A connection from the peer's address did not speak this protocol and was dropped; the
+    /// link, if there is one, goes on.
+    NotPalisade(IpAddr, LinkError),
+    /// A connection from the peer's address sent no frame in time and was dropped.
+    Silent(IpAddr),
+    /// The peer has connected anew; its old connection was dropped.
+    Replaced(IpAddr),
+    /// The peer sent something that is not this protocol; the link was dropped.
+    Garbage(IpAddr, LinkError),
+    /// The peer has not read for so long that the queue is full; the link was dropped.
+    Overflow(IpAddr),
+}
+
+impl fmt::Display for LinkNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stranger(from) => {
+                write!(f, "replication port: refused {from}, which is not the peer")
+            }
+            Self::NotPalisade(from, error) => {
+                write!(
+                    f,
+                    "replication port: dropped a connection from {from}: {error}"
+                )
+            }
+            Self::Silent(from) => {
+                write!(
+                    f,
+                    "replication port: dropped a silent connection from {from}"
+                )
+            }
+            Self::Replaced(peer) => write!(f, "peer {peer} connected anew, old connection dropped"),
+            Self::Garbage(peer, error) => write!(f, "peer {peer}: {error}, connection dropped"),
+            Self::Overflow(peer) => {
+                write!(
+                    f,
+                    "peer {peer} does not read: send queue full, connection dropped"
+                )
+            }
+        }
+    }
+}

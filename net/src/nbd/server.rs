@@ -1,0 +1,303 @@
+//! The table of sessions and what concerns them together.
+
+use super::SessionIo;
+use super::export::Export;
+use super::requests::Ticket;
+use super::session::{Context, Phase, Session, Verdict};
+use super::shared::{Limits, Shared};
+use crate::stream::ByteStream;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use replication::api::{ClientError, Micros, RequestId};
+use replication::buf::{Buf, Pool};
+
+/// A connection that is not through with its handshake is left alone for this long if another
+/// can make room instead.
+const GRACE: Micros = 1_000_000;
+
+/// Sizes and times of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerConfig {
+    /// Connections at most (1 to 256). Each costs about 20 KiB.
+    pub slots: u16,
+    /// A connection that is not greeted, because the node does not serve, is closed after this
+    /// time (default 30 s).
+    pub withhold_limit: Micros,
+    /// A negotiation that takes longer is cut off (default 10 s).
+    pub handshake_limit: Micros,
+    /// A write whose payload stops coming is given up after this time, and so is a client that
+    /// does not take its replies while others wait for memory (default 30 s).
+    pub stall_limit: Micros,
+    /// The limit for a payload while other writes wait for memory (default 5 s).
+    pub contended_stall_limit: Micros,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            slots: 32,
+            withhold_limit: 30_000_000,
+            handshake_limit: 10_000_000,
+            stall_limit: 30_000_000,
+            contended_stall_limit: 5_000_000,
+        }
+    }
+}
+
+/// Where a new connection was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The slot to poll with the connection's stream.
+    pub slot: u16,
+    /// Whether the slot's former connection had to go: reset its socket.
+    pub evicted: bool,
+}
+
+/// One session as an operator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStatus<'a> {
+    /// Where the session stands.
+    pub phase: Phase,
+    /// The client.
+    pub peer: SocketAddr,
+    /// The export's name; empty before one was chosen.
+    pub export: &'a str,
+    /// When the phase began.
+    pub since: Micros,
+    /// Requests that are not answered in full.
+    pub in_flight: u32,
+    /// Requests received.
+    pub requests: u64,
+    /// Bytes of data sent.
+    pub read_bytes: u64,
+    /// Bytes of data received.
+    pub written_bytes: u64,
+}
+
+/// The NBD server of a node: see the [module](super) for the order of calls.
+#[derive(Debug)]
+pub struct Server {
+    exports: Vec<Export>,
+    sessions: Vec<Session>,
+    shared: Shared,
+    serving: bool,
+}
+
+impl Server {
+    /// A server of `exports` whose payloads live in `pool`; the first export is the default one.
+    /// It does not serve until [`Server::set_serving`].
+    #[must_use]
+    pub fn new(config: &ServerConfig, exports: Vec<Export>, pool: &Pool) -> Self {
+        let slots = config.slots.clamp(1, 256);
+        let (write_max, session_read_bytes, total_read_bytes) = Limits::sizes(pool);
+        let limits = Limits {
+            write_max,
+            session_read_bytes,
+            total_read_bytes,
+            withhold: config.withhold_limit,
+            handshake: config.handshake_limit,
+            stall: config.stall_limit,
+            contended_stall: config.contended_stall_limit,
+        };
+        Self {
+            exports,
+            sessions: (0..slots).map(Session::new).collect(),
+            shared: Shared::new(limits, slots, pool),
+            serving: false,
+        }
+    }
+
+    /// The largest request that is accepted, in bytes.
+    #[must_use]
+    pub fn max_block_size(&self) -> u32 {
+        self.shared.limits.write_max
+    }
+
+    /// Number of slots.
+    #[must_use]
+    pub fn slots(&self) -> u16 {
+        self.sessions.len() as u16
+    }
+
+    /// Finds a slot for a connection from `peer`. When none is free, the connection that is the
+    /// least loss among those without an open export makes room; `None` when every slot has an
+    /// export open: refuse the connection.
+    pub fn accept(&mut self, now: Micros, peer: SocketAddr, pool: &mut Pool) -> Option<Accepted> {
+        let free = self.sessions.iter().find(|s| s.phase == Phase::Free);
+        let (slot, evicted) = match free {
+            Some(session) => (session.slot, false),
+            None => (self.victim(now)?, true),
+        };
+        let session = self.sessions.get_mut(usize::from(slot))?;
+        if evicted {
+            session.release(&mut self.shared, pool);
+        }
+        session.open(now, peer, self.serving);
+        Some(Accepted { slot, evicted })
+    }
+
+    /// Silent connections go before such that have begun to negotiate, old ones before young;
+    /// one younger than [`GRACE`] goes only if all are.
+    fn victim(&self, now: Micros) -> Option<u16> {
+        self.sessions
+            .iter()
+            .filter(|s| matches!(s.phase, Phase::Withheld | Phase::Handshake))
+            .min_by_key(|s| (now.saturating_sub(s.since) < GRACE, s.heard, s.since))
+            .map(|s| s.slot)
+    }
+
+    /// Gives the session in `slot` a turn on its stream. After anything but
+    /// [`Verdict::Continue`] the slot is free: it must not be polled before the next
+    /// [`Server::accept`] names it.
+    pub fn poll<S: ByteStream, I: SessionIo>(
+        &mut self,
+        slot: u16,
+        now: Micros,
+        stream: &mut S,
+        io: &mut I,
+    ) -> Verdict {
+        let Some(session) = self.sessions.get_mut(usize::from(slot)) else {
+            return Verdict::Abort;
+        };
+        if session.phase == Phase::Free {
+            return Verdict::Abort;
+        }
+        let mut cx = Context {
+            now,
+            exports: &self.exports,
+            shared: &mut self.shared,
+        };
+        let verdict = session.poll(&mut cx, stream, io);
+        if verdict != Verdict::Continue {
+            session.release(&mut self.shared, io.pool());
+        }
+        verdict
+    }
+
+    /// Whether [`Server::poll`] would get anywhere now. Cheap; takes no turn.
+    #[must_use]
+    pub fn wants_poll<S: ByteStream>(&self, slot: u16, now: Micros, stream: &S) -> bool {
+        self.sessions
+            .get(usize::from(slot))
+            .is_some_and(|session| session.wants_poll(now, &self.shared, stream))
+    }
+
+    /// The part of [`Server::wants_poll`] that does not depend on the stream: for integrators
+    /// that poll a session anyway when its socket has something new.
+    #[must_use]
+    pub fn is_due(&self, slot: u16, now: Micros) -> bool {
+        self.sessions
+            .get(usize::from(slot))
+            .is_some_and(|session| session.is_due(now, &self.shared))
+    }
+
+    /// Ends the connection that is the least loss among those without an open export, and says
+    /// in which slot it was: reset its socket. For integrators that run out of sockets before
+    /// the server runs out of slots. `None`: nobody may be sent away.
+    pub fn evict(&mut self, now: Micros, pool: &mut Pool) -> Option<u16> {
+        let slot = self.victim(now)?;
+        self.hang_up(slot, pool);
+        Some(slot)
+    }
+
+    /// The connection of `slot` is gone: forgets its session.
+    pub fn hang_up(&mut self, slot: u16, pool: &mut Pool) {
+        match self.sessions.get_mut(usize::from(slot)) {
+            Some(session) if session.phase != Phase::Free => {
+                session.release(&mut self.shared, pool);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the engine's answer to a request. The answer to a session that is no more only
+    /// gives its buffer back.
+    pub fn on_reply(
+        &mut self,
+        id: RequestId,
+        result: Result<(), ClientError>,
+        buf: Option<Buf>,
+        pool: &mut Pool,
+    ) {
+        let ticket = Ticket::from_id(id);
+        self.shared.stir();
+        let session = self.sessions.get_mut(usize::from(ticket.slot));
+        match session {
+            Some(session)
+                if session.generation == ticket.generation && session.phase != Phase::Free =>
+            {
+                session.on_reply(ticket.piece, result, buf, &mut self.shared, pool);
+            }
+            _ => {
+                if let Some(buf) = buf {
+                    self.shared.free_read(buf, pool);
+                }
+            }
+        }
+    }
+
+    /// Starts or stops serving. At the start the connections that were not greeted are. At the
+    /// stop every greeted connection is doomed: nothing of it is submitted or answered any more,
+    /// its memory is free at once, and its next [`Server::poll`] says [`Verdict::Abort`].
+    pub fn set_serving(&mut self, now: Micros, serving: bool, pool: &mut Pool) {
+        if self.serving == serving {
+            return;
+        }
+        self.serving = serving;
+        for session in &mut self.sessions {
+            match session.phase {
+                Phase::Withheld if serving => session.admit(now),
+                Phase::Handshake | Phase::Transmission if !serving => {
+                    let peer = session.peer;
+                    session.release(&mut self.shared, pool);
+                    session.open(now, peer, false);
+                    session.doomed = true;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether clients are served.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Clients that have an export open.
+    #[must_use]
+    pub fn open_clients(&self) -> u32 {
+        let open = |s: &&Session| s.phase == Phase::Transmission;
+        self.sessions.iter().filter(open).count() as u32
+    }
+
+    /// When some session must be polled at the latest, whatever its stream says; 0: at once.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Micros> {
+        let due = |s: &Session| s.due_at(&self.shared);
+        self.sessions.iter().filter_map(due).min()
+    }
+
+    /// The sessions, for the console.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionStatus<'_>> {
+        let used = |s: &&Session| s.phase != Phase::Free;
+        self.sessions.iter().filter(used).map(|s| SessionStatus {
+            phase: s.phase,
+            peer: s.peer,
+            export: match (s.phase, self.exports.get(s.export)) {
+                (Phase::Transmission, Some(export)) => export.name(),
+                _ => "",
+            },
+            since: s.since,
+            in_flight: s.table.len() as u32,
+            requests: s.counters.requests,
+            read_bytes: s.counters.read_bytes,
+            written_bytes: s.counters.written_bytes,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.shared.read_bytes()
+    }
+}

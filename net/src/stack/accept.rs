@@ -1,0 +1,168 @@
+//! Listening without a backlog: armed sockets, half-open ones, and who gives way to whom.
+
+use super::config::GroupId;
+use super::conn::ConnHandle;
+use super::nic::Stack;
+use super::slot::SlotState;
+use replication::api::Micros;
+use smoltcp::socket::tcp::{CongestionControl, Socket, State};
+use smoltcp::time::Duration;
+
+/// A handshake that takes longer gives its slot back; in need, it does so earlier.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Stack {
+    /// The next established connection of the group's port, oldest first.
+    pub fn accept(&mut self, group: GroupId) -> Option<ConnHandle> {
+        let index = usize::from(group.0);
+        if self.groups.get(index)?.ready == 0 {
+            return None;
+        }
+        let slot = self.oldest(index, |stack, i| stack.slots[i].state == SlotState::Ready)?;
+        self.enter(slot, SlotState::Owned);
+        self.slots[slot].dialling = false;
+        self.slots[slot].dead_counted = false;
+        self.totals.accepted += 1;
+        // Data may have arrived before anyone owned it.
+        self.active.insert(slot);
+        Some(self.conn_handle(slot))
+    }
+
+    /// Whether the group listens and has no socket left to take another connection: until the
+    /// application closes or aborts one, the next client is refused (reset).
+    #[must_use]
+    pub fn needs_slot(&self, group: GroupId) -> bool {
+        self.groups
+            .get(usize::from(group.0))
+            .is_some_and(|group| group.config.port.is_some() && group.armed == 0)
+    }
+
+    /// Arms sockets up to the group's backlog; in need, at the expense of the oldest half-open
+    /// connection.
+    pub(super) fn refill(&mut self, group: usize) {
+        let Some(port) = self.groups[group].config.port else {
+            return;
+        };
+        let backlog = self.groups[group].config.backlog.max(1);
+        while self.groups[group].armed < backlog {
+            let slot = self.free_slot(group).or_else(|| {
+                if self.groups[group].armed > 0 {
+                    return None;
+                }
+                self.recycle_half_open(group)
+            });
+            let Some(slot) = slot else {
+                return;
+            };
+            let socket = self.freshen(slot);
+            socket.set_timeout(Some(HALF_OPEN_TIMEOUT));
+            let listening = socket.listen(port).is_ok();
+            debug_assert!(listening, "a fresh socket and a port above zero");
+            self.enter(slot, SlotState::Listening);
+        }
+    }
+
+    /// Takes the slot of the oldest half-open connection, unless it is the only one: that is the
+    /// client that has just come.
+    fn recycle_half_open(&mut self, group: usize) -> Option<usize> {
+        let half_open = |stack: &Self, i: usize| stack.slots[i].state == SlotState::HalfOpen;
+        let victim = self.oldest(group, half_open)?;
+        self.oldest(group, |stack, i| i != victim && half_open(stack, i))?;
+        self.totals.half_open_dropped += 1;
+        self.silence(victim);
+        Some(victim)
+    }
+
+    /// A slot that may be used for something new: idle, or merely waiting out TIME-WAIT.
+    pub(super) fn free_slot(&mut self, group: usize) -> Option<usize> {
+        if let Some(idle) = self.oldest(group, |stack, i| stack.slots[i].state == SlotState::Idle) {
+            return Some(idle);
+        }
+        let waiting = self.oldest(group, |stack, i| {
+            matches!(stack.slots[i].state, SlotState::Closing { .. })
+                && stack.tcp_state(i) == State::TimeWait
+        })?;
+        self.silence(waiting);
+        Some(waiting)
+    }
+
+    /// The slot of the group that satisfies `wanted` and entered its state first.
+    pub(super) fn oldest(
+        &self,
+        group: usize,
+        wanted: impl Fn(&Self, usize) -> bool,
+    ) -> Option<usize> {
+        let group = &self.groups[group];
+        (group.first..group.first + group.config.slots)
+            .filter(|&i| wanted(self, i))
+            .min_by_key(|&i| self.slots[i].order)
+    }
+
+    pub(super) fn tcp_state(&self, slot: usize) -> State {
+        self.sockets.get::<Socket>(self.slots[slot].handle).state()
+    }
+
+    /// Makes the slot's closed socket as good as a new one, keeping its rings.
+    ///
+    /// smoltcp's own reset (in `listen` and `connect`) keeps the congestion controller of the
+    /// last connection, and the set's record that a neighbour was missing would silence the next
+    /// connection for up to a second. Taking the socket out of the set and putting it back into
+    /// the same place forgets the latter.
+    pub(super) fn freshen(&mut self, slot: usize) -> &mut Socket<'static> {
+        let handle = self.slots[slot].handle;
+        let smoltcp::socket::Socket::Tcp(mut socket) = self.sockets.remove(handle);
+        socket.abort();
+        socket.set_congestion_control(CongestionControl::Reno);
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        socket.set_keep_alive(None);
+        socket.set_timeout(None);
+        let place = self.sockets.add(socket);
+        debug_assert_eq!(place, handle, "the only empty place is the one just left");
+        self.slots[slot].handle = place;
+        self.sockets.get_mut(place)
+    }
+
+    /// Frees the slot at once without telling the other side.
+    pub(super) fn silence(&mut self, slot: usize) {
+        let socket = self.freshen(slot);
+        // Listening forgets the connection, so that no reset is sent for it.
+        let forgotten = socket.listen(1).is_ok();
+        debug_assert!(forgotten, "a fresh socket and a port above zero");
+        socket.close();
+        self.enter(slot, SlotState::Idle);
+    }
+
+    /// Moves a slot to another state and keeps the counts.
+    pub(super) fn enter(&mut self, slot: usize, state: SlotState) {
+        self.order += 1;
+        let entry = &mut self.slots[slot];
+        let old = core::mem::replace(&mut entry.state, state);
+        entry.order = self.order;
+        if matches!(old, SlotState::Owned) || matches!(state, SlotState::Owned) {
+            entry.generation = entry.generation.wrapping_add(1);
+        }
+        let group = &mut self.groups[usize::from(entry.group)];
+        let drains = |s| matches!(s, SlotState::Closing { .. } | SlotState::Aborting { .. });
+        group.armed -= usize::from(old == SlotState::Listening);
+        group.armed += usize::from(state == SlotState::Listening);
+        group.ready -= usize::from(old == SlotState::Ready);
+        group.ready += usize::from(state == SlotState::Ready);
+        self.draining -= usize::from(drains(old));
+        self.draining += usize::from(drains(state));
+        if old == SlotState::Owned {
+            self.active.remove(slot);
+        }
+    }
+
+    /// Applies the group's keep-alive to an established connection.
+    pub(super) fn keep_alive(&mut self, slot: usize) {
+        let liveness = self.groups[usize::from(self.slots[slot].group)]
+            .config
+            .liveness;
+        let micros = |t: Micros| Duration::from_micros(t);
+        let socket = self.sockets.get_mut::<Socket>(self.slots[slot].handle);
+        socket.set_timeout(liveness.map(|l| micros(l.timeout)));
+        socket.set_keep_alive(liveness.map(|l| micros(l.probe)));
+    }
+}

@@ -1,0 +1,283 @@
+//! The stack itself: construction and the turn of ingress and egress.
+
+use super::config::{GroupConfig, MAX_GROUPS, NicConfig, StackError, check_groups};
+use super::dirty::{SlotSet, waker};
+use super::meter::{Counters, Metered, NicStats};
+use super::neighbor::Outbox;
+use super::slot::{Slot, SlotState};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::task::Waker;
+use replication::api::Micros;
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketSet};
+use smoltcp::phy::Device;
+use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress};
+
+/// How a round of sending ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Egress {
+    /// Everything that may be sent now was handed to the device.
+    Done,
+    /// The transmit ring is full: call again when the device has sent something, not before.
+    Blocked,
+}
+
+/// A group at run time.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) config: GroupConfig,
+    /// Its slots are `first..first + config.slots`.
+    pub(super) first: usize,
+    /// Slots in [`SlotState::Listening`].
+    pub(super) armed: usize,
+    /// Slots in [`SlotState::Ready`].
+    pub(super) ready: usize,
+}
+
+/// One NIC's TCP/IP: see the module's documentation for the order of calls.
+pub struct Stack {
+    pub(super) iface: Interface,
+    pub(super) sockets: SocketSet<'static>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) groups: heapless::Vec<Group, MAX_GROUPS>,
+    /// Slots whose sockets changed and have not been looked at.
+    pub(super) dirty: Arc<SlotSet>,
+    /// Owned slots that the application should look at.
+    pub(super) active: SlotSet,
+    /// Where [`Stack::next_active`] goes on.
+    pub(super) cursor: usize,
+    pub(super) wakers: Vec<Waker>,
+    pub(super) counters: Counters,
+    pub(super) totals: NicStats,
+    pub(super) outbox: Outbox,
+    pub(super) link_up: bool,
+    /// Slots in [`SlotState::Closing`] or [`SlotState::Aborting`].
+    pub(super) draining: usize,
+    /// The last number given out for [`Slot::order`].
+    pub(super) order: u64,
+    pub(super) rng: u64,
+}
+
+pub(super) fn instant(now: Micros) -> Instant {
+    Instant::from_micros(i64::try_from(now).unwrap_or(i64::MAX))
+}
+
+impl Stack {
+    /// A stack over `device` with all its sockets, listening ports armed. It announces itself in
+    /// the first [`Stack::egress`].
+    ///
+    /// # Errors
+    /// [`StackError`] names what in the configuration is impossible.
+    pub fn new<D: Device>(
+        now: Micros,
+        device: &mut D,
+        nic: &NicConfig,
+        groups: &[GroupConfig],
+    ) -> Result<Self, StackError> {
+        let cidrs = nic.cidrs()?;
+        let total = check_groups(groups)?;
+        let mtu = device.capabilities().ip_mtu();
+        if !(1280..=65535).contains(&mtu) {
+            return Err(StackError::Mtu(mtu));
+        }
+
+        let mac = EthernetAddress(nic.mac);
+        let mut config = Config::new(HardwareAddress::Ethernet(mac));
+        config.random_seed = nic.seed;
+        let mut iface = Interface::new(config, device, instant(now));
+        iface.update_ip_addrs(|addrs| addrs.extend(cidrs.iter().copied()));
+        if let Some(gateway) = nic.gateway {
+            let added = match IpAddress::from(gateway) {
+                IpAddress::Ipv4(v4) => iface.routes_mut().add_default_ipv4_route(v4).is_ok(),
+                IpAddress::Ipv6(v6) => iface.routes_mut().add_default_ipv6_route(v6).is_ok(),
+            };
+            if !added {
+                return Err(StackError::Gateway(gateway));
+            }
+        }
+
+        let mut stack = Self {
+            iface,
+            sockets: SocketSet::new(Vec::with_capacity(total)),
+            slots: Vec::with_capacity(total),
+            groups: heapless::Vec::new(),
+            dirty: Arc::new(SlotSet::new()),
+            active: SlotSet::new(),
+            cursor: 0,
+            wakers: Vec::with_capacity(total),
+            counters: Counters::default(),
+            totals: NicStats::default(),
+            outbox: Outbox::new(mac, cidrs),
+            link_up: true,
+            draining: 0,
+            order: 0,
+            // Any odd constant: only keeps a zero seed from being a fixed point.
+            rng: nic.seed ^ 0x9e37_79b9_7f4a_7c15,
+        };
+        for (index, group) in groups.iter().enumerate() {
+            stack.add_group(index, *group)?;
+        }
+        for index in 0..stack.groups.len() {
+            stack.refill(index);
+        }
+        stack.announce();
+        Ok(stack)
+    }
+
+    fn add_group(&mut self, index: usize, config: GroupConfig) -> Result<(), StackError> {
+        let group = Group {
+            config,
+            first: self.slots.len(),
+            armed: 0,
+            ready: 0,
+        };
+        let number = u8::try_from(index).map_err(|_| StackError::TooManySockets)?;
+        self.groups
+            .push(group)
+            .map_err(|_| StackError::TooManySockets)?;
+        for _ in 0..config.slots {
+            let slot = self.slots.len();
+            let mut socket = Socket::new(
+                SocketBuffer::new(vec![0; config.rx_bytes]),
+                SocketBuffer::new(vec![0; config.tx_bytes]),
+            );
+            let waker = waker(&self.dirty, slot);
+            socket.register_recv_waker(&waker);
+            socket.register_send_waker(&waker);
+            self.wakers.push(waker);
+            self.slots.push(Slot {
+                group: number,
+                state: SlotState::Idle,
+                generation: 0,
+                order: 0,
+                handle: self.sockets.add(socket),
+                dead_counted: false,
+                dialling: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// Processes up to `budget` received frames and returns how many there were. Fewer than
+    /// `budget` means that the device is empty (or has no transmit buffer for an answer).
+    pub fn ingress<D: Device>(&mut self, now: Micros, device: &mut D, budget: usize) -> usize {
+        for done in 0..budget {
+            let mut metered = Metered {
+                device,
+                counters: &self.counters,
+            };
+            let result =
+                self.iface
+                    .poll_ingress_single(instant(now), &mut metered, &mut self.sockets);
+            if result == PollIngressSingleResult::None {
+                return done;
+            }
+            // Between any two frames, so that a burst of SYNs finds sockets armed.
+            self.service(now);
+        }
+        budget
+    }
+
+    /// Hands everything that may be sent now to the device. While the link is down nothing is
+    /// sent and no retransmission timer backs off: what is due goes out at once when it is back.
+    pub fn egress<D: Device>(&mut self, now: Micros, device: &mut D) -> Egress {
+        if !self.link_up {
+            return Egress::Done;
+        }
+        self.maintain(now);
+        let full_before = self.counters.tx_full();
+        let mut metered = Metered {
+            device,
+            counters: &self.counters,
+        };
+        self.outbox.send(instant(now), &mut metered);
+        while self
+            .iface
+            .poll_egress(instant(now), &mut metered, &mut self.sockets)
+            == PollResult::SocketStateChanged
+        {}
+        self.service(now);
+        if self.counters.tx_full() == full_before {
+            Egress::Done
+        } else {
+            Egress::Blocked
+        }
+    }
+
+    /// When [`Stack::egress`] must be called again even if nothing else happens; a time not
+    /// after `now` means at once (but not after [`Egress::Blocked`]). `None`: not before the
+    /// next frame or call.
+    pub fn poll_at(&mut self, now: Micros) -> Option<Micros> {
+        if !self.link_up {
+            return None;
+        }
+        if !self.outbox.is_empty() {
+            return Some(now);
+        }
+        let tcp = self
+            .iface
+            .poll_at(instant(now), &self.sockets)
+            .map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
+        match (tcp, self.next_deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The device's link came up or went down. A stack starts with the link up.
+    pub fn set_link(&mut self, up: bool) {
+        if up && !self.link_up {
+            self.outbox.announce();
+        }
+        self.link_up = up;
+    }
+
+    /// Whether the link is up, as last told.
+    #[must_use]
+    pub fn link_up(&self) -> bool {
+        self.link_up
+    }
+
+    /// Tells the segment where the own addresses live (gratuitous ARP, unsolicited neighbour
+    /// advertisement), in the next [`Stack::egress`].
+    pub fn announce(&mut self) {
+        self.outbox.announce();
+    }
+
+    /// Asks for the hardware address of `addr`, or of the gateway towards it, in the next
+    /// [`Stack::egress`], whatever smoltcp's rate limit says.
+    pub fn solicit(&mut self, addr: core::net::IpAddr) {
+        let addr = IpAddress::from(addr);
+        if self.iface.ip_addrs().iter().any(|c| c.contains_addr(&addr)) {
+            self.outbox.solicit(addr);
+            return;
+        }
+        let mut gateway = None;
+        self.iface.routes_mut().update(|routes| {
+            gateway = routes
+                .iter()
+                .find(|route| route.via_router.version() == addr.version())
+                .map(|route| route.via_router);
+        });
+        if let Some(gateway) = gateway {
+            self.outbox.solicit(gateway);
+        }
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn stats(&self) -> NicStats {
+        let mut stats = self.totals;
+        self.counters.fill(&mut stats);
+        let established = self.slots.iter().filter(|slot| {
+            matches!(slot.state, SlotState::Owned | SlotState::Ready)
+                && self.sockets.get::<Socket>(slot.handle).may_send()
+        });
+        stats.established = u32::try_from(established.count()).unwrap_or(u32::MAX);
+        stats
+    }
+}

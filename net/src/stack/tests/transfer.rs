@@ -1,0 +1,126 @@
+//! Bytes arrive, all of them, in order, whatever the segment does.
+
+use super::super::testnet::Faults;
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_mebibyte_each_way_at_every_mtu() {
+    for mtu in [1500, 9000, 65535] {
+        let mut world = World::new(mtu as u64);
+        world.mtu = mtu;
+        let mut a = world.node(1, &[group(6)]);
+        let mut b = world.node(2, &[group(6)]);
+        let conns = connect(&mut world, &mut a, &mut b);
+        let took = exchange(&mut world, &mut a, &mut b, conns, MIB, 10 * SECOND);
+        assert!(
+            took < SECOND / 4,
+            "MTU {mtu}: {took} us: a timer was waited for"
+        );
+        // The last acknowledgement is still on its way.
+        world.run(&mut [&mut a, &mut b], SECOND / 100, |_, _| false);
+        let (sa, sb) = (a.stack.stats(), b.stack.stats());
+        assert_eq!((sa.tx_frames, sa.tx_bytes), (sb.rx_frames, sb.rx_bytes));
+        assert_eq!((sa.dialled, sb.accepted), (1, 1));
+        assert_eq!((sa.established, sb.established), (1, 1));
+        assert!(sa.tx_bytes > MIB as u64);
+    }
+}
+
+#[test]
+fn loss_duplication_and_reordering() {
+    for seed in 1..=4 {
+        let mut world = World::new(seed * 7919);
+        let mut a = world.node(1, &[group(6)]);
+        let mut b = world.node(2, &[group(6)]);
+        let conns = connect(&mut world, &mut a, &mut b);
+        world.segment.borrow_mut().faults = Faults {
+            loss: 5,
+            duplicate: 20,
+            jitter: 200,
+        };
+        exchange(&mut world, &mut a, &mut b, conns, MIB / 2, 600 * SECOND);
+    }
+}
+
+#[test]
+fn a_tiny_transmit_ring_blocks_but_does_not_stall() {
+    let mut world = World::new(3);
+    let mut a = world.node(1, &[group(6)]);
+    let mut b = world.node(2, &[group(6)]);
+    let conns = connect(&mut world, &mut a, &mut b);
+    a.port.tx_ring = Some(2);
+    b.port.tx_ring = Some(2);
+    exchange(&mut world, &mut a, &mut b, conns, MIB / 4, 10 * SECOND);
+    assert!(a.stack.stats().tx_full > 0);
+
+    // A full ring is reported, so that the caller waits for the device and does not spin.
+    pump_out(&mut a, conns.0, &mut Flow::new(), 30_000);
+    a.port.tx_room = Some(1);
+    let blocked = a.stack.egress(world.now, &mut a.port.device());
+    assert_eq!(blocked, Egress::Blocked);
+    a.port.tx_room = None;
+    let done = a.stack.egress(world.now, &mut a.port.device());
+    assert_eq!(done, Egress::Done);
+}
+
+#[test]
+fn thirty_two_connections_at_once() {
+    const N: usize = 32;
+    let mut world = World::new(11);
+    let mut a = world.node(1, &[group(N + 1)]);
+    let mut b = world.node(2, &[group(N + 1)]);
+    let mut pairs = Vec::new();
+    for _ in 0..N {
+        pairs.push(connect(&mut world, &mut a, &mut b));
+    }
+    assert_eq!(b.stack.stats().established, N as u32);
+    let mut flows: Vec<Flow> = (0..N).map(|_| Flow::new()).collect();
+    let total = 100_000;
+    let done = world.run(&mut [&mut a, &mut b], 20 * SECOND, |nodes, _| {
+        for (pair, flow) in pairs.iter().zip(&mut flows) {
+            pump_out(nodes[0], pair.0, flow, total);
+        }
+        // The receiver only looks where it is told to.
+        while let Some(conn) = nodes[1].stack.next_active() {
+            let index = pairs.iter().position(|p| p.1 == conn).expect("accepted");
+            pump_in(nodes[1], conn, &mut flows[index]);
+        }
+        flows.iter().all(|flow| flow.received.len() == total)
+    });
+    assert!(done);
+    for flow in flows {
+        assert!(
+            flow.received
+                .iter()
+                .enumerate()
+                .all(|(i, &b)| b == pattern(i))
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_stops_holds_the_writer_back() {
+    let mut world = World::new(5);
+    let mut a = world.node(1, &[group(6)]);
+    let mut b = world.node(2, &[group(6)]);
+    let (at_a, at_b) = connect(&mut world, &mut a, &mut b);
+    let mut flow = Flow::new();
+    let total = MIB;
+    world.run(&mut [&mut a, &mut b], 3 * SECOND, |nodes, _| {
+        pump_out(nodes[0], at_a, &mut flow, total);
+        false
+    });
+    assert!(
+        flow.sent <= 2 * (64 << 10),
+        "both rings and no more: {}",
+        flow.sent
+    );
+    let done = world.run(&mut [&mut a, &mut b], 10 * SECOND, |nodes, _| {
+        pump_in(nodes[1], at_b, &mut flow);
+        pump_out(nodes[0], at_a, &mut flow, total);
+        flow.received.len() == total
+    });
+    assert!(done);
+}

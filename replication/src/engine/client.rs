@@ -1,0 +1,265 @@
+//! Clients' requests: admission, start, and the end of both halves.
+
+use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
+use super::{Engine, Queued};
+use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, MAX_VOLUMES, RequestId};
+use crate::buf::{Buf, Pool};
+use crate::wire::Frame;
+use resync::IDLE_IN_FLIGHT;
+
+/// Of the peer's window (at least 64), kept for resync runs and resync ends.
+const RESYNC_RESERVE: usize = IDLE_IN_FLIGHT as usize + MAX_VOLUMES;
+
+impl Engine {
+    pub(super) fn client(&mut self, request: ClientRequest, pool: &mut Pool) {
+        let ClientRequest {
+            id,
+            volume,
+            offset,
+            op,
+        } = request;
+        self.last_client = self.now;
+        let (op, len, fua, buf) = match op {
+            ClientOp::Read(buf) => (Op::Read, buf.len(), false, Some(buf)),
+            ClientOp::Write { buf, fua } => (Op::Write, buf.len(), fua, Some(buf)),
+            ClientOp::Flush => (Op::Flush, 0, false, None),
+            ClientOp::Discard { len, fua } => (Op::Discard, len, fua, None),
+            ClientOp::WriteZeroes { len, unmap, fua } => (Op::Zeroes { unmap }, len, fua, None),
+        };
+        let at = match self.admit(volume, offset, op, len) {
+            Ok(at) => at,
+            Err(error) => return self.answer(id, op, Err(error), buf, pool),
+        };
+        let volume = &mut self.volumes[at];
+        match op {
+            Op::Read => volume.read_bytes += u64::from(len),
+            _ => volume.written_bytes += u64::from(len),
+        }
+        if op == Op::Discard && volume.mirrored && !volume.peer_can_discard {
+            // Only a discard that both disks perform leaves the replicas equal.
+            return self.answer(id, op, Ok(()), buf, pool);
+        }
+        self.clients_live += 1;
+        let slot = Slot {
+            owner: Owner::Client,
+            op,
+            fua,
+            volume: at,
+            offset,
+            len,
+            buf,
+            request: id,
+            local: Local::Waiting,
+            remote: Remote::None,
+            orphan: false,
+        };
+        self.enter(slot);
+    }
+
+    fn admit(&self, volume: u16, offset: u64, op: Op, len: u32) -> Result<usize, ClientError> {
+        if !self.serving || !self.has_room() {
+            return Err(ClientError::NotServing);
+        }
+        let at = self.volume_by_index(volume).ok_or(ClientError::Invalid)?;
+        let volume = &self.volumes[at];
+        if op != Op::Flush && !volume.contains(offset, u64::from(len)) {
+            return Err(ClientError::Invalid);
+        }
+        if !volume.usable() {
+            return Err(ClientError::Io);
+        }
+        Ok(at)
+    }
+
+    /// Answers a request: a read's buffer goes back with it, a write's is freed.
+    fn answer(
+        &mut self,
+        id: RequestId,
+        op: Op,
+        result: Result<(), ClientError>,
+        buf: Option<Buf>,
+        pool: &mut Pool,
+    ) {
+        let buf = match buf {
+            Some(buf) if op != Op::Read => {
+                pool.free(buf);
+                None
+            }
+            other => other,
+        };
+        self.queue.push(Queued::Reply { id, result, buf });
+    }
+
+    /// Puts a new slot into the table and starts it before the step ends, unless an overlapping
+    /// one is in its way.
+    pub(super) fn enter(&mut self, slot: Slot) -> SlotId {
+        let range = slot
+            .locks_range()
+            .then_some((slot.volume, slot.offset, u64::from(slot.len)));
+        let id = self.slots.insert(slot);
+        let free = range.is_none_or(|(volume, offset, len)| {
+            self.overlaps.enter(id, volume, offset, len)
+        });
+        if free {
+            self.slots.push(&mut self.ready, id);
+        }
+        id
+    }
+
+    /// Starts a slot that nothing blocks.
+    pub(super) fn start(&mut self, id: SlotId, pool: &mut Pool) {
+        let slot = self.slots.at(id);
+        let usable = self.volumes[slot.volume].usable();
+        if slot.orphan {
+            slot.local = Local::Done;
+        } else if !usable {
+            slot.local = Local::Failed;
+        } else if slot.owner != Owner::Client || self.start_mirror(id) {
+            self.start_local(id, pool);
+            return;
+        } else {
+            let mut stalled = self.stalled;
+            self.slots.push(&mut stalled, id);
+            self.stalled = stalled;
+            return;
+        }
+        self.finish_if_done(id, pool);
+    }
+
+    /// Sends a client's request to the peer, or marks its range as out of sync. Answers `false`
+    /// when it must wait for the peer's window.
+    fn start_mirror(&mut self, id: SlotId) -> bool {
+        let wire = self.slots.wire_id(id);
+        let window_open = self.window_open();
+        let slot = self.slots.at(id);
+        if slot.op == Op::Read {
+            return true;
+        }
+        let volume = &mut self.volumes[slot.volume];
+        if !volume.mirrored {
+            volume.dirty.set_range(slot.offset, u64::from(slot.len));
+            return true;
+        }
+        if !window_open {
+            return false;
+        }
+        let (index, offset, len, fua) = (volume.config.index, slot.offset, slot.len, slot.fua);
+        let frame = match slot.op {
+            Op::Write => Frame::Write {
+                volume: index,
+                request: wire,
+                offset,
+                fua,
+            },
+            Op::Discard => Frame::Discard {
+                volume: index,
+                request: wire,
+                offset,
+                len,
+                fua,
+            },
+            Op::Zeroes { unmap } => Frame::WriteZeroes {
+                volume: index,
+                request: wire,
+                offset,
+                len,
+                unmap,
+                fua,
+            },
+            Op::Flush | Op::SyncEnd { .. } | Op::Read => Frame::Flush {
+                volume: index,
+                request: wire,
+            },
+        };
+        slot.remote = Remote::Sent;
+        let payload = slot.buf.as_ref().map(Buf::view);
+        self.link.outstanding += 1;
+        self.queue.push(Queued::Send { frame, payload });
+        true
+    }
+
+    /// Whether the peer takes another client's request: part of its window is kept for the resync.
+    /// While the connection is being dropped the answer is no: what comes now waits until this
+    /// node may go on alone, in a new generation.
+    fn window_open(&self) -> bool {
+        !self.link.closing && self.link.outstanding + RESYNC_RESERVE < self.link.window
+    }
+
+    /// Issues a slot's disk operation.
+    fn start_local(&mut self, id: SlotId, pool: &mut Pool) {
+        let slot = self.slots.at(id);
+        let (offset, len) = (slot.offset, slot.len);
+        let view = slot.buf.as_ref().map(Buf::view);
+        let op = match (slot.op, view) {
+            (Op::Read, Some(view)) => DiskOp::Read {
+                offset,
+                view,
+                detect_zeroes: slot.owner == Owner::Resync,
+            },
+            (Op::Write, Some(view)) => DiskOp::Write { offset, view },
+            (Op::Discard, _) => DiskOp::Discard { offset, len },
+            (Op::Zeroes { unmap }, _) => DiskOp::WriteZeroes { offset, len, unmap },
+            (Op::Flush | Op::SyncEnd { .. }, _) => return self.want_flush(id, pool),
+            (Op::Read | Op::Write, None) => unreachable!("a transfer without a buffer"),
+        };
+        slot.local = Local::Disk;
+        let volume = self.volumes[slot.volume].config.index;
+        self.queue.push(Queued::Disk {
+            token: id,
+            volume,
+            op,
+        });
+    }
+
+    /// Ends a slot of which neither the disk nor the peer has anything left to do.
+    pub(super) fn finish_if_done(&mut self, id: SlotId, pool: &mut Pool) {
+        let slot = self.slots.at(id);
+        if !matches!(slot.local, Local::Done | Local::Failed) || slot.remote == Remote::Sent {
+            return;
+        }
+        let slot = self.slots.remove(id);
+        if slot.locks_range() {
+            let Self {
+                overlaps,
+                slots,
+                ready,
+                ..
+            } = self;
+            overlaps.leave(id, |unblocked| slots.push(ready, unblocked));
+        }
+        if slot.orphan {
+            self.orphans -= 1;
+        }
+        match slot.owner {
+            Owner::Client => self.finish_client(slot, pool),
+            Owner::Peer => self.finish_peer(slot, pool),
+            Owner::Resync => self.finish_resync(slot, pool),
+        }
+    }
+
+    fn finish_client(&mut self, slot: Slot, pool: &mut Pool) {
+        self.clients_live -= 1;
+        self.last_client = self.now;
+        let result = if slot.local == Local::Failed {
+            if slot.op != Op::Read {
+                let dirty = &mut self.volumes[slot.volume].dirty;
+                dirty.set_range(slot.offset, u64::from(slot.len));
+            }
+            Err(ClientError::Io)
+        } else {
+            Ok(())
+        };
+        self.answer(slot.request, slot.op, result, slot.buf, pool);
+    }
+
+    /// Lets slots that waited for the peer's window try again.
+    pub(super) fn release_stalled(&mut self) {
+        if self.stalled.is_empty() || !self.window_open() {
+            return;
+        }
+        let mut stalled = core::mem::replace(&mut self.stalled, List::EMPTY);
+        while let Some(id) = self.slots.pop(&mut stalled) {
+            self.slots.push(&mut self.ready, id);
+        }
+    }
+}

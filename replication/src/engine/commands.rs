@@ -1,0 +1,138 @@
+//! The operator's commands, and everything that happens by the clock.
+
+use super::link::Next;
+use super::roles::Deferred;
+use super::{Engine, text};
+use crate::api::{Command, CommandId, ConnectionState, Micros, Role};
+
+impl Engine {
+    pub(super) fn command(&mut self, id: CommandId, command: Command) {
+        match command {
+            Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
+            Command::Disconnect => self.disconnect(id),
+            Command::Primary { .. } | Command::Secondary { .. } | Command::NewCurrentUuid => {
+                let deferred = Deferred {
+                    id,
+                    command,
+                    deadline: self.now + self.config.timers.timeout,
+                };
+                if self.deferred.push_back(deferred).is_err() {
+                    self.done(id, Err(text!("too many commands are waiting; try again")));
+                }
+            }
+        }
+    }
+
+    /// Runs commands that nothing holds up.
+    pub(super) fn run_deferred(&mut self) {
+        while self.task.is_none()
+            && !self.negotiating()
+            && let Some(next) = self.deferred.pop_front()
+        {
+            match next.command {
+                Command::Primary { force } => self.promote(next.id, force),
+                Command::Secondary { force } => self.demote(next.id, force),
+                Command::NewCurrentUuid => self.declare_identical(next.id),
+                Command::Connect { .. } | Command::Disconnect => {
+                    unreachable!("never deferred")
+                }
+            }
+            self.check_demotion();
+        }
+    }
+
+    fn connect(&mut self, id: CommandId, discard: bool) {
+        let result = match self.try_connect(discard) {
+            Ok(said) => Ok(text!("{said}")),
+            Err(said) => Err(text!("{said}")),
+        };
+        self.done(id, result);
+    }
+
+    fn try_connect(&mut self, discard: bool) -> Result<&'static str, &'static str> {
+        if discard && self.role == Role::Primary {
+            return Err(
+                "this node is Primary: run 'secondary' first if its changes are to be given up",
+            );
+        }
+        let state = self.link.state;
+        if discard && state == ConnectionState::Connected {
+            if self.volumes.iter().all(|v| v.mirrored || v.sync_total > 0) {
+                return Err("connected and agreed on the data: nothing to discard");
+            }
+            self.link.discard_my_data = true;
+            self.reopen_link();
+            return Ok("negotiating again, ready to give up this node's changes");
+        }
+        self.link.discard_my_data |= discard;
+        if self.link.closing {
+            if state == ConnectionState::StandAlone {
+                self.link.state = ConnectionState::Unconnected;
+            }
+            self.link.next = Next::Reopen;
+            return Ok("connecting");
+        }
+        Ok(match state {
+            ConnectionState::Connected => "already connected",
+            ConnectionState::StandAlone | ConnectionState::Unconnected => {
+                self.link.reason.clear();
+                self.open_link();
+                "connecting"
+            }
+            ConnectionState::Connecting => "already looking for the peer",
+            ConnectionState::Handshake if discard => {
+                // The peer has been told otherwise already.
+                self.reopen_link();
+                "negotiating again, ready to give up this node's changes"
+            }
+            ConnectionState::Handshake => "the handshake is running",
+        })
+    }
+
+    fn disconnect(&mut self, id: CommandId) {
+        self.link.discard_my_data = false;
+        if self.link.state == ConnectionState::StandAlone {
+            return self.done(id, Ok(text!("already StandAlone")));
+        }
+        if self.link.up {
+            self.close_link(Next::StandAlone);
+        } else {
+            self.stand_alone();
+        }
+        self.link.reason = text!("disconnected by command; 'connect' looks for the peer again");
+        self.done(id, Ok(text!("disconnected")));
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.tick_link();
+        self.tick_task();
+        for _ in 0..self.deferred.len() {
+            let Some(waiting) = self.deferred.pop_front() else {
+                return;
+            };
+            if waiting.deadline > self.now {
+                // There is room: one was just taken out.
+                let _ = self.deferred.push_back(waiting);
+            } else {
+                let what = if self.negotiating() {
+                    "the handshake with the peer"
+                } else {
+                    "another command"
+                };
+                let reason = text!("{what} has not ended in time; see 'status' and try again");
+                self.done(waiting.id, Err(reason));
+            }
+        }
+    }
+
+    /// When to send [`crate::api::Event::Tick`] at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Micros> {
+        let task = self.task.map(|task| task.deadline).filter(|at| *at < Micros::MAX);
+        let deferred = self.deferred.iter().map(|waiting| waiting.deadline).min();
+        [self.link_deadline(), task, deferred, self.resync_retry]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}

@@ -1,0 +1,115 @@
+//! The local disks: completions and failures.
+
+use super::flush::FLUSH_TOKEN;
+use super::slots::{Local, Op, Owner, SlotId};
+use super::{Engine, Queued, text};
+use crate::api::{DiskError, DiskState, DiskToken, Level, Role};
+use crate::buf::Pool;
+
+impl Engine {
+    pub(super) fn disk_done(
+        &mut self,
+        token: DiskToken,
+        result: Result<(), DiskError>,
+        all_zero: bool,
+        pool: &mut Pool,
+    ) {
+        if token >= FLUSH_TOKEN {
+            return self.flush_done((token - FLUSH_TOKEN) as usize, result, pool);
+        }
+        let id: SlotId = token;
+        let known = self.slots.get(id).is_some_and(|s| s.local == Local::Disk);
+        assert!(known, "completion of a disk operation that was not issued");
+        let slot = self.slots.at(id);
+        let (owner, op, at, fua, orphan) = (slot.owner, slot.op, slot.volume, slot.fua, slot.orphan);
+        let ok = match result {
+            Ok(()) => true,
+            // Nothing was lost: the content of a discarded range is nobody's business.
+            Err(DiskError::Unsupported) => op == Op::Discard,
+            Err(error) => {
+                self.disk_error(at, op, error);
+                false
+            }
+        };
+        let usable = self.volumes[at].usable();
+        let slot = self.slots.at(id);
+        slot.local = if ok { Local::Done } else { Local::Failed };
+        if ok && fua && !orphan && usable {
+            return self.want_flush(id, pool);
+        }
+        if owner == Owner::Resync && op == Op::Read && !orphan {
+            return self.resync_read_done(id, all_zero, pool);
+        }
+        self.finish_if_done(id, pool);
+    }
+
+    /// A read that fails costs only that read, unless the disk is gone; a failed write leaves the
+    /// disk different from what was promised, so it is not used any more.
+    fn disk_error(&mut self, at: usize, op: Op, error: DiskError) {
+        let index = self.volumes[at].config.index;
+        if op == Op::Read && error != DiskError::Gone {
+            self.log(
+                Level::Error,
+                text!("vol{index}: the disk could not read a block ({error:?})"),
+            );
+        } else {
+            self.fail_disk(at, text!("it answered {error:?} to {op:?}").as_str());
+        }
+    }
+
+    /// Gives up the local disk of a volume.
+    pub(super) fn fail_disk(&mut self, at: usize, why: &str) {
+        if !self.volumes[at].usable() {
+            return;
+        }
+        let primary = self.role == Role::Primary;
+        let volume = &mut self.volumes[at];
+        let index = volume.config.index;
+        let peer_good = volume.mirrored && volume.peer_disk == DiskState::UpToDate;
+        volume.disk = DiskState::Failed;
+        volume.mirrored = false;
+        volume.end_sync();
+        let advice = match (primary, peer_good) {
+            (true, true) => {
+                "clients get I/O errors; run 'secondary --force' here and 'primary' on the peer"
+            }
+            (true, false) => "clients get I/O errors and the peer has no good copy",
+            (false, _) => "replace it and restart this node",
+        };
+        self.log(
+            Level::Error,
+            text!("vol{index}: the disk is not used any more: {why}; {advice}"),
+        );
+        self.tell_state();
+        if self.link.in_handshake() {
+            // What this node said of itself is no longer true.
+            self.reopen_link();
+        }
+    }
+
+    pub(super) fn disk_changed(&mut self, index: u16, size: u64) {
+        let Some(at) = self.volume_by_index(index) else {
+            return;
+        };
+        let configured = self.volumes[at].config.size;
+        if size == 0 {
+            self.fail_disk(at, "it is gone");
+        } else if size < configured {
+            let why = text!("it shrank to {size} bytes, {configured} are needed");
+            self.fail_disk(at, &why);
+        } else {
+            self.log(
+                Level::Info,
+                text!("vol{index}: the disk has {size} bytes now; {configured} are used"),
+            );
+        }
+    }
+
+    pub(super) fn issue_flush(&mut self, at: usize) {
+        self.queue.push(Queued::Disk {
+            token: FLUSH_TOKEN + at as DiskToken,
+            volume: self.volumes[at].config.index,
+            op: crate::api::DiskOp::Flush,
+        });
+    }
+}

@@ -1,0 +1,68 @@
+//! Flushes of the local disks: at most one a disk at a time; the next one serves everybody who
+//! came while it ran. A flush covers what completed before it was issued, so it never serves
+//! those who came later.
+
+use super::Engine;
+use super::slots::{List, Local, SlotId};
+use crate::api::{DiskError, DiskToken};
+use crate::buf::Pool;
+
+/// Disk operations from this number on are flushes of the volume at the position that is added.
+pub(super) const FLUSH_TOKEN: DiskToken = 0x8000_0000;
+
+impl Engine {
+    /// The slot's local half ends with the next flush that is issued.
+    pub(super) fn want_flush(&mut self, id: SlotId, pool: &mut Pool) {
+        let at = self.slots.at(id).volume;
+        self.slots.at(id).local = Local::Flush;
+        self.slots.push(&mut self.volumes[at].flush.waiting, id);
+        if !self.volumes[at].flush.busy {
+            self.next_flush(at, pool);
+        }
+    }
+
+    /// Issues a flush for all who wait, or fails them when the disk is not used any more.
+    fn next_flush(&mut self, at: usize, pool: &mut Pool) {
+        let flush = &mut self.volumes[at].flush;
+        let waiting = core::mem::replace(&mut flush.waiting, List::EMPTY);
+        if waiting.is_empty() {
+            return;
+        }
+        if self.volumes[at].usable() {
+            let flush = &mut self.volumes[at].flush;
+            flush.running = waiting;
+            flush.busy = true;
+            self.issue_flush(at);
+        } else {
+            self.end_flush(waiting, Local::Failed, pool);
+        }
+    }
+
+    pub(super) fn flush_done(
+        &mut self,
+        at: usize,
+        result: Result<(), DiskError>,
+        pool: &mut Pool,
+    ) {
+        let flush = &mut self.volumes[at].flush;
+        assert!(flush.busy, "completion of a flush that was not issued");
+        flush.busy = false;
+        let served = core::mem::replace(&mut flush.running, List::EMPTY);
+        let local = match result {
+            Ok(()) => Local::Done,
+            Err(_) => {
+                self.fail_disk(at, "a flush failed: written data may be lost");
+                Local::Failed
+            }
+        };
+        self.end_flush(served, local, pool);
+        self.next_flush(at, pool);
+    }
+
+    fn end_flush(&mut self, mut served: List, local: Local, pool: &mut Pool) {
+        while let Some(id) = self.slots.pop(&mut served) {
+            self.slots.at(id).local = local;
+            self.finish_if_done(id, pool);
+        }
+    }
+}

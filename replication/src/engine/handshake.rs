@@ -1,0 +1,382 @@
+//! The handshake: who are you, do we fit, and whose data is newer?
+//!
+//! Each side sends its [`Hello`] and a frame per volume once its disk has finished everything that
+//! the previous connection brought, and concludes when it has sent its own and has the other's. Both
+//! evaluate the same pure rules on the same two descriptions, so no further agreement is needed. What
+//! was told is kept: a Primary goes on writing meanwhile.
+
+use super::link::Next;
+use super::volume::{SyncSource, side};
+use super::{Engine, Queued, RESYNC_SLOTS, text};
+use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
+use crate::lineage::{Verdict, decide};
+use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
+use resync::Scheduler;
+
+/// How long a refusal may take to reach the peer before this side hangs up.
+const REFUSE_GRACE: u64 = 1_000_000;
+
+impl Engine {
+    /// Sends this side's part as soon as nothing of an old connection is on the way to the disk,
+    /// and concludes when both parts are known.
+    pub(super) fn try_handshake(&mut self) {
+        if !self.link.in_handshake() || self.link.closing || self.link.refused_until.is_some() {
+            return;
+        }
+        if !self.link.hello_sent {
+            if self.orphans > 0 {
+                let waiting = text!(
+                    "handshake waits for the disk to finish requests of the previous connection"
+                );
+                self.complain(Level::Info, waiting);
+                return;
+            }
+            self.send_hello();
+        }
+        let Some(peer) = &self.link.peer_hello else {
+            return;
+        };
+        if self.link.peer_volumes.len() == usize::from(peer.volumes) {
+            self.conclude();
+        }
+    }
+
+    fn send_hello(&mut self) {
+        self.link.hello_sent = true;
+        self.link.nonce = self.random();
+        self.link.told = (self.role, self.link.discard_my_data);
+        let hello = Hello {
+            version_min: VERSION_MIN,
+            version_max: VERSION,
+            features: FEATURES,
+            nonce: self.link.nonce,
+            window: self.config.max_requests + RESYNC_SLOTS,
+            volumes: self.volumes.len() as u8,
+            role: self.role,
+            discard_my_data: self.link.discard_my_data,
+            node: self.config.node.clone(),
+            peer: self.config.peer.clone(),
+            resource: self.config.resource.clone(),
+        };
+        self.send(Frame::Hello(hello));
+        for at in 0..self.volumes.len() {
+            self.volumes[at].told = Some(self.volumes[at].hello());
+            self.queue.push(Queued::HelloVolume(at));
+        }
+    }
+
+    pub(super) fn hello(&mut self, hello: Hello) {
+        if !self.link.in_handshake() || self.link.peer_hello.is_some() {
+            return self.protocol_error("an unexpected greeting");
+        }
+        let misfit = self.misfit(&hello);
+        self.link.peer_hello = Some(hello);
+        if let Some((refusal, reason)) = misfit {
+            self.refuse(refusal, 0, Next::RetrySlowly, reason);
+        }
+    }
+
+    pub(super) fn hello_volume(&mut self, volume: HelloVolume) {
+        let expected = self.link.peer_hello.as_ref().map(|h| usize::from(h.volumes));
+        if !self.link.in_handshake() || expected.is_none_or(|n| self.link.peer_volumes.len() >= n) {
+            return self.protocol_error("an unexpected volume in the greeting");
+        }
+        // Bounded by the check above and by the codec's limit.
+        let _ = self.link.peer_volumes.push(volume);
+    }
+
+    /// Why the greeting is not that of the configured peer.
+    fn misfit(&self, hello: &Hello) -> Option<(Refusal, Text)> {
+        let config = &self.config;
+        let (theirs, ours) = (&hello.node, &config.node);
+        if hello.version_min > VERSION || hello.version_max < VERSION_MIN {
+            let reason = text!(
+                "peer speaks protocol versions {} to {}, this node {VERSION_MIN} to {VERSION}: bring both nodes to the same release",
+                hello.version_min,
+                hello.version_max
+            );
+            return Some((Refusal::Version, reason));
+        }
+        if hello.resource != config.resource {
+            let reason = text!(
+                "peer has resource '{}', this node '{}': make 'resource' the same in both configurations, or correct the peer's address",
+                hello.resource,
+                config.resource
+            );
+            return Some((Refusal::Resource, reason));
+        }
+        if theirs == ours || (hello.nonce == self.link.nonce && self.link.hello_sent) {
+            let reason = text!(
+                "peer is called '{theirs}' as this node is: give every node its own name, and check that the peer's address is not this node's"
+            );
+            return Some((Refusal::SameName, reason));
+        }
+        if *theirs != config.peer {
+            let reason = text!(
+                "node '{theirs}' answers where peer '{}' is expected: correct the peer's name or address in the configuration",
+                config.peer
+            );
+            return Some((Refusal::NotThePeer, reason));
+        }
+        if hello.peer != *ours {
+            let reason = text!(
+                "peer {theirs} expects a peer called '{}', this node is '{ours}': correct one of the two configurations",
+                hello.peer
+            );
+            return Some((Refusal::NotThePeer, reason));
+        }
+        None
+    }
+
+    /// Why the peer's volumes are not this node's.
+    fn volume_misfit(&self) -> Option<(Refusal, u16, Text)> {
+        let theirs = &self.link.peer_volumes;
+        let same = theirs.len() == self.volumes.len()
+            && (theirs.iter().zip(&self.volumes)).all(|(t, v)| t.volume == v.config.index);
+        if !same {
+            let reason = text!(
+                "peer has {} volumes, this node {}, or their numbers differ: configure the same volumes on both nodes",
+                theirs.len(),
+                self.volumes.len()
+            );
+            return Some((Refusal::Volumes, 0, reason));
+        }
+        for (their, volume) in theirs.iter().zip(&self.volumes) {
+            let ours = &volume.config;
+            let index = ours.index;
+            if their.size != ours.size {
+                let reason = text!(
+                    "vol{index} has {} bytes on the peer and {} here: set the same 'size' for it on both nodes, not above the smaller disk",
+                    their.size,
+                    ours.size
+                );
+                return Some((Refusal::Size, index, reason));
+            }
+            if their.block_size != ours.block_size {
+                let reason = text!(
+                    "vol{index} has blocks of {} bytes on the peer and {} here: set the same 'block_size' on both nodes",
+                    their.block_size,
+                    ours.block_size
+                );
+                return Some((Refusal::BlockSize, index, reason));
+            }
+        }
+        None
+    }
+
+    /// Tells the peer and the operator why this will not work; the peer hangs up, or this side
+    /// after a moment.
+    fn refuse(&mut self, reason: Refusal, volume: u16, next: Next, text: Text) {
+        self.complain(Level::Error, text);
+        self.send(Frame::Refuse { reason, volume });
+        self.link.next = next;
+        self.link.refused_until = Some(self.now + REFUSE_GRACE);
+    }
+
+    /// The peer refused.
+    pub(super) fn refused(&mut self, reason: Refusal, volume: u16) {
+        let conflict = matches!(
+            reason,
+            Refusal::SplitBrain | Refusal::Unrelated | Refusal::PrimaryIsTarget
+        );
+        let next = if conflict {
+            Next::StandAlone
+        } else {
+            Next::RetrySlowly
+        };
+        // This side's own finding says more than the peer's.
+        if self.link.refused_until.is_none() {
+            let peer = self.config.peer.clone();
+            let reason = text!("peer {peer} refused: {}", refusal_text(reason, volume));
+            self.complain(Level::Error, reason);
+            self.close_link(next);
+        } else {
+            let own = self.link.next;
+            self.close_link(own);
+        }
+    }
+
+    fn conclude(&mut self) {
+        if let Some((refusal, volume, reason)) = self.volume_misfit() {
+            return self.refuse(refusal, volume, Next::RetrySlowly, reason);
+        }
+        let Some(peer) = self.link.peer_hello.take() else {
+            return;
+        };
+        for at in 0..self.volumes.len() {
+            let volume = &self.volumes[at];
+            let Some(told) = &volume.told else {
+                return;
+            };
+            let mine = side(told, self.link.told.0, self.link.told.1);
+            let theirs = side(&self.link.peer_volumes[at], peer.role, peer.discard_my_data);
+            let (verdict, rule) = decide(&mine, &theirs);
+            let refusal = match verdict {
+                Verdict::SplitBrain => Refusal::SplitBrain,
+                Verdict::Unrelated => Refusal::Unrelated,
+                Verdict::PrimaryIsTarget => Refusal::PrimaryIsTarget,
+                _ => {
+                    self.volumes[at].verdict = Some((verdict, rule));
+                    continue;
+                }
+            };
+            let index = volume.config.index;
+            let (mine, theirs) = (mine.current, theirs.current);
+            self.log(
+                Level::Error,
+                text!(
+                    "vol{index}: {} (here generation {mine:016x}, peer {theirs:016x})",
+                    rule.text()
+                ),
+            );
+            let reason = text!("{}", refusal_text(refusal, index));
+            return self.refuse(refusal, index, Next::StandAlone, reason);
+        }
+        self.link.window = usize::from(peer.window);
+        self.link.outstanding = 0;
+        self.link.state = ConnectionState::Connected;
+        self.link.reason.clear();
+        self.link.discard_my_data = false;
+        self.peer_role = peer.role;
+        self.log(Level::Info, text!("connected to peer {}", peer.node));
+        for at in 0..self.volumes.len() {
+            self.apply(at);
+        }
+        self.tell_state();
+    }
+
+    /// Puts a volume's verdict into effect.
+    fn apply(&mut self, at: usize) {
+        let theirs = self.link.peer_volumes[at].clone();
+        let fresh = self.random();
+        let now = self.now;
+        let volume = &mut self.volumes[at];
+        let Some((verdict, rule)) = volume.verdict else {
+            return;
+        };
+        volume.replication = ReplicationState::Established;
+        volume.mirrored = false;
+        volume.peer_disk = theirs.disk;
+        volume.peer_can_discard = theirs.can_discard;
+        let index = volume.config.index;
+        let size = volume.dirty.dirty_bytes();
+        match verdict {
+            Verdict::InSync => {
+                volume.in_sync();
+                self.log(Level::Info, text!("vol{index}: in sync: {}", rule.text()));
+            }
+            Verdict::Source { full } => {
+                if full {
+                    volume.dirty.set_all();
+                }
+                if full || volume.bitmap_uuid == 0 {
+                    volume.bitmap_uuid = fresh;
+                }
+                if theirs.current != volume.current {
+                    volume.peer_has_current = false;
+                }
+                let bytes = volume.dirty.dirty_bytes();
+                volume.disk = DiskState::UpToDate;
+                volume.peer_disk = DiskState::Inconsistent;
+                volume.replication = ReplicationState::SyncSource;
+                volume.mirrored = true;
+                (volume.sync_total, volume.sync_started) = (bytes, now);
+                volume.source = Some(SyncSource {
+                    scheduler: Scheduler::new(),
+                    ending: false,
+                    paused_until: 0,
+                });
+                let uuid = volume.bitmap_uuid;
+                self.send(Frame::SyncStart {
+                    volume: index,
+                    uuid,
+                    bytes,
+                });
+                self.log(
+                    Level::Info,
+                    text!("vol{index}: resync of {bytes} bytes to the peer: {}", rule.text()),
+                );
+            }
+            Verdict::Target { .. } => {
+                volume.replication = ReplicationState::SyncTarget;
+                volume.peer_disk = DiskState::UpToDate;
+                self.log(
+                    Level::Info,
+                    text!("vol{index}: resync from the peer: {}", rule.text()),
+                );
+            }
+            Verdict::Undecided => {
+                let reason = text!(
+                    "vol{index}: not in sync: {}; refuses to guess. If this node's data is the one to keep: 'primary --force' here; if both disks are identical: 'new-current-uuid'",
+                    rule.text()
+                );
+                self.complain(Level::Warn, reason);
+            }
+            _ => {
+                self.log(
+                    Level::Warn,
+                    text!("vol{index}: not mirrored ({size} bytes out of sync): {}", rule.text()),
+                );
+            }
+        }
+        self.ensure_generation(at);
+    }
+}
+
+/// What is wrong, from either side, and what to do about it.
+fn refusal_text(reason: Refusal, volume: u16) -> Text {
+    match reason {
+        Refusal::Version => {
+            text!("no common protocol version: bring both nodes to the same release")
+        }
+        Refusal::Resource => {
+            text!("the resources differ: make 'resource' the same in both configurations")
+        }
+        Refusal::SameName => text!("both nodes have the same name: give each its own"),
+        Refusal::NotThePeer => {
+            text!("this node is not the peer that it expects: correct 'peer' in its configuration")
+        }
+        Refusal::Volumes => {
+            text!("the volumes differ: configure the same volumes on both nodes")
+        }
+        Refusal::Size => text!("vol{volume} has another size there: set the same on both nodes"),
+        Refusal::BlockSize => {
+            text!("vol{volume} has another block size there: set the same on both nodes")
+        }
+        Refusal::SplitBrain => text!(
+            "vol{volume}: split brain: both nodes went on alone. Choose whose changes to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
+        ),
+        Refusal::Unrelated => text!(
+            "vol{volume}: unrelated data on the two nodes. Choose which to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
+        ),
+        Refusal::PrimaryIsTarget => text!(
+            "vol{volume}: the Primary's data is the older one: run 'secondary' on it, then 'connect' on both nodes"
+        ),
+    }
+}
+
+impl Engine {
+    /// Whether a handshake runs that commands must wait for.
+    pub(super) fn negotiating(&self) -> bool {
+        self.link.in_handshake() || (self.link.up && self.link.closing)
+    }
+
+    /// The peer's new role and disk states.
+    pub(super) fn peer_state(&mut self, state: &crate::wire::State) {
+        if state.disks.len() != self.volumes.len() {
+            return self.protocol_error("a state of other volumes");
+        }
+        if self.role == Role::Primary && state.role == Role::Primary {
+            return self.protocol_error("both nodes are Primary");
+        }
+        self.peer_role = state.role;
+        self.granted = false;
+        for (at, disk) in state.disks.iter().enumerate() {
+            if *disk <= DiskState::Failed {
+                self.peer_disk_failed(at);
+            } else if self.volumes[at].source.is_none() {
+                self.volumes[at].peer_disk = *disk;
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The connection to the peer: opening, heartbeats, loss.
+//!
+//! ```text
+//! StandAlone --connect--> Connecting --LinkUp--> Handshake --both sides told--> Connected
+//!      ^                  ^    |                     |                              |
+//!      |                  |    +-----LinkDown--------+-----------LinkDown-----------+
+//!      |                  +--retry_at-- Unconnected <--(a connection still wanted)--+
+//!      +-----------------------(disconnect, or a refusal for the operator)----------+
+//! ```
+//!
+//! The engine never acts on a loss it only suspects: it asks for [`Action::CloseLink`] and cleans
+//! up when [`Event::LinkDown`] arrives, because until then payloads are still being read.
+//!
+//! [`Action::CloseLink`]: crate::api::Action::CloseLink
+//! [`Event::LinkDown`]: crate::api::Event::LinkDown
+
+use super::slots::{List, Local, Op, Owner, Remote, SlotId};
+use super::{Engine, Queued, text};
+use crate::api::{
+    ConnectionState, DiskState, Level, LinkDownReason, MAX_VOLUMES, Micros, ReplicationState, Role,
+    Text,
+};
+use crate::buf::Pool;
+use crate::wire::{Frame, Hello, HelloVolume};
+
+/// What comes after the connection that is being closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Try again at once: this side wants to negotiate anew.
+    Reopen,
+    /// Try again after the connect interval.
+    Retry,
+    /// Try again, but not soon: a mistake in a configuration must be repaired first.
+    RetrySlowly,
+    /// Wait for the operator.
+    StandAlone,
+}
+
+/// Longer pauses between attempts while the peer is misconfigured.
+const SLOW: Micros = 4;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub state: ConnectionState,
+    /// TCP stands (until the link-down event, even when closing).
+    pub up: bool,
+    pub closing: bool,
+    pub next: Next,
+    /// Why all is not well; shown in the status, logged when it changes.
+    pub reason: Text,
+    pub hello_sent: bool,
+    pub nonce: u64,
+    /// Role and willingness to give data up, as the handshake told the peer.
+    pub told: (Role, bool),
+    pub peer_hello: Option<Hello>,
+    pub peer_volumes: heapless::Vec<HelloVolume, MAX_VOLUMES>,
+    /// A refusal was sent; hang up then unless the peer does.
+    pub refused_until: Option<Micros>,
+    pub discard_my_data: bool,
+    pub last_received: Micros,
+    pub last_ping: Micros,
+    pub retry_at: Option<Micros>,
+    /// Requests that the peer lets us have unanswered, and those that are.
+    pub window: usize,
+    pub outstanding: usize,
+}
+
+impl Link {
+    pub fn new() -> Self {
+        Self {
+            state: ConnectionState::Unconnected,
+            up: false,
+            closing: false,
+            next: Next::Retry,
+            reason: Text::new(),
+            hello_sent: false,
+            nonce: 0,
+            told: (Role::Secondary, false),
+            peer_hello: None,
+            peer_volumes: heapless::Vec::new(),
+            refused_until: None,
+            discard_my_data: false,
+            last_received: 0,
+            last_ping: 0,
+            retry_at: None,
+            window: 0,
+            outstanding: 0,
+        }
+    }
+
+    pub fn in_handshake(&self) -> bool {
+        self.state == ConnectionState::Handshake
+    }
+}
+
+impl Engine {
+    pub(super) fn connected(&self) -> bool {
+        self.link.state == ConnectionState::Connected && !self.link.closing
+    }
+
+    pub(super) fn open_link(&mut self) {
+        self.link.state = ConnectionState::Connecting;
+        self.link.next = Next::Retry;
+        self.link.retry_at = None;
+        self.queue.push(Queued::OpenLink);
+    }
+
+    /// Neither dials nor accepts any more.
+    pub(super) fn stand_alone(&mut self) {
+        self.link.state = ConnectionState::StandAlone;
+        self.link.retry_at = None;
+        self.queue.push(Queued::CloseLink);
+    }
+
+    /// Asks for the connection to be dropped; `next` follows when it is.
+    pub(super) fn close_link(&mut self, next: Next) {
+        self.link.next = next;
+        if self.link.up && !self.link.closing {
+            self.link.closing = true;
+            self.queue.push(Queued::CloseLink);
+        }
+    }
+
+    /// Drops the connection in order to negotiate anew.
+    pub(super) fn reopen_link(&mut self) {
+        self.close_link(Next::Reopen);
+    }
+
+    /// Records why things are not well, and logs it unless it is known already.
+    pub(super) fn complain(&mut self, level: Level, reason: Text) {
+        if self.link.reason != reason {
+            self.log(level, reason.clone());
+            self.link.reason = reason;
+        }
+    }
+
+    /// The peer does not keep to the protocol.
+    pub(super) fn protocol_error(&mut self, what: &str) {
+        self.complain(
+            Level::Error,
+            text!("the peer broke the protocol: {what}; check that both nodes run the same release"),
+        );
+        self.close_link(Next::RetrySlowly);
+    }
+
+    pub(super) fn link_up(&mut self) {
+        self.link.up = true;
+        self.link.closing = false;
+        self.link.hello_sent = false;
+        self.link.peer_hello = None;
+        self.link.peer_volumes.clear();
+        self.link.refused_until = None;
+        self.link.retry_at = None;
+        self.link.last_received = self.now;
+        self.link.last_ping = self.now;
+        if self.link.state == ConnectionState::StandAlone {
+            self.close_link(Next::StandAlone);
+            return;
+        }
+        self.link.next = Next::Retry;
+        self.link.state = ConnectionState::Handshake;
+    }
+
+    pub(super) fn link_down(&mut self, why: LinkDownReason, pool: &mut Pool) {
+        let was = self.link.state;
+        self.link.up = false;
+        self.link.closing = false;
+        self.link.refused_until = None;
+        if why == LinkDownReason::Garbage {
+            self.complain(
+                Level::Error,
+                text!(
+                    "what answers at the peer's address does not speak this protocol: check the address and that both nodes run the same release"
+                ),
+            );
+            self.link.next = Next::RetrySlowly;
+        }
+        if was == ConnectionState::Connected {
+            self.peer_lost(pool);
+            if self.link.next == Next::Retry {
+                // A connection that worked is worth an attempt at once.
+                self.link.next = Next::Reopen;
+            }
+        }
+        self.link.peer_hello = None;
+        self.link.peer_volumes.clear();
+        let pause = match self.link.next {
+            _ if was == ConnectionState::StandAlone => return,
+            Next::StandAlone => return self.stand_alone(),
+            Next::Reopen => return self.open_link(),
+            Next::Retry => 1,
+            Next::RetrySlowly => SLOW,
+        };
+        self.link.next = Next::Retry;
+        self.link.state = ConnectionState::Unconnected;
+        self.link.retry_at = Some(self.now + pause * self.config.timers.connect_interval);
+    }
+
+    /// A working connection is gone: the Primary goes on, the Secondary no longer knows.
+    fn peer_lost(&mut self, pool: &mut Pool) {
+        self.log(
+            Level::Warn,
+            text!("connection to peer {} lost", self.config.peer),
+        );
+        self.peer_role = Role::Unknown;
+        self.granted = false;
+        self.link.outstanding = 0;
+        for at in 0..self.volumes.len() {
+            let primary = self.role == Role::Primary;
+            let volume = &mut self.volumes[at];
+            // A peer whose disk was no use cannot have gone on.
+            let peer_can_go_on =
+                volume.peer_disk > DiskState::Inconsistent || volume.peer_has_current;
+            volume.end_sync();
+            volume.replication = ReplicationState::Off;
+            volume.mirrored = false;
+            volume.peer_disk = DiskState::DUnknown;
+            if !primary && volume.disk == DiskState::UpToDate && peer_can_go_on {
+                volume.disk = DiskState::Consistent;
+            }
+            self.ensure_generation(at);
+        }
+        self.link_lost_slots(pool);
+        self.release_stalled_all();
+        self.fail_link_task();
+    }
+
+    /// What was sent will not be answered, and what the peer asked need not be.
+    fn link_lost_slots(&mut self, pool: &mut Pool) {
+        for id in 0..self.slots.capacity() as SlotId {
+            let Some(slot) = self.slots.get(id) else {
+                continue;
+            };
+            let (owner, local, sent) = (slot.owner, slot.local, slot.remote != Remote::None);
+            if owner == Owner::Client {
+                if sent {
+                    // Even an answered one: its local half may still fail.
+                    let slot = self.slots.at(id);
+                    slot.remote = Remote::Done;
+                    let (at, offset, len) = (slot.volume, slot.offset, slot.len);
+                    self.volumes[at].dirty.set_range(offset, u64::from(len));
+                }
+            } else if !slot.orphan {
+                self.orphans += 1;
+                let slot = self.slots.at(id);
+                slot.orphan = true;
+                slot.remote = Remote::None;
+            }
+            let ends = matches!(local, Local::Done | Local::Failed);
+            if ends && (sent || owner != Owner::Client) {
+                self.finish_if_done(id, pool);
+            }
+        }
+    }
+
+    fn release_stalled_all(&mut self) {
+        let mut stalled = core::mem::replace(&mut self.stalled, List::EMPTY);
+        while let Some(id) = self.slots.pop(&mut stalled) {
+            self.slots.push(&mut self.ready, id);
+        }
+    }
+
+    /// Any frame is a sign of life. Answers what the frame's request number belongs to.
+    pub(super) fn heard(&mut self) {
+        self.link.last_received = self.now;
+    }
+
+    /// Time-driven duties of the connection.
+    pub(super) fn tick_link(&mut self) {
+        if self.link.retry_at.is_some_and(|at| at <= self.now) {
+            self.open_link();
+        }
+        if !self.link.up || self.link.closing {
+            return;
+        }
+        if self.link.refused_until.is_some_and(|at| at <= self.now) {
+            let next = self.link.next;
+            self.close_link(next);
+            return;
+        }
+        let silent = self.now.saturating_sub(self.link.last_received);
+        if silent >= self.config.timers.timeout {
+            let seconds = self.config.timers.timeout / 1_000_000;
+            self.log(
+                Level::Warn,
+                text!("peer {} was silent for {seconds} s", self.config.peer),
+            );
+            let next = self.link.next;
+            self.close_link(next);
+        } else if self.now >= self.next_ping() {
+            self.link.last_ping = self.now;
+            self.send(Frame::Ping);
+        }
+    }
+
+    fn next_ping(&self) -> Micros {
+        self.link.last_received.max(self.link.last_ping) + self.config.timers.ping_interval
+    }
+
+    /// When the connection needs a tick.
+    pub(super) fn link_deadline(&self) -> Option<Micros> {
+        if !self.link.up || self.link.closing {
+            return self.link.retry_at;
+        }
+        let silence = self.link.last_received + self.config.timers.timeout;
+        let next = self.next_ping().min(silence);
+        Some(self.link.refused_until.map_or(next, |at| at.min(next)))
+    }
+
+    /// The acknowledgement of a slot, or its refusal by the peer's disk.
+    pub(super) fn answered(&mut self, wire: u64, ok: bool, pool: &mut Pool) {
+        let found = self
+            .slots
+            .by_wire_id(wire)
+            .filter(|id| self.slots.get(*id).is_some_and(|s| s.remote == Remote::Sent));
+        let Some(id) = found else {
+            return self.protocol_error("an answer to nothing that was asked");
+        };
+        self.link.outstanding -= 1;
+        let slot = self.slots.at(id);
+        slot.remote = Remote::Done;
+        let (owner, op, at) = (slot.owner, slot.op, slot.volume);
+        if !ok {
+            let (offset, len) = (slot.offset, u64::from(slot.len));
+            if op != Op::Flush {
+                self.volumes[at].dirty.set_range(offset, len);
+            }
+            if owner == Owner::Resync {
+                slot_failed(self, id);
+            }
+            self.peer_disk_failed(at);
+        }
+        self.finish_if_done(id, pool);
+        self.release_stalled();
+    }
+
+    /// The peer's disk of a volume is no use any more: go on without it.
+    pub(super) fn peer_disk_failed(&mut self, at: usize) {
+        let volume = &mut self.volumes[at];
+        if volume.peer_disk <= DiskState::Failed && !volume.mirrored {
+            return;
+        }
+        let index = volume.config.index;
+        volume.peer_disk = DiskState::Failed;
+        volume.mirrored = false;
+        volume.end_sync();
+        self.log(
+            Level::Error,
+            text!(
+                "vol{index}: the peer's disk failed; writes go to this node alone and are marked out of sync"
+            ),
+        );
+        self.ensure_generation(at);
+    }
+}
+
+fn slot_failed(engine: &mut Engine, id: SlotId) {
+    engine.slots.at(id).local = Local::Failed;
+}

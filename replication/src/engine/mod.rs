@@ -1,0 +1,296 @@
+//! The replication engine: one synchronous state machine for a node and its resource.
+//!
+//! Calls, in order: [`Engine::new`], then drain [`Engine::poll_action`]; then, for every event,
+//! [`Engine::handle`] and drain again, and never later than [`Engine::poll_timeout`] an
+//! [`Event::Tick`]. The caller performs the actions and reports what becomes of them.
+//!
+//! Everything in flight sits in one fixed table (`slots`): clients' requests, the peer's requests and
+//! the resync's. A slot has a local half (the disk) and a remote half (the peer), and ends when both
+//! are done. One concern a file: `client` and `peer` admit requests, `disk` and `flush`
+//! carry out the local half, `overlap` keeps overlapping ranges apart, `link` and `handshake` manage
+//! the connection, `resync` is the source of a resync, `roles` and `commands` are the operator's side.
+
+mod client;
+mod commands;
+mod disk;
+mod flush;
+mod handshake;
+mod invariants;
+mod link;
+mod overlap;
+mod peer;
+mod queue;
+mod resync;
+mod roles;
+mod slots;
+mod status;
+#[cfg(test)]
+mod tests;
+mod volume;
+
+use crate::api::{
+    Action, CommandId, DiskState, EngineConfig, Event, Level, Micros, Role, Text,
+};
+use crate::buf::Pool;
+use crate::wire::{Frame, State};
+use ::resync::IDLE_IN_FLIGHT;
+use alloc::vec::Vec;
+use link::Link;
+use overlap::Overlaps;
+use queue::{Queue, Queued};
+use roles::{Deferred, Task};
+use slots::{List, Slots};
+use volume::Volume;
+
+/// Builds a [`Text`]; what does not fit is cut off.
+macro_rules! text {
+    ($($arg:tt)*) => {{
+        let mut text = $crate::api::Text::new();
+        // A full text is a cut text.
+        let _ = core::fmt::Write::write_fmt(&mut text, format_args!($($arg)*));
+        text
+    }};
+}
+use text;
+
+/// Slots for the peer's requests beyond its client requests: resync data, and a resync's end for
+/// every volume.
+const RESYNC_SLOTS: u16 = 64;
+/// Commands that may wait for a handshake or another command.
+const DEFERRED: usize = 8;
+
+/// The replication state machine of one node and resource.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    now: Micros,
+    queue: Queue,
+    slots: Slots,
+    overlaps: Overlaps,
+    /// Slots that nothing blocks any more, to be started before the step ends.
+    ready: List,
+    /// Slots that wait for the peer's window.
+    stalled: List,
+    volumes: Vec<Volume>,
+    link: Link,
+    role: Role,
+    peer_role: Role,
+    serving: bool,
+    open_clients: u32,
+    clients_live: usize,
+    peers_live: usize,
+    resyncs_live: usize,
+    /// Slots of connections that are gone, still busy on the disk.
+    orphans: usize,
+    last_client: Micros,
+    /// When to look for memory for the resync again.
+    resync_retry: Option<Micros>,
+    next_resync_volume: usize,
+    task: Option<Task>,
+    deferred: heapless::Deque<Deferred, DEFERRED>,
+    /// The peer was told that it may become Primary; until it says what became of it.
+    granted: bool,
+    rng: u64,
+}
+
+impl Engine {
+    /// Builds an engine with everything it will ever need allocated. It looks for its peer at
+    /// once: drain [`Engine::poll_action`] before the first event.
+    #[must_use]
+    pub fn new(now: Micros, config: EngineConfig) -> Self {
+        let requests = usize::from(config.max_requests);
+        let slots = 2 * requests + 2 * usize::from(RESYNC_SLOTS);
+        debug_assert!(u32::from(RESYNC_SLOTS) >= IDLE_IN_FLIGHT);
+        let mut engine = Self {
+            now,
+            queue: Queue::new(slots),
+            slots: Slots::new(slots),
+            overlaps: Overlaps::new(slots),
+            ready: List::EMPTY,
+            stalled: List::EMPTY,
+            volumes: config.volumes.iter().cloned().map(Volume::new).collect(),
+            link: Link::new(),
+            role: Role::Secondary,
+            peer_role: Role::Unknown,
+            serving: false,
+            open_clients: 0,
+            clients_live: 0,
+            peers_live: 0,
+            resyncs_live: 0,
+            orphans: 0,
+            last_client: 0,
+            resync_retry: None,
+            next_resync_volume: 0,
+            task: None,
+            deferred: heapless::Deque::new(),
+            granted: false,
+            rng: config.seed,
+            config,
+        };
+        engine.open_link();
+        engine
+    }
+
+    /// Handles one event. `pool` is where payload buffers come from and go back to.
+    pub fn handle(&mut self, now: Micros, event: Event, pool: &mut Pool) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Client(request) => self.client(request, pool),
+            Event::DiskDone {
+                token,
+                result,
+                all_zero,
+            } => self.disk_done(token, result, all_zero, pool),
+            Event::LinkUp => self.link_up(),
+            Event::LinkDown(reason) => self.link_down(reason, pool),
+            Event::Frame { frame, buf } => self.frame(frame, buf, pool),
+            Event::Command { id, command } => self.command(id, command),
+            Event::OpenClients(count) => self.open_clients = count,
+            Event::DiskChanged { volume, size } => self.disk_changed(volume, size),
+            Event::Tick => self.tick(),
+        }
+        self.settle(pool);
+    }
+
+    /// The next thing to do; drain after every [`Engine::handle`] until `None`.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        Some(match self.queue.pop()? {
+            Queued::Disk { token, volume, op } => Action::Disk { token, volume, op },
+            Queued::Send { frame, payload } => Action::Send { frame, payload },
+            Queued::HelloVolume(at) => Action::Send {
+                frame: Frame::HelloVolume(self.volumes[at].told.clone()?),
+                payload: None,
+            },
+            Queued::State => Action::Send {
+                frame: Frame::State(State {
+                    role: self.role,
+                    disks: self.volumes.iter().map(|v| v.disk).collect(),
+                }),
+                payload: None,
+            },
+            Queued::Reply { id, result, buf } => Action::Reply { id, result, buf },
+            Queued::OpenLink => Action::OpenLink,
+            Queued::CloseLink => Action::CloseLink,
+            Queued::Serve(on) => Action::Serve(on),
+            Queued::CommandDone => {
+                let (id, result) = self.queue.done.pop_front()?;
+                Action::CommandDone { id, result }
+            }
+            Queued::Log => {
+                let (level, text) = self.queue.logs.pop_front()?;
+                Action::Log { level, text }
+            }
+        })
+    }
+
+    /// Whether another client request may be submitted now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.clients_live < usize::from(self.config.max_requests)
+    }
+
+    /// This node's role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether clients may be served.
+    #[must_use]
+    pub fn serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Whether nothing is in flight: no request of a client, of the peer or of a resync, and no
+    /// action unpolled. Then the engine holds no buffer of the pool.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.slots.live() == 0
+            && self.queue.is_empty()
+            && self.volumes.iter().all(|v| !v.flush.busy)
+    }
+
+    /// What an event made possible: unblocked slots start, waiting commands run, the resync goes on.
+    fn settle(&mut self, pool: &mut Pool) {
+        self.run_ready(pool);
+        self.try_handshake();
+        self.check_demotion();
+        self.run_deferred();
+        self.pump_resync(pool);
+        self.run_ready(pool);
+    }
+
+    fn run_ready(&mut self, pool: &mut Pool) {
+        let mut ready = self.ready;
+        // Starting a slot may end it, which may unblock others: `ready` grows meanwhile.
+        self.ready = List::EMPTY;
+        loop {
+            while let Some(id) = self.slots.pop(&mut ready) {
+                self.start(id, pool);
+            }
+            if self.ready.is_empty() {
+                break;
+            }
+            ready = core::mem::replace(&mut self.ready, List::EMPTY);
+        }
+    }
+
+    fn log(&mut self, level: Level, text: Text) {
+        self.queue.log(level, text);
+    }
+
+    fn done(&mut self, id: CommandId, result: Result<Text, Text>) {
+        self.queue.command_done(id, result);
+    }
+
+    fn send(&mut self, frame: Frame) {
+        self.queue.push(Queued::Send {
+            frame,
+            payload: None,
+        });
+    }
+
+    /// Tells the peer of a changed role or disk state.
+    fn tell_state(&mut self) {
+        if self.connected() {
+            self.queue.push(Queued::State);
+        }
+    }
+
+    /// A random number that is not 0 (splitmix64; the seed is the caller's).
+    fn random(&mut self) -> u64 {
+        loop {
+            self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.rng;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            if z != 0 {
+                return z;
+            }
+        }
+    }
+
+    fn volume_by_index(&self, index: u16) -> Option<usize> {
+        self.volumes.iter().position(|v| v.config.index == index)
+    }
+
+    /// A Primary that goes on without its peer's disk begins a new generation, before any write
+    /// of it is answered.
+    fn ensure_generation(&mut self, at: usize) {
+        let volume = &self.volumes[at];
+        if self.role == Role::Primary
+            && !volume.mirrored
+            && volume.peer_has_current
+            && volume.disk == DiskState::UpToDate
+        {
+            let uuid = self.random();
+            self.volumes[at].rotate(uuid);
+            let index = self.volumes[at].config.index;
+            self.log(
+                Level::Info,
+                text!("vol{index}: goes on without the peer in new generation {uuid:016x}"),
+            );
+        }
+    }
+}

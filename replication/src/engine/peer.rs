@@ -1,0 +1,210 @@
+//! Frames from the peer, and its requests to this node's disks.
+
+use super::slots::{Local, Op, Owner, Remote, Slot};
+use super::{Engine, RESYNC_SLOTS};
+use crate::api::{ReplicationState, Role};
+use crate::buf::{Buf, Pool};
+use crate::wire::Frame;
+
+/// A request of the peer, before it is checked.
+struct Request {
+    volume: u16,
+    number: u64,
+    op: Op,
+    offset: u64,
+    len: u32,
+    fua: bool,
+    resync: bool,
+}
+
+impl Engine {
+    pub(super) fn frame(&mut self, frame: Frame, buf: Option<Buf>, pool: &mut Pool) {
+        if !self.link.up || self.link.closing {
+            if let Some(buf) = buf {
+                pool.free(buf);
+            }
+            return;
+        }
+        self.heard();
+        let len = buf.as_ref().map_or(0, Buf::len);
+        let (volume, number, op, offset, len, fua, resync) = match frame {
+            Frame::Write {
+                volume,
+                request,
+                offset,
+                fua,
+            } => (volume, request, Op::Write, offset, len, fua, false),
+            Frame::SyncData {
+                volume,
+                request,
+                offset,
+            } => (volume, request, Op::Write, offset, len, false, true),
+            Frame::Discard {
+                volume,
+                request,
+                offset,
+                len,
+                fua,
+            } => (volume, request, Op::Discard, offset, len, fua, false),
+            Frame::WriteZeroes {
+                volume,
+                request,
+                offset,
+                len,
+                unmap,
+                fua,
+            } => (volume, request, Op::Zeroes { unmap }, offset, len, fua, false),
+            Frame::SyncZeroes {
+                volume,
+                request,
+                offset,
+                len,
+            } => {
+                let op = Op::Zeroes { unmap: true };
+                (volume, request, op, offset, len, false, true)
+            }
+            Frame::Flush { volume, request } => (volume, request, Op::Flush, 0, 0, false, false),
+            Frame::SyncEnd {
+                volume,
+                request,
+                uuid,
+            } => (volume, request, Op::SyncEnd { uuid }, 0, 0, false, true),
+            control => {
+                if let Some(buf) = buf {
+                    pool.free(buf);
+                }
+                return self.control(control, pool);
+            }
+        };
+        let request = Request {
+            volume,
+            number,
+            op,
+            offset,
+            len,
+            fua,
+            resync,
+        };
+        self.peer_request(request, buf, pool);
+    }
+
+    /// Everything but requests to the disk.
+    fn control(&mut self, frame: Frame, pool: &mut Pool) {
+        match frame {
+            Frame::Hello(hello) => return self.hello(hello),
+            Frame::HelloVolume(volume) => return self.hello_volume(volume),
+            Frame::Refuse { reason, volume } => return self.refused(reason, volume),
+            Frame::Ping => return self.send(Frame::Pong),
+            Frame::Pong => return,
+            _ => {}
+        }
+        if !self.connected() {
+            if self.link.refused_until.is_none() {
+                self.protocol_error("a request before the end of the handshake");
+            }
+            return;
+        }
+        match frame {
+            Frame::Ack { request } => self.answered(request, true, pool),
+            Frame::Nack { request } => self.answered(request, false, pool),
+            Frame::State(state) => self.peer_state(&state),
+            Frame::PromoteRequest { request } => self.promote_request(request),
+            Frame::PromoteReply { request, granted } => self.promote_reply(request, granted),
+            Frame::NewGeneration { uuid } => self.new_generation(uuid),
+            Frame::NewGenerationReply { uuid, accepted } => {
+                self.new_generation_reply(uuid, accepted);
+            }
+            Frame::SyncStart {
+                volume,
+                uuid,
+                bytes,
+            } => self.sync_start(volume, uuid, bytes),
+            _ => unreachable!("requests and the handshake were handled before"),
+        }
+    }
+
+    fn peer_request(&mut self, request: Request, buf: Option<Buf>, pool: &mut Pool) {
+        let at = match self.check_request(&request, buf.is_some()) {
+            Ok(at) => at,
+            Err(what) => {
+                if let Some(buf) = buf {
+                    pool.free(buf);
+                }
+                if self.link.refused_until.is_none() {
+                    self.protocol_error(what);
+                }
+                return;
+            }
+        };
+        let volume = &mut self.volumes[at];
+        let len = u64::from(request.len);
+        volume.received_bytes += len;
+        if request.resync {
+            volume.sync_left = volume.sync_left.saturating_sub(len);
+        }
+        self.peers_live += 1;
+        self.enter(Slot {
+            owner: Owner::Peer,
+            op: request.op,
+            fua: request.fua,
+            volume: at,
+            offset: request.offset,
+            len: request.len,
+            buf,
+            request: request.number,
+            local: Local::Waiting,
+            remote: Remote::None,
+            orphan: false,
+        });
+    }
+
+    fn check_request(&self, request: &Request, payload: bool) -> Result<usize, &'static str> {
+        if !self.connected() {
+            return Err("a request before the end of the handshake");
+        }
+        if self.role == Role::Primary {
+            return Err("a write to a Primary");
+        }
+        if self.peers_live >= usize::from(self.config.max_requests + RESYNC_SLOTS) {
+            return Err("more requests than the window allows");
+        }
+        let Some(at) = self.volume_by_index(request.volume) else {
+            return Err("a request for an unknown volume");
+        };
+        let volume = &self.volumes[at];
+        if (request.op == Op::Write) != payload {
+            return Err("a payload where none belongs, or none where one does");
+        }
+        let ranged = !matches!(request.op, Op::Flush | Op::SyncEnd { .. });
+        if ranged && !volume.contains(request.offset, u64::from(request.len)) {
+            return Err("a range outside of the volume");
+        }
+        let target = volume.replication == ReplicationState::SyncTarget;
+        if request.resync && !target && volume.usable() {
+            return Err("resync data without a resync");
+        }
+        Ok(at)
+    }
+
+    /// Answers a request of the peer that the disk has finished.
+    pub(super) fn finish_peer(&mut self, slot: Slot, pool: &mut Pool) {
+        self.peers_live -= 1;
+        if let Some(buf) = slot.buf {
+            pool.free(buf);
+        }
+        if slot.orphan || !self.connected() {
+            return;
+        }
+        let request = slot.request;
+        if slot.local == Local::Failed {
+            return self.send(Frame::Nack { request });
+        }
+        if let Op::SyncEnd { uuid } = slot.op {
+            if self.volumes[slot.volume].replication != ReplicationState::SyncTarget {
+                return self.send(Frame::Nack { request });
+            }
+            self.sync_finished(slot.volume, uuid);
+        }
+        self.send(Frame::Ack { request });
+    }
+}

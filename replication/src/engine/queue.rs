@@ -1,0 +1,92 @@
+//! The queue of actions, allocated once.
+//!
+//! Texts and the handshake's frames are big and rare, so they wait beside the queue (or are built
+//! when they are polled) instead of making every entry as big as they are.
+
+use crate::api::{ClientError, CommandId, DiskOp, DiskToken, Level, RequestId, Text};
+use crate::buf::{Buf, BufView};
+use crate::wire::Frame;
+use alloc::collections::VecDeque;
+
+/// An action in its compact form.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Disk {
+        token: DiskToken,
+        volume: u16,
+        op: DiskOp,
+    },
+    Send {
+        frame: Frame,
+        payload: Option<BufView>,
+    },
+    /// The handshake's frame for the volume at this position.
+    HelloVolume(usize),
+    /// Role and disk states as they are when it is polled.
+    State,
+    Reply {
+        id: RequestId,
+        result: Result<(), ClientError>,
+        buf: Option<Buf>,
+    },
+    OpenLink,
+    CloseLink,
+    Serve(bool),
+    /// The next of `done`.
+    CommandDone,
+    /// The next of `logs`.
+    Log,
+}
+
+/// Log lines and command results of one step at most; a step makes a handful.
+const TEXTS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    actions: VecDeque<Queued>,
+    pub logs: VecDeque<(Level, Text)>,
+    pub done: VecDeque<(CommandId, Result<Text, Text>)>,
+    limit: usize,
+}
+
+impl Queue {
+    /// A step starts or ends every slot at most once: a disk operation, a frame and an answer each.
+    pub fn new(slots: usize) -> Self {
+        let limit = 3 * slots + 4 * TEXTS;
+        Self {
+            actions: VecDeque::with_capacity(limit),
+            logs: VecDeque::with_capacity(TEXTS),
+            done: VecDeque::with_capacity(TEXTS),
+            limit,
+        }
+    }
+
+    pub fn push(&mut self, action: Queued) {
+        assert!(
+            self.actions.len() < self.limit,
+            "a step produced more actions than it can; were they drained after the last one?"
+        );
+        self.actions.push_back(action);
+    }
+
+    pub fn log(&mut self, level: Level, text: Text) {
+        if self.logs.len() < TEXTS {
+            self.logs.push_back((level, text));
+            self.push(Queued::Log);
+        }
+    }
+
+    pub fn command_done(&mut self, id: CommandId, result: Result<Text, Text>) {
+        assert!(self.done.len() < TEXTS, "more commands ended than were deferred");
+        self.done.push_back((id, result));
+        self.push(Queued::CommandDone);
+    }
+
+    pub fn pop(&mut self) -> Option<Queued> {
+        self.actions.pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.actions.is_empty()
+    }
+}

@@ -1,0 +1,350 @@
+//! Promotion and demotion, and the operator's statement that both disks are identical: commands
+//! that take several steps. One runs at a time; others wait, and none waits for ever.
+
+use super::{Engine, Queued, text};
+use crate::api::{CommandId, DiskState, Level, Micros, ReplicationState, Role, Text};
+use crate::wire::Frame;
+use fencing::{Denial, DiskGrade, Facts, PeerView, Policy, may_promote};
+
+/// A command that waits for the handshake, or for another command, to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deferred {
+    pub id: CommandId,
+    pub command: crate::api::Command,
+    pub deadline: Micros,
+}
+
+/// The command under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Task {
+    pub id: CommandId,
+    pub kind: TaskKind,
+    pub deadline: Micros,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TaskKind {
+    /// The peer was asked.
+    Promote { force: bool, request: u64 },
+    /// Clients are gone; their requests in flight end. Whether the operator was answered.
+    Demote { answered: bool },
+    /// The peer was told of the new generation.
+    NewGeneration { uuid: u64 },
+}
+
+impl Engine {
+    fn disk_grade(&self) -> DiskGrade {
+        let grade = |disk: DiskState| match disk {
+            DiskState::UpToDate => DiskGrade::Best,
+            DiskState::Outdated | DiskState::DUnknown | DiskState::Consistent => {
+                DiskGrade::Doubtful
+            }
+            DiskState::Inconsistent | DiskState::Failed | DiskState::Diskless => {
+                DiskGrade::Unusable
+            }
+        };
+        (self.volumes.iter().map(|v| grade(v.disk)).min()).unwrap_or(DiskGrade::Unusable)
+    }
+
+    fn peer_view(&self) -> PeerView {
+        match self.peer_role {
+            _ if !self.connected() => PeerView::Unreachable,
+            Role::Primary => PeerView::Primary,
+            Role::Secondary | Role::Unknown => PeerView::Secondary,
+        }
+    }
+
+    pub(super) fn promote(&mut self, id: CommandId, force: bool) {
+        if self.role == Role::Primary {
+            return self.done(id, Ok(text!("already Primary")));
+        }
+        let peer = self.peer_view();
+        let facts = Facts {
+            force,
+            disk: self.disk_grade(),
+            peer,
+        };
+        if let Err(denial) = may_promote(Policy::DontCare, facts) {
+            let reason = self.denial_text(denial);
+            return self.done(id, Err(reason));
+        }
+        if self.granted {
+            let reason = text!("the peer is becoming Primary; see 'status'");
+            return self.done(id, Err(reason));
+        }
+        if peer == PeerView::Unreachable {
+            return self.become_primary(id, force);
+        }
+        let request = self.random();
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::Promote { force, request },
+            deadline: self.now + self.config.timers.timeout,
+        });
+        self.send(Frame::PromoteRequest { request });
+    }
+
+    fn denial_text(&self, denial: Denial) -> Text {
+        let peer = &self.config.peer;
+        let worst = self.volumes.iter().min_by_key(|v| v.disk);
+        let (index, disk) = worst.map_or((0, DiskState::Diskless), |v| (v.config.index, v.disk));
+        match denial {
+            Denial::PeerIsPrimary => {
+                text!("peer {peer} is Primary: run 'secondary' there first")
+            }
+            Denial::DiskUnusable if disk == DiskState::Inconsistent => text!(
+                "vol{index} is the target of an unfinished resync: wait for it to end, or connect to the peer that has the data"
+            ),
+            Denial::DiskUnusable => {
+                text!("vol{index} has no usable disk ({disk:?}): promote the peer instead")
+            }
+            Denial::DiskDoubtful => text!(
+                "vol{index} is {disk:?}, not known to be the latest: connect to the peer, or, if this node's data is the one to go on with, 'primary --force'"
+            ),
+            Denial::PeerUnreachable => text!(
+                "peer {peer} is not connected and may be Primary: make sure that it is not, then 'primary --force'"
+            ),
+        }
+    }
+
+    /// The promotion takes effect. By force a doubtful disk becomes the one to go on with, in a
+    /// generation of its own; a connected peer must then learn of it in a new handshake.
+    fn become_primary(&mut self, id: CommandId, force: bool) {
+        let mut vouched = false;
+        for at in 0..self.volumes.len() {
+            let uuid = self.random();
+            let volume = &mut self.volumes[at];
+            if force && volume.disk != DiskState::UpToDate {
+                vouched = true;
+                volume.disk = DiskState::UpToDate;
+                if volume.current == 0 {
+                    volume.current = uuid;
+                    volume.dirty.set_all();
+                } else {
+                    // Whoever has that generation may not be taken for identical any more.
+                    volume.peer_has_current = true;
+                }
+            }
+        }
+        self.role = Role::Primary;
+        for at in 0..self.volumes.len() {
+            self.ensure_generation(at);
+        }
+        self.set_serving(true);
+        self.log(
+            Level::Info,
+            text!("now Primary{}", if force { " (forced)" } else { "" }),
+        );
+        self.tell_state();
+        if vouched && self.connected() {
+            self.reopen_link();
+        }
+        self.done(id, Ok(text!("now Primary")));
+    }
+
+    fn set_serving(&mut self, on: bool) {
+        if self.serving != on {
+            self.serving = on;
+            self.queue.push(Queued::Serve(on));
+        }
+    }
+
+    /// The peer wants to become Primary. When both want to, the name that sorts first wins.
+    pub(super) fn promote_request(&mut self, request: u64) {
+        let contended = match self.task.map(|task| task.kind) {
+            Some(TaskKind::Promote { .. }) => self.config.node < self.config.peer,
+            Some(TaskKind::NewGeneration { .. } | TaskKind::Demote { .. }) => true,
+            None => false,
+        };
+        let granted = self.role == Role::Secondary && !contended;
+        self.granted = granted;
+        self.send(Frame::PromoteReply { request, granted });
+    }
+
+    pub(super) fn promote_reply(&mut self, request: u64, granted: bool) {
+        let Some(task) = self.task else { return };
+        let TaskKind::Promote {
+            force,
+            request: asked,
+        } = task.kind
+        else {
+            return;
+        };
+        if request != asked {
+            return;
+        }
+        self.task = None;
+        // What was true when the peer was asked may have changed.
+        let facts = Facts {
+            force,
+            disk: self.disk_grade(),
+            peer: self.peer_view(),
+        };
+        let reason = if !granted || self.granted {
+            text!("the peer is becoming Primary, or is busy with another command; see 'status'")
+        } else if let Err(denial) = may_promote(Policy::DontCare, facts) {
+            self.denial_text(denial)
+        } else {
+            return self.become_primary(task.id, force);
+        };
+        // Release the peer from what it granted.
+        self.tell_state();
+        self.done(task.id, Err(reason));
+    }
+
+    pub(super) fn demote(&mut self, id: CommandId, force: bool) {
+        if self.role != Role::Primary {
+            return self.done(id, Ok(text!("already Secondary")));
+        }
+        if self.open_clients > 0 && !force {
+            let clients = self.open_clients;
+            let reason = text!(
+                "{clients} client connections have a volume open: disconnect them, or drop them with 'secondary --force'"
+            );
+            return self.done(id, Err(reason));
+        }
+        self.set_serving(false);
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::Demote { answered: false },
+            deadline: self.now + self.config.timers.timeout,
+        });
+    }
+
+    /// Ends a demotion when no client's request is left on the way to either disk.
+    pub(super) fn check_demotion(&mut self) {
+        let Some(task) = self.task else { return };
+        let TaskKind::Demote { answered } = task.kind else {
+            return;
+        };
+        if self.clients_live > 0 || self.negotiating() {
+            return;
+        }
+        self.task = None;
+        self.role = Role::Secondary;
+        self.log(Level::Info, text!("now Secondary"));
+        self.tell_state();
+        if !answered {
+            self.done(task.id, Ok(text!("now Secondary")));
+        }
+    }
+
+    /// The operator states that both nodes' disks are identical.
+    pub(super) fn declare_identical(&mut self, id: CommandId) {
+        let reason = match self.peer_view() {
+            PeerView::Unreachable => Some("the peer is not connected: 'connect' first"),
+            PeerView::Primary => Some("the peer is Primary: run 'secondary' there first"),
+            PeerView::Secondary if self.role == Role::Primary => {
+                Some("this node is Primary: run 'secondary' first")
+            }
+            PeerView::Secondary if self.granted => Some("the peer is becoming Primary"),
+            PeerView::Secondary if !self.all_comparable() => Some(
+                "a resync runs, or a disk is Inconsistent, failed or missing; see 'status'",
+            ),
+            PeerView::Secondary => None,
+        };
+        if let Some(reason) = reason {
+            return self.done(id, Err(text!("{reason}")));
+        }
+        let uuid = self.random();
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::NewGeneration { uuid },
+            deadline: self.now + self.config.timers.timeout,
+        });
+        // The peer may take it over without its answer ever arriving.
+        self.send(Frame::NewGeneration { uuid });
+    }
+
+    fn all_comparable(&self) -> bool {
+        self.volumes.iter().all(|v| {
+            v.disk > DiskState::Inconsistent
+                && v.peer_disk > DiskState::Inconsistent
+                && v.replication == ReplicationState::Established
+        })
+    }
+
+    pub(super) fn new_generation(&mut self, uuid: u64) {
+        let accepted =
+            self.role == Role::Secondary && self.task.is_none() && self.all_comparable();
+        if accepted {
+            self.take_generation(uuid);
+        }
+        self.send(Frame::NewGenerationReply { uuid, accepted });
+    }
+
+    pub(super) fn new_generation_reply(&mut self, uuid: u64, accepted: bool) {
+        let Some(task) = self.task else { return };
+        if task.kind != (TaskKind::NewGeneration { uuid }) {
+            return;
+        }
+        self.task = None;
+        let result = if accepted && self.all_comparable() {
+            self.take_generation(uuid);
+            Ok(text!("both nodes are UpToDate in generation {uuid:016x}"))
+        } else if accepted {
+            self.reopen_link();
+            Err(text!("a disk failed meanwhile; see 'status'"))
+        } else {
+            Err(text!(
+                "the peer is busy with another command, or its disk is not whole; see 'status' there"
+            ))
+        };
+        self.done(task.id, result);
+    }
+
+    fn take_generation(&mut self, uuid: u64) {
+        for volume in &mut self.volumes {
+            volume.current = uuid;
+            volume.bitmap_uuid = 0;
+            volume.history = [0; 2];
+            volume.dirty.clear_all();
+            volume.in_sync();
+        }
+        self.link.reason.clear();
+        self.log(
+            Level::Info,
+            text!("the operator states that both disks are identical: generation {uuid:016x}"),
+        );
+        self.tell_state();
+    }
+
+    /// The connection is gone: what waited for the peer's answer fails.
+    pub(super) fn fail_link_task(&mut self) {
+        let Some(task) = self.task else { return };
+        if matches!(task.kind, TaskKind::Demote { .. }) {
+            return;
+        }
+        self.task = None;
+        let reason = text!("the connection to the peer was lost meanwhile; see 'status' and try again");
+        self.done(task.id, Err(reason));
+    }
+
+    /// Commands wait for a bounded time only.
+    pub(super) fn tick_task(&mut self) {
+        let Some(mut task) = self.task else { return };
+        if task.deadline > self.now {
+            return;
+        }
+        if let TaskKind::Demote { answered } = &mut task.kind {
+            let in_flight = self.clients_live;
+            if !core::mem::replace(answered, true) {
+                let reason = text!(
+                    "{in_flight} requests are still on their way to a disk; clients are dropped and the demotion goes on when these end; see 'status'"
+                );
+                self.done(task.id, Err(reason));
+            }
+            task.deadline = Micros::MAX;
+            self.task = Some(task);
+            return;
+        }
+        self.task = None;
+        // Whatever the peer still answers is void; it learns that this node stayed Secondary.
+        self.tell_state();
+        if matches!(task.kind, TaskKind::NewGeneration { .. }) {
+            // It may have taken the generation over: find out.
+            self.reopen_link();
+        }
+        self.done(task.id, Err(text!("the peer did not answer in time; see 'status'")));
+    }
+}

@@ -1,0 +1,224 @@
+//! The fixed table of everything in flight, and lists through it.
+
+use crate::api::RequestId;
+use crate::buf::Buf;
+use alloc::vec::Vec;
+
+/// Index of a slot.
+pub(super) type SlotId = u32;
+const NIL: SlotId = u32::MAX;
+
+/// Whose request a slot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A local client's.
+    Client,
+    /// The peer's: a mirrored write, a flush, or resync data.
+    Peer,
+    /// The resync's, on its source.
+    Resync,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    Read,
+    Write,
+    Discard,
+    Zeroes {
+        unmap: bool,
+    },
+    Flush,
+    /// On both sides of a resync: flush, then the target is UpToDate with this generation.
+    SyncEnd {
+        uuid: u64,
+    },
+}
+
+/// Where the local half of a slot stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Local {
+    /// Held back by an earlier overlapping request, or by the peer's window.
+    Waiting,
+    /// The disk works on it.
+    Disk,
+    /// Written; waits for a flush of the disk, or for the end of one.
+    Flush,
+    /// Done.
+    Done,
+    /// The disk failed.
+    Failed,
+}
+
+/// Where the peer's half of a slot stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remote {
+    /// Was not sent.
+    None,
+    /// Sent and not answered; a payload must stay where it is.
+    Sent,
+    /// Answered.
+    Done,
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub owner: Owner,
+    pub op: Op,
+    pub fua: bool,
+    /// Position of the volume in the engine's table.
+    pub volume: usize,
+    pub offset: u64,
+    pub len: u32,
+    pub buf: Option<Buf>,
+    /// The client's number, or the peer's.
+    pub request: RequestId,
+    pub local: Local,
+    pub remote: Remote,
+    /// Belongs to a connection that is gone: finish it and tell nobody.
+    pub orphan: bool,
+}
+
+impl Slot {
+    /// Whether the slot changes a range, and so excludes overlapping ones.
+    pub fn locks_range(&self) -> bool {
+        match self.op {
+            Op::Write | Op::Discard | Op::Zeroes { .. } => true,
+            Op::Read => self.owner == Owner::Resync,
+            Op::Flush | Op::SyncEnd { .. } => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    slot: Option<Slot>,
+    /// Told apart from earlier users of the entry in the peer's answers.
+    generation: u32,
+    next: SlotId,
+}
+
+/// A first-in, first-out list through the table. A slot is in one list at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct List {
+    head: SlotId,
+    tail: SlotId,
+}
+
+impl List {
+    pub const EMPTY: Self = Self {
+        head: NIL,
+        tail: NIL,
+    };
+
+    pub fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+}
+
+/// The slots, allocated once.
+#[derive(Debug)]
+pub(super) struct Slots {
+    entries: Vec<Entry>,
+    free: List,
+    live: usize,
+}
+
+impl Slots {
+    pub fn new(count: usize) -> Self {
+        let entries = (0..count).map(|_| Entry {
+            slot: None,
+            generation: 0,
+            next: NIL,
+        });
+        let mut slots = Self {
+            entries: entries.collect(),
+            free: List::EMPTY,
+            live: 0,
+        };
+        let mut free = List::EMPTY;
+        for id in 0..count {
+            slots.push(&mut free, id as SlotId);
+        }
+        slots.free = free;
+        slots
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Takes a free slot; the caller counts its own, so that there always is one.
+    pub fn insert(&mut self, slot: Slot) -> SlotId {
+        let mut free = self.free;
+        let id = self.pop(&mut free);
+        self.free = free;
+        let Some(id) = id else {
+            unreachable!("more requests admitted than slots");
+        };
+        self.live += 1;
+        let entry = &mut self.entries[id as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.slot = Some(slot);
+        id
+    }
+
+    pub fn remove(&mut self, id: SlotId) -> Slot {
+        let Some(slot) = self.entries[id as usize].slot.take() else {
+            unreachable!("slot {id} freed twice");
+        };
+        self.live -= 1;
+        let mut free = self.free;
+        self.push(&mut free, id);
+        self.free = free;
+        slot
+    }
+
+    pub fn get(&self, id: SlotId) -> Option<&Slot> {
+        self.entries.get(id as usize)?.slot.as_ref()
+    }
+
+    /// A slot that must be there.
+    pub fn at(&mut self, id: SlotId) -> &mut Slot {
+        match self.entries[id as usize].slot.as_mut() {
+            Some(slot) => slot,
+            None => unreachable!("slot {id} is free"),
+        }
+    }
+
+    /// The slot's number on the wire.
+    pub fn wire_id(&self, id: SlotId) -> u64 {
+        u64::from(self.entries[id as usize].generation) << 32 | u64::from(id)
+    }
+
+    /// The live slot of a number on the wire.
+    pub fn by_wire_id(&self, wire: u64) -> Option<SlotId> {
+        let entry = self.entries.get((wire & 0xffff_ffff) as usize)?;
+        let alive = entry.slot.is_some() && u64::from(entry.generation) == wire >> 32;
+        alive.then_some((wire & 0xffff_ffff) as SlotId)
+    }
+
+    pub fn push(&mut self, list: &mut List, id: SlotId) {
+        self.entries[id as usize].next = NIL;
+        if list.head == NIL {
+            list.head = id;
+        } else {
+            self.entries[list.tail as usize].next = id;
+        }
+        list.tail = id;
+    }
+
+    pub fn pop(&mut self, list: &mut List) -> Option<SlotId> {
+        if list.head == NIL {
+            return None;
+        }
+        let id = list.head;
+        list.head = self.entries[id as usize].next;
+        Some(id)
+    }
+}

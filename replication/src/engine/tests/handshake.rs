@@ -1,0 +1,180 @@
+//! Who talks to whom, who refuses whom, and who becomes whose target.
+
+use super::*;
+
+#[test]
+fn nodes_that_know_nothing_refuse_to_guess_until_the_operator_speaks() {
+    let mut pair = Pair::new();
+    for node in &pair.nodes {
+        assert_eq!(node.status().connection, ConnectionState::Connected);
+        assert_eq!(node.disk(), DiskState::DUnknown);
+        assert!(node.status().reason.contains("refuses to guess"), "{}", node.status().reason);
+    }
+    assert!(pair.command(0, Command::Primary { force: false }).is_err());
+    pair.ok(0, Command::NewCurrentUuid);
+    pair.assert_in_sync();
+    assert!(pair.nodes[0].status().reason.is_empty());
+}
+
+#[test]
+fn force_makes_the_other_a_target_of_a_full_resync() {
+    let mut pair = Pair::new();
+    pair.nodes[1].disks[0].fill(0xaa);
+    pair.nodes[0].disks[0][..70_000].fill(0xbb);
+    pair.ok(1, Command::Primary { force: true });
+    pair.wait(1_000_000);
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[0].disks[0][99], 0xaa);
+    assert!(pair.nodes[1].serving && !pair.nodes[0].serving);
+}
+
+fn refusal(change: impl FnOnce(&mut EngineConfig), words: [&str; 2]) {
+    let mut b = config("b", "a");
+    change(&mut b);
+    let mut pair = Pair::with(config("a", "b"), b);
+    pair.wait(20_000_000);
+    for (node, words) in pair.nodes.iter().zip(words) {
+        let errors = node.logs.iter().filter(|line| line.contains(words)).count();
+        assert_eq!(errors, 1, "'{words}' once in {:?}", node.logs);
+        assert_ne!(node.status().connection, ConnectionState::Connected);
+        assert_ne!(node.status().connection, ConnectionState::StandAlone);
+        assert!(node.status().reason.contains(words));
+    }
+}
+
+#[test]
+fn misconfigured_peers_are_refused_in_words_on_both_nodes_and_tried_again() {
+    let name = |text: &str| Name::try_from(text).unwrap();
+    refusal(|b| b.resource = name("r1"), ["peer has resource 'r1'", "peer has resource 'r0'"]);
+    refusal(|b| b.node = name("c"), ["'c' answers where peer 'b'", "peer a expects a peer called 'b'"]);
+    refusal(
+        |b| {
+            b.volumes.pop();
+        },
+        ["peer has 1 volumes", "peer has 2 volumes"],
+    );
+    refusal(
+        |b| b.volumes[1].size = SIZE * 2,
+        ["vol1 has 2097152 bytes on the peer", "vol1 has 1048576 bytes on the peer"],
+    );
+    refusal(
+        |b| b.volumes[0].block_size = 4096,
+        ["vol0 has blocks of 4096 bytes", "vol0 has blocks of 512 bytes"],
+    );
+    refusal(
+        |b| {
+            b.node = name("a");
+            b.peer = name("b");
+        },
+        ["peer is called 'a'", "peer is called 'a'"],
+    );
+}
+
+#[test]
+fn a_peer_of_another_version_is_refused() {
+    let mut pair = Pair::with(config("a", "b"), config("b", "a"));
+    pair.network = false;
+    pair.nodes[0].out.clear();
+    pair.up = true;
+    pair.handle(0, Event::LinkUp);
+    pair.nodes[0].out.clear();
+    let hello = crate::wire::Hello {
+        version_min: 7,
+        version_max: 9,
+        features: 3,
+        nonce: 5,
+        window: 64,
+        volumes: 2,
+        role: Role::Secondary,
+        discard_my_data: false,
+        node: Name::try_from("b").unwrap(),
+        peer: Name::try_from("a").unwrap(),
+        resource: Name::try_from("r0").unwrap(),
+    };
+    pair.handle(0, Event::Frame { frame: Frame::Hello(hello), buf: None });
+    assert!(pair.nodes[0].logged("protocol versions 7 to 9"));
+    let refused = pair.nodes[0].out.iter().any(|sent| {
+        matches!(sent.frame, Frame::Refuse { reason: crate::wire::Refusal::Version, .. })
+    });
+    assert!(refused);
+}
+
+#[test]
+fn split_brain_stands_alone_until_one_side_is_given_up() {
+    let mut pair = Pair::ready();
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.cut();
+    pair.ok(1, Command::Primary { force: true });
+    pair.write(0, 4096, 4096, 2);
+    pair.write(1, 8192, 4096, 3);
+    pair.heal();
+    for node in &pair.nodes {
+        assert_eq!(node.status().connection, ConnectionState::StandAlone);
+        assert!(node.status().reason.contains("split brain"), "{}", node.status().reason);
+        assert_eq!(node.engine.role(), Role::Primary);
+    }
+    let refused = pair.command(1, Command::Connect { discard_my_data: true });
+    assert!(refused.unwrap_err().contains("secondary"));
+    pair.ok(1, Command::Secondary { force: false });
+    pair.ok(1, Command::Connect { discard_my_data: true });
+    pair.ok(0, Command::Connect { discard_my_data: false });
+    pair.wait(2_000_000);
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disks[0][4096], 2);
+    assert_eq!(pair.nodes[1].disks[0][8192], 0);
+}
+
+#[test]
+fn a_restarted_peer_of_a_node_that_is_not_sure_is_not_guessed_about() {
+    let mut pair = Pair::ready();
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.cut();
+    assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
+    let disks = std::mem::take(&mut pair.nodes[0].disks);
+    pair.nodes[0] = Node::new(pair.now, config("a", "b"));
+    pair.nodes[0].disks = disks;
+    pair.heal();
+    assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
+    assert_eq!(pair.nodes[0].disk(), DiskState::DUnknown);
+    assert!(pair.command(1, Command::Primary { force: false }).is_err());
+    pair.ok(1, Command::Primary { force: true });
+    pair.wait(2_000_000);
+    pair.assert_in_sync();
+}
+
+#[test]
+fn nothing_is_greeted_while_the_disk_still_works_for_the_old_connection() {
+    let mut pair = Pair::ready();
+    pair.nodes[1].disk_held = true;
+    let id = pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.cut();
+    pair.run();
+    assert_eq!(pair.reply(0, id), Some(Ok(())), "the Primary goes on");
+    pair.write(0, 0, 4096, 2);
+    pair.heal();
+    assert_eq!(pair.nodes[1].status().connection, ConnectionState::Handshake);
+    assert!(pair.nodes[1].status().reason.contains("previous connection"));
+    pair.nodes[1].disk_held = false;
+    pair.wait(2_000_000);
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disks[0][0], 2);
+}
+
+#[test]
+fn a_broken_protocol_costs_the_connection_and_nothing_else() {
+    let mut pair = Pair::ready();
+    for frame in [
+        Frame::Ack { request: 77 },
+        Frame::Write { volume: 0, request: 1, offset: 0, fua: false },
+        Frame::SyncStart { volume: 0, uuid: 1, bytes: 1 },
+        Frame::Flush { volume: 9, request: 1 },
+    ] {
+        pair.handle(1, Event::Frame { frame, buf: None });
+        pair.wait(5_000_000);
+        assert!(pair.nodes[1].logged("broke the protocol"));
+        pair.assert_in_sync();
+    }
+}

@@ -1,0 +1,533 @@
+//! Encoding and decoding of frames. All integers are little-endian.
+//!
+//! Header: magic u32, version u16, kind u8, flags u8, volume u16, body length u16, payload length
+//! u32, request u64, offset u64, length u32, argument u64, CRC-32C u32 of the 44 bytes before.
+//! A body ends with the CRC-32C of the bytes before it.
+
+use super::{
+    Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal,
+    State, VERSION, WireError,
+};
+use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
+use crc::{CRC_32_ISCSI, Crc, Table};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"PLSD");
+const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+static CRC32C: Crc<u32, Table<16>> = CRC;
+const CHECKED: usize = HEADER_LEN - 4;
+
+mod kind {
+    pub const HELLO: u8 = 1;
+    pub const HELLO_VOLUME: u8 = 2;
+    pub const REFUSE: u8 = 3;
+    pub const PING: u8 = 4;
+    pub const PONG: u8 = 5;
+    pub const WRITE: u8 = 6;
+    pub const DISCARD: u8 = 7;
+    pub const WRITE_ZEROES: u8 = 8;
+    pub const FLUSH: u8 = 9;
+    pub const ACK: u8 = 10;
+    pub const NACK: u8 = 11;
+    pub const STATE: u8 = 12;
+    pub const PROMOTE_REQUEST: u8 = 13;
+    pub const PROMOTE_REPLY: u8 = 14;
+    pub const NEW_GENERATION: u8 = 15;
+    pub const NEW_GENERATION_REPLY: u8 = 16;
+    pub const SYNC_START: u8 = 17;
+    pub const SYNC_DATA: u8 = 18;
+    pub const SYNC_ZEROES: u8 = 19;
+    pub const SYNC_END: u8 = 20;
+}
+
+const FUA: u8 = 1;
+const UNMAP: u8 = 2;
+const YES: u8 = 1;
+
+/// Appends little-endian fields to a body.
+struct Writer<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+    fn name(&mut self, name: &Name) {
+        self.bytes(&[name.len() as u8]);
+        self.bytes(name.as_bytes());
+    }
+}
+
+/// Takes little-endian fields from a body.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
+        let (head, tail) = self.0.split_at_checked(len).ok_or(WireError::Length)?;
+        self.0 = tail;
+        Ok(head)
+    }
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        self.take(N)?.try_into().map_err(|_| WireError::Length)
+    }
+    fn u8(&mut self) -> Result<u8, WireError> {
+        Ok(self.array::<1>()?[0])
+    }
+    fn u16(&mut self) -> Result<u16, WireError> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+    fn u32(&mut self) -> Result<u32, WireError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+    fn u64(&mut self) -> Result<u64, WireError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+    fn name(&mut self) -> Result<Name, WireError> {
+        let len = usize::from(self.u8()?);
+        let bytes = self.take(len)?;
+        let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+        if bytes.is_empty() || !bytes.iter().all(allowed) {
+            return Err(WireError::Field);
+        }
+        let text = core::str::from_utf8(bytes).map_err(|_| WireError::Field)?;
+        Name::try_from(text).map_err(|_| WireError::Field)
+    }
+}
+
+fn role_code(role: Role) -> u8 {
+    match role {
+        Role::Unknown => 0,
+        Role::Secondary => 1,
+        Role::Primary => 2,
+    }
+}
+
+fn role(code: u8) -> Result<Role, WireError> {
+    match code {
+        1 => Ok(Role::Secondary),
+        2 => Ok(Role::Primary),
+        _ => Err(WireError::Field),
+    }
+}
+
+fn disk_code(disk: DiskState) -> u8 {
+    match disk {
+        DiskState::Diskless => 0,
+        DiskState::Failed => 1,
+        DiskState::Inconsistent => 2,
+        DiskState::Outdated => 3,
+        DiskState::DUnknown => 4,
+        DiskState::Consistent => 5,
+        DiskState::UpToDate => 6,
+    }
+}
+
+fn disk(code: u8) -> Result<DiskState, WireError> {
+    Ok(match code {
+        0 => DiskState::Diskless,
+        1 => DiskState::Failed,
+        2 => DiskState::Inconsistent,
+        3 => DiskState::Outdated,
+        4 => DiskState::DUnknown,
+        5 => DiskState::Consistent,
+        6 => DiskState::UpToDate,
+        _ => return Err(WireError::Field),
+    })
+}
+
+const REFUSALS: [Refusal; 10] = [
+    Refusal::Version,
+    Refusal::Resource,
+    Refusal::SameName,
+    Refusal::NotThePeer,
+    Refusal::Volumes,
+    Refusal::Size,
+    Refusal::BlockSize,
+    Refusal::SplitBrain,
+    Refusal::Unrelated,
+    Refusal::PrimaryIsTarget,
+];
+
+fn flag(on: bool, bit: u8) -> u8 {
+    if on { bit } else { 0 }
+}
+
+impl Header {
+    const EMPTY: Self = Self {
+        kind: 0,
+        flags: 0,
+        volume: 0,
+        body_len: 0,
+        payload_len: 0,
+        request: 0,
+        offset: 0,
+        length: 0,
+        argument: 0,
+    };
+
+    /// Checks magic, checksum, version and limits.
+    ///
+    /// # Errors
+    /// [`WireError`]: the connection must be dropped.
+    pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
+        let mut reader = Reader(bytes);
+        if reader.u32()? != MAGIC {
+            return Err(WireError::Magic);
+        }
+        let version = reader.u16()?;
+        let header = Self {
+            kind: reader.u8()?,
+            flags: reader.u8()?,
+            volume: reader.u16()?,
+            body_len: reader.u16()?,
+            payload_len: reader.u32()?,
+            request: reader.u64()?,
+            offset: reader.u64()?,
+            length: reader.u32()?,
+            argument: reader.u64()?,
+        };
+        if reader.u32()? != CRC32C.checksum(&bytes[..CHECKED]) {
+            return Err(WireError::Checksum);
+        }
+        // The handshake's frames keep their layout in all versions, so that two nodes of
+        // different versions can tell each other so.
+        let handshake = matches!(header.kind, kind::HELLO | kind::HELLO_VOLUME | kind::REFUSE);
+        if version != VERSION && !handshake {
+            return Err(WireError::Version(version));
+        }
+        let has_payload = matches!(header.kind, kind::WRITE | kind::SYNC_DATA);
+        if header.body_len() > MAX_BODY
+            || header.payload_len > MAX_PAYLOAD
+            || has_payload != (header.payload_len > 0)
+        {
+            return Err(WireError::Length);
+        }
+        Ok(header)
+    }
+
+    fn write(&self, out: &mut [u8]) {
+        let mut writer = Writer { out, at: 0 };
+        writer.bytes(&MAGIC.to_le_bytes());
+        writer.bytes(&VERSION.to_le_bytes());
+        writer.bytes(&[self.kind, self.flags]);
+        writer.bytes(&self.volume.to_le_bytes());
+        writer.bytes(&self.body_len.to_le_bytes());
+        writer.bytes(&self.payload_len.to_le_bytes());
+        writer.bytes(&self.request.to_le_bytes());
+        writer.bytes(&self.offset.to_le_bytes());
+        writer.bytes(&self.length.to_le_bytes());
+        writer.bytes(&self.argument.to_le_bytes());
+        let crc = CRC32C.checksum(&writer.out[..CHECKED]);
+        writer.bytes(&crc.to_le_bytes());
+    }
+}
+
+impl Frame {
+    /// Decodes the frame of `header` with its body.
+    ///
+    /// # Errors
+    /// [`WireError`]: the connection must be dropped.
+    pub fn decode(header: &Header, body: &[u8]) -> Result<Self, WireError> {
+        if body.len() != header.body_len() {
+            return Err(WireError::Length);
+        }
+        let fields = match body.split_last_chunk::<4>() {
+            None if body.is_empty() => body,
+            None => return Err(WireError::Length),
+            Some((fields, crc)) if CRC32C.checksum(fields) == u32::from_le_bytes(*crc) => fields,
+            Some(_) => return Err(WireError::Checksum),
+        };
+        let &Header {
+            volume,
+            request,
+            offset,
+            length: len,
+            ..
+        } = header;
+        let fua = header.flags & FUA != 0;
+        let body = Reader(fields);
+        Ok(match header.kind {
+            kind::HELLO => Self::Hello(decode_hello(header, body)?),
+            kind::HELLO_VOLUME => Self::HelloVolume(decode_volume(header, body)?),
+            kind::REFUSE => Self::Refuse {
+                // A reason of a later version is a matter of versions.
+                reason: usize::try_from(header.argument)
+                    .ok()
+                    .and_then(|code| REFUSALS.get(code))
+                    .copied()
+                    .unwrap_or(Refusal::Version),
+                volume,
+            },
+            kind::PING => Self::Ping,
+            kind::PONG => Self::Pong,
+            kind::WRITE => Self::Write {
+                volume,
+                request,
+                offset,
+                fua,
+            },
+            kind::DISCARD => Self::Discard {
+                volume,
+                request,
+                offset,
+                len,
+                fua,
+            },
+            kind::WRITE_ZEROES => Self::WriteZeroes {
+                volume,
+                request,
+                offset,
+                len,
+                unmap: header.flags & UNMAP != 0,
+                fua,
+            },
+            kind::FLUSH => Self::Flush { volume, request },
+            kind::ACK => Self::Ack { request },
+            kind::NACK => Self::Nack { request },
+            kind::STATE => Self::State(decode_state(header, body)?),
+            kind::PROMOTE_REQUEST => Self::PromoteRequest { request },
+            kind::PROMOTE_REPLY => Self::PromoteReply {
+                request,
+                granted: header.flags & YES != 0,
+            },
+            kind::NEW_GENERATION | kind::NEW_GENERATION_REPLY if header.argument == 0 => {
+                return Err(WireError::Field);
+            }
+            kind::NEW_GENERATION => Self::NewGeneration {
+                uuid: header.argument,
+            },
+            kind::NEW_GENERATION_REPLY => Self::NewGenerationReply {
+                uuid: header.argument,
+                accepted: header.flags & YES != 0,
+            },
+            kind::SYNC_START => Self::SyncStart {
+                volume,
+                uuid: header.argument,
+                bytes: offset,
+            },
+            kind::SYNC_DATA => Self::SyncData {
+                volume,
+                request,
+                offset,
+            },
+            kind::SYNC_ZEROES => Self::SyncZeroes {
+                volume,
+                request,
+                offset,
+                len,
+            },
+            kind::SYNC_END => Self::SyncEnd {
+                volume,
+                request,
+                uuid: header.argument,
+            },
+            other => return Err(WireError::Kind(other)),
+        })
+    }
+
+    /// Encodes header and body for a payload of `payload_len` bytes; returns the bytes used.
+    pub fn encode(&self, payload_len: u32, out: &mut [u8; HEADER_LEN + MAX_BODY]) -> usize {
+        let mut header = Header {
+            payload_len,
+            ..Header::EMPTY
+        };
+        let mut body = Writer {
+            out: &mut out[HEADER_LEN..],
+            at: 0,
+        };
+        self.fill(&mut header, &mut body);
+        if body.at > 0 {
+            let crc = CRC32C.checksum(&body.out[..body.at]);
+            body.bytes(&crc.to_le_bytes());
+        }
+        header.body_len = body.at as u16;
+        header.write(&mut out[..HEADER_LEN]);
+        HEADER_LEN + header.body_len()
+    }
+
+    fn fill(&self, header: &mut Header, body: &mut Writer<'_>) {
+        match *self {
+            Self::Hello(ref hello) => encode_hello(hello, header, body),
+            Self::HelloVolume(ref volume) => encode_volume(volume, header, body),
+            Self::Refuse { reason, volume } => {
+                header.kind = kind::REFUSE;
+                header.volume = volume;
+                header.argument = REFUSALS.iter().position(|r| *r == reason).unwrap_or(0) as u64;
+            }
+            Self::Ping => header.kind = kind::PING,
+            Self::Pong => header.kind = kind::PONG,
+            Self::Write {
+                volume,
+                request,
+                offset,
+                fua,
+            } => {
+                header.kind = kind::WRITE;
+                header.flags = flag(fua, FUA);
+                (header.volume, header.request, header.offset) = (volume, request, offset);
+            }
+            Self::Discard {
+                volume,
+                request,
+                offset,
+                len,
+                fua,
+            } => {
+                header.kind = kind::DISCARD;
+                header.flags = flag(fua, FUA);
+                (header.volume, header.request, header.offset) = (volume, request, offset);
+                header.length = len;
+            }
+            Self::WriteZeroes {
+                volume,
+                request,
+                offset,
+                len,
+                unmap,
+                fua,
+            } => {
+                header.kind = kind::WRITE_ZEROES;
+                header.flags = flag(fua, FUA) | flag(unmap, UNMAP);
+                (header.volume, header.request, header.offset) = (volume, request, offset);
+                header.length = len;
+            }
+            Self::Flush { volume, request } => {
+                header.kind = kind::FLUSH;
+                (header.volume, header.request) = (volume, request);
+            }
+            Self::Ack { request } => (header.kind, header.request) = (kind::ACK, request),
+            Self::Nack { request } => (header.kind, header.request) = (kind::NACK, request),
+            Self::State(ref state) => {
+                header.kind = kind::STATE;
+                header.flags = role_code(state.role);
+                for disk in &state.disks {
+                    body.bytes(&[disk_code(*disk)]);
+                }
+            }
+            Self::PromoteRequest { request } => {
+                (header.kind, header.request) = (kind::PROMOTE_REQUEST, request);
+            }
+            Self::PromoteReply { request, granted } => {
+                (header.kind, header.request) = (kind::PROMOTE_REPLY, request);
+                header.flags = flag(granted, YES);
+            }
+            Self::NewGeneration { uuid } => {
+                (header.kind, header.argument) = (kind::NEW_GENERATION, uuid);
+            }
+            Self::NewGenerationReply { uuid, accepted } => {
+                (header.kind, header.argument) = (kind::NEW_GENERATION_REPLY, uuid);
+                header.flags = flag(accepted, YES);
+            }
+            Self::SyncStart {
+                volume,
+                uuid,
+                bytes,
+            } => {
+                (header.kind, header.volume) = (kind::SYNC_START, volume);
+                (header.argument, header.offset) = (uuid, bytes);
+            }
+            Self::SyncData {
+                volume,
+                request,
+                offset,
+            } => {
+                header.kind = kind::SYNC_DATA;
+                (header.volume, header.request, header.offset) = (volume, request, offset);
+            }
+            Self::SyncZeroes {
+                volume,
+                request,
+                offset,
+                len,
+            } => {
+                header.kind = kind::SYNC_ZEROES;
+                (header.volume, header.request, header.offset) = (volume, request, offset);
+                header.length = len;
+            }
+            Self::SyncEnd {
+                volume,
+                request,
+                uuid,
+            } => {
+                (header.kind, header.volume) = (kind::SYNC_END, volume);
+                (header.request, header.argument) = (request, uuid);
+            }
+        }
+    }
+}
+
+fn encode_hello(hello: &Hello, header: &mut Header, body: &mut Writer<'_>) {
+    header.kind = kind::HELLO;
+    header.flags = flag(hello.discard_my_data, YES);
+    body.bytes(&hello.version_min.to_le_bytes());
+    body.bytes(&hello.version_max.to_le_bytes());
+    body.bytes(&hello.features.to_le_bytes());
+    body.bytes(&hello.nonce.to_le_bytes());
+    body.bytes(&hello.window.to_le_bytes());
+    body.bytes(&[hello.volumes, role_code(hello.role)]);
+    body.name(&hello.node);
+    body.name(&hello.peer);
+    body.name(&hello.resource);
+}
+
+/// Bytes behind the known fields are a later version's and are passed over.
+fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireError> {
+    let hello = Hello {
+        version_min: body.u16()?,
+        version_max: body.u16()?,
+        features: body.u64()?,
+        nonce: body.u64()?,
+        window: body.u16()?,
+        volumes: body.u8()?,
+        role: role(body.u8()?)?,
+        discard_my_data: header.flags & YES != 0,
+        node: body.name()?,
+        peer: body.name()?,
+        resource: body.name()?,
+    };
+    let volumes = usize::from(hello.volumes);
+    if volumes == 0 || volumes > MAX_VOLUMES || hello.window < 64 {
+        return Err(WireError::Field);
+    }
+    Ok(hello)
+}
+
+fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_>) {
+    header.kind = kind::HELLO_VOLUME;
+    header.volume = volume.volume;
+    header.flags = flag(volume.can_discard, YES);
+    body.bytes(&volume.size.to_le_bytes());
+    body.bytes(&volume.block_size.to_le_bytes());
+    body.bytes(&[disk_code(volume.disk)]);
+    for uuid in [volume.current, volume.bitmap, volume.history[0], volume.history[1]] {
+        body.bytes(&uuid.to_le_bytes());
+    }
+    body.bytes(&volume.dirty.to_le_bytes());
+}
+
+fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, WireError> {
+    Ok(HelloVolume {
+        volume: header.volume,
+        size: body.u64()?,
+        block_size: body.u32()?,
+        can_discard: header.flags & YES != 0,
+        disk: disk(body.u8()?)?,
+        current: body.u64()?,
+        bitmap: body.u64()?,
+        history: [body.u64()?, body.u64()?],
+        dirty: body.u64()?,
+    })
+}
+
+fn decode_state(header: &Header, body: Reader<'_>) -> Result<State, WireError> {
+    let mut disks = heapless::Vec::new();
+    for code in body.0 {
+        disks.push(disk(*code)?).map_err(|_| WireError::Length)?;
+    }
+    Ok(State {
+        role: role(header.flags)?,
+        disks,
+    })
+}

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Palisade's front door: builds the image, boots the pair under QEMU, and drives it. `./run-qemu.sh help` tells how.
+set -euo pipefail
+trap '' PIPE
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tools/lib.sh
+. "$here/tools/lib.sh"
+# shellcheck source=tools/net.sh
+. "$here/tools/net.sh"
+# shellcheck source=tools/console.sh
+. "$here/tools/console.sh"
+# shellcheck source=tools/node.sh
+. "$here/tools/node.sh"
+# shellcheck source=tools/pair.sh
+. "$here/tools/pair.sh"
+# shellcheck source=tools/guest.sh
+. "$here/tools/guest.sh"
+
+usage() {
+  cat <<'TEXT'
+./run-qemu.sh                      build if needed, boot the pair, wait until NBD answers; Ctrl-C stops all
+./run-qemu.sh build                build the kernel alone: target/palisade.elf
+./run-qemu.sh up --detach          the same as without a verb, but leave the pair running
+    --size 1G          of each new disk (existing ones keep theirs)
+    --volumes N        1 to 5 volumes (default 1)
+    --mem 64M          memory of each node
+    --smp N            processors of each node (default 1; one is used)
+    --accel auto|kvm|tcg
+    --machine q35|pc|microvm
+    --nbd-ports A,B    host ports of the two exports (default 10809,10810)
+    --net user|tap     tap needs root: bridges and offloads in a network namespace
+    --policy dont-care fencing policy
+./run-qemu.sh exec NODE 'COMMAND'  one console command: output on stdout, exit 0, or 1 and the error
+./run-qemu.sh console NODE         the serial console, interactive
+./run-qemu.sh kill|start|pause|resume NODE        power cut, boot, freeze, thaw
+./run-qemu.sh link cut|restore replication|management|export [NODE]
+./run-qemu.sh guest [--run 'COMMAND'] [--volume N]
+                                   a Linux guest with the export as its virtio-blk disk /dev/vda
+./run-qemu.sh status
+./run-qemu.sh down                 stop everything; disks, configurations and logs stay
+
+Nodes are a and b, the resource r0, the exports vol0, vol1, ... Every verb takes --dir DIR (default ./run).
+TEXT
+}
+
+verb=up
+case ${1:-} in
+  -h | --help | help)
+    usage
+    exit 0
+    ;;
+  '' | --*) ;;
+  *)
+    verb=$1
+    shift
+    ;;
+esac
+
+case $verb in
+  build | up | exec | console | kill | start | pause | resume | link | guest | status | down) ;;
+  *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
+esac
+
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care
+guest_command='' guest_volume=0
+arguments=()
+
+# one_of OPTION VALUE CHOICE... - the value must be one of the choices.
+one_of() {
+  local option=$1 value=$2 choice
+  shift 2
+  for choice; do [ "$value" != "$choice" ] || return 0; done
+  die "$option $value: expected one of $*"
+}
+# whole OPTION VALUE LEAST MOST - the value must be a whole number within limits.
+whole() {
+  if ! [[ $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then die "$1 $2: expected a whole number from $3 to $4"; fi
+}
+
+take_option() {
+  local amount
+  case $verb:$1 in
+    *:--dir)
+      [ -n "$2" ] || die "--dir takes a directory"
+      dir=$2
+      ;;
+    up:--size)
+      amount=$(bytes "$2")
+      if ((${amount:-0} < 1 << 20 || amount % 4096)); then die "--size $2: expected a size like 512M or 1G, at least 1M"; fi
+      size=$2
+      ;;
+    up:--volumes) whole "$1" "$2" 1 5 && volumes=$2 ;;
+    up:--mem)
+      amount=$(bytes "$2")
+      if ((${amount:-0} < 32 << 20 || amount > 16 << 30)); then die "--mem $2: expected 32M to 16G"; fi
+      mem=$2
+      ;;
+    up:--smp) whole "$1" "$2" 1 4 && smp=$2 ;;
+    up:--accel) one_of "$1" "$2" auto kvm tcg && accel=$2 ;;
+    up:--machine) one_of "$1" "$2" q35 pc microvm && machine=$2 ;;
+    up:--net) one_of "$1" "$2" user tap && net=$2 ;;
+    up:--policy) one_of "$1" "$2" dont-care && policy=$2 ;;
+    up:--nbd-ports)
+      [[ $2 =~ ^([0-9]{1,5}),([0-9]{1,5})$ ]] || die "--nbd-ports $2: expected two ports, like 10809,10810"
+      port_a=${BASH_REMATCH[1]} port_b=${BASH_REMATCH[2]}
+      whole "$1" "$port_a" 1 65535 && whole "$1" "$port_b" 1 65535
+      ((port_a != port_b)) || die "--nbd-ports $2: the two ports must differ"
+      ;;
+    guest:--run) guest_command=$2 ;;
+    guest:--volume) whole "$1" "$2" 0 15 && guest_volume=$2 ;;
+    *) die "$verb has no option $1: ./run-qemu.sh help" ;;
+  esac
+}
+
+while (($#)); do
+  case $1 in
+    --detach)
+      [ "$verb" = up ] || die "$verb has no option --detach: ./run-qemu.sh help"
+      detach=1
+      shift
+      ;;
+    --)
+      shift
+      arguments+=("$@")
+      break
+      ;;
+    --*)
+      (($# >= 2)) || die "$1 takes a value: ./run-qemu.sh help"
+      take_option "$1" "$2"
+      shift 2
+      ;;
+    *)
+      arguments+=("$1")
+      shift
+      ;;
+  esac
+done
+
+case $verb in
+  build | up)
+    ((${#arguments[@]} == 0)) || die "$verb takes no argument '${arguments[0]}': ./run-qemu.sh help"
+    ;;
+  *)
+    use_dir
+    load_settings
+    ;;
+esac
+"verb_$verb" "${arguments[@]}"

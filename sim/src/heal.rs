@@ -1,0 +1,180 @@
+//! The end of every run: faults stop, and the pair must become healthy within a bound.
+
+use crate::client::{Kinds, Wanted};
+use crate::world::{Time, World};
+use replication::api::Command;
+
+/// Simulated time within which a pair must be in sync again once faults ended, in timeouts and
+/// in microseconds on top.
+const BOUND_TIMEOUTS: u64 = 40;
+const BOUND: Time = 20_000_000;
+/// Events until then at most: more means that something spins.
+const BOUND_STEPS: u64 = 3_000_000;
+
+impl World {
+    /// Heals everything and judges the outcome.
+    pub fn heal(&mut self) {
+        if self.violation.is_some() {
+            return;
+        }
+        self.trace.line(self.now, "HEAL", || {
+            "all faults end, no new requests".into()
+        });
+        self.healing = true;
+        self.end_faults();
+        let bound =
+            BOUND + BOUND_TIMEOUTS * (self.plan.timers.timeout + self.plan.timers.connect_interval);
+        let healthy =
+            |w: &mut Self| w.oracle.all_in_sync() && w.requests.is_empty() && !w.waiting();
+        if !self.run_until(bound, healthy) {
+            self.fail_unhealthy("once faults end, both nodes are UpToDate within a bound");
+            return;
+        }
+        if !self.oracle.is_primary(0) && !self.oracle.is_primary(1) {
+            let served = |w: &mut Self| w.oracle.is_primary(0) || w.oracle.is_primary(1);
+            if !self.run_until(bound, served) {
+                self.fail_unhealthy("a healthy pair can be promoted without force");
+                return;
+            }
+        }
+        self.closing_write(bound);
+        self.check_rest();
+    }
+
+    /// One more write, flush and read through whoever serves.
+    fn closing_write(&mut self, bound: Time) {
+        let n = usize::from(self.oracle.is_primary(1));
+        for kind in [Kinds::Write, Kinds::Flush, Kinds::Read] {
+            let count = if kind == Kinds::Flush { 0 } else { 8 };
+            self.request(
+                n,
+                Wanted {
+                    kind,
+                    volume: 0,
+                    first: 0,
+                    count,
+                    fua: false,
+                    values: None,
+                },
+            );
+            if !self.run_until(bound, |w| w.requests.is_empty()) {
+                self.fail_unhealthy("every request is answered");
+            }
+        }
+        let idle = |w: &mut Self| {
+            w.nodes.iter().all(|n| n.disks.iter().all(|d| !d.busy())) && !w.waiting()
+        };
+        if !self.run_until(bound, idle) {
+            self.fail_unhealthy("an idle pair leaves its disks alone");
+        }
+    }
+
+    /// Nothing is under way: everything must be in order, and stay so.
+    fn check_rest(&mut self) {
+        self.run_for(self.plan.timers.timeout * 3);
+        if self.violation.is_some() {
+            return;
+        }
+        if !self.oracle.all_in_sync() {
+            self.fail_unhealthy("a healthy pair stays so");
+            return;
+        }
+        for volume in 0..self.plan.volumes.len() {
+            self.judge_in_sync(volume, false);
+        }
+        for n in 0..2 {
+            let pool = &self.nodes[n].pool;
+            if pool.free_bytes() != pool.total_bytes() {
+                let detail = format!(
+                    "node {}: {} of {} bytes are not back",
+                    crate::trace::letter(n),
+                    pool.total_bytes() - pool.free_bytes(),
+                    pool.total_bytes()
+                );
+                self.fail("all buffers are back in the pool at rest", detail);
+            }
+        }
+    }
+
+    fn fail_unhealthy(&mut self, rule: &'static str) {
+        let mut detail = format!("{} requests are open", self.requests.len());
+        for (n, status) in self.oracle.status.iter().enumerate() {
+            let letter = crate::trace::letter(n);
+            let Some(s) = status else { continue };
+            detail += &format!(
+                "\n    {letter}: {:?} {:?} {:?}",
+                s.role,
+                s.connection,
+                s.reason.as_str()
+            );
+            for v in &s.volumes {
+                detail += &format!(
+                    "\n      vol{}: {:?}/{:?} {:?} out of sync {} uuid {:x}/{:x}",
+                    v.index,
+                    v.disk,
+                    v.peer_disk,
+                    v.replication,
+                    v.out_of_sync,
+                    v.current_uuid,
+                    v.bitmap_uuid
+                );
+            }
+            detail += &format!("\n      the oracle: {:?}", self.oracle.standing[n]);
+        }
+        for r in self.requests.values().take(3) {
+            detail += &format!(
+                "\n    open at {} since {}: {:?}",
+                crate::trace::letter(r.node),
+                r.since,
+                r.wanted
+            );
+        }
+        self.fail(rule, detail);
+    }
+
+    /// Runs for a span of simulated time.
+    pub fn run_for(&mut self, span: Time) {
+        let until = self.now + span;
+        while self.schedule.next_at().is_some_and(|at| at <= until) && self.step() {}
+        self.now = self.now.max(until);
+    }
+
+    /// Runs until `done`, at most for `span`; answers whether it came to pass.
+    pub fn run_until(&mut self, span: Time, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = self.now + span;
+        for _ in 0..BOUND_STEPS {
+            if self.violation.is_some() {
+                return true;
+            }
+            if done(self) {
+                return true;
+            }
+            if self.schedule.next_at().is_none_or(|at| at > until) {
+                self.now = until;
+                return done(self);
+            }
+            self.step();
+        }
+        self.fail(
+            "simulated time goes on",
+            "too many events in too little time".into(),
+        );
+        false
+    }
+
+    /// Gives a command and runs until it is answered, or for ten timeouts.
+    ///
+    /// # Errors
+    /// The node's refusal, or that there was no answer.
+    pub fn command(&mut self, n: usize, command: Command) -> Result<String, String> {
+        let id = self.give(n, command);
+        let span = self.plan.timers.timeout * 10;
+        let answered = |w: &mut Self| w.operator.last.as_ref().is_some_and(|l| l.0 == id);
+        if self.run_until(span, answered)
+            && let Some((_, result)) = self.operator.last.clone()
+        {
+            return result;
+        }
+        Err("no answer".into())
+    }
+}

@@ -1,0 +1,231 @@
+//! What each sector may legally hold: the oracle's independent register model.
+//!
+//! Every write is a *candidate* for its sectors from its submission on. It goes out of the set at
+//! two levels: what a client may **read** ends when a write that began after the candidate's end
+//! was answered; what may **survive** a power cut ends only when such a write is also covered by
+//! an answered flush or FUA. A write whose fate is unknown (its connection or node died) ends
+//! then: what is submitted and answered later must win over it (nbs #7070).
+
+use crate::stamp::Value;
+
+/// A logical instant: the world's count of submissions and answers, so that "before" is exact.
+pub type Order = u64;
+
+/// Not yet.
+const NEVER: Order = Order::MAX;
+
+/// How strict a judgement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Only flushed and FUA writes must be there (after a power cut).
+    Durable,
+    /// Every answered write must be there.
+    Answered,
+}
+
+/// One write to one sector.
+#[derive(Debug, Clone)]
+struct Candidate {
+    value: Value,
+    begin: Order,
+    end: Order,
+    /// A discard on a pair whose disks treat discards differently: it may or may not show.
+    weak: bool,
+    answered: bool,
+    /// Answered and superseded by another answered write: no disk in sync holds it any more.
+    superseded: Order,
+    /// A read saw a later one, which may not be answered, nor be on the other disk.
+    unseen: Order,
+    /// Superseded by a write that is durable: not even a power cut brings it back.
+    perished: Order,
+}
+
+impl Candidate {
+    fn settled(value: Value) -> Self {
+        Self {
+            value,
+            begin: 0,
+            end: 0,
+            weak: false,
+            answered: true,
+            superseded: NEVER,
+            unseen: NEVER,
+            perished: NEVER,
+        }
+    }
+}
+
+/// All candidates of one volume.
+#[derive(Debug, Clone)]
+pub struct History {
+    sectors: Vec<Vec<Candidate>>,
+}
+
+impl History {
+    /// A history that begins with what a disk holds (`durable`: what a power cut leaves of it).
+    #[must_use]
+    pub fn new(current: &[Value], durable: &[Value]) -> Self {
+        let sector = |(&value, &kept): (&Value, &Value)| {
+            let mut list = vec![Candidate::settled(value)];
+            if kept != value {
+                let superseded = 0;
+                list.push(Candidate {
+                    superseded,
+                    ..Candidate::settled(kept)
+                });
+            }
+            list
+        };
+        Self {
+            sectors: current.iter().zip(durable).map(sector).collect(),
+        }
+    }
+
+    /// A client submits a write of `value`.
+    pub fn submit(&mut self, sector: usize, value: Value, weak: bool, begin: Order) {
+        let fresh = Candidate {
+            begin,
+            end: NEVER,
+            weak,
+            answered: false,
+            ..Candidate::settled(value)
+        };
+        self.sectors[sector].push(fresh);
+    }
+
+    /// The write that began at `begin` was answered.
+    pub fn answer(&mut self, sector: usize, begin: Order, now: Order, oldest_read: Order) {
+        let list = &mut self.sectors[sector];
+        let Some(mine) = list.iter_mut().find(|c| c.begin == begin) else {
+            return;
+        };
+        mine.end = now;
+        mine.answered = true;
+        if mine.weak {
+            return;
+        }
+        for c in list.iter_mut().filter(|c| c.end < begin) {
+            c.superseded = c.superseded.min(now);
+        }
+        list.retain(|c| c.perished == NEVER || c.superseded >= oldest_read);
+    }
+
+    /// The write that began at `begin` is covered by an answered flush or by its own FUA.
+    pub fn make_durable(&mut self, sector: usize, begin: Order, now: Order) {
+        let list = &mut self.sectors[sector];
+        if !list.iter().any(|c| c.begin == begin && !c.weak) {
+            return;
+        }
+        for c in list.iter_mut().filter(|c| c.end < begin) {
+            c.perished = c.perished.min(now);
+        }
+    }
+
+    /// The fate of the write that began at `begin` will never be known.
+    pub fn orphan(&mut self, sector: usize, begin: Order, now: Order) {
+        if let Some(c) = self.sectors[sector].iter_mut().find(|c| c.begin == begin) {
+            c.end = c.end.min(now);
+        }
+    }
+
+    /// Whether a read that began at `begin` may have returned `value`.
+    #[must_use]
+    pub fn readable(&self, sector: usize, value: Value, begin: Order) -> bool {
+        let fits = |c: &Candidate| c.value == value && c.superseded.min(c.unseen) >= begin;
+        self.sectors[sector].iter().any(fits)
+    }
+
+    /// A read that began at `begin` returned `value`: answered writes that ended before were
+    /// before `value`, and no later read may return them.
+    pub fn observe(&mut self, sector: usize, value: Value, begin: Order, now: Order) {
+        let list = &mut self.sectors[sector];
+        if list.len() < 2 || list.iter().any(|c| c.weak) {
+            return;
+        }
+        for c in list
+            .iter_mut()
+            .filter(|c| c.value != value && c.answered && c.end < begin)
+        {
+            c.unseen = c.unseen.min(now);
+        }
+    }
+
+    /// Whether a disk may hold `value` at this level.
+    #[must_use]
+    pub fn legal(&self, sector: usize, value: Value, level: Level) -> bool {
+        let fits = |c: &Candidate| {
+            let until = if level == Level::Answered {
+                c.superseded
+            } else {
+                c.perished
+            };
+            c.value == value && until == NEVER
+        };
+        self.sectors[sector].iter().any(fits)
+    }
+
+    /// A node was promoted whose disk holds `value`: from now on that is the truth. After a power
+    /// cut (`Level::Durable`) what survived is durable; else the durable fallbacks stay.
+    pub fn settle(&mut self, sector: usize, value: Value, level: Level, now: Order) {
+        let list = &mut self.sectors[sector];
+        if list.iter().any(|c| c.weak) {
+            // Either content stays possible; after a power cut also what was answered after it.
+            let revived = |c: &&mut Candidate| level == Level::Durable && c.perished == NEVER;
+            for c in list.iter_mut().filter(revived) {
+                c.superseded = NEVER;
+                c.unseen = NEVER;
+            }
+            return;
+        }
+        for c in list.iter_mut() {
+            if c.value == value {
+                c.superseded = NEVER;
+                c.unseen = NEVER;
+                c.answered = true;
+                c.end = c.end.min(now);
+            } else {
+                c.superseded = c.superseded.min(now);
+                if level == Level::Durable {
+                    c.perished = c.perished.min(now);
+                }
+            }
+        }
+    }
+
+    /// Takes over another history's candidates for a sector, as writes of unknown fate: they were
+    /// on their way to a disk when this history split off.
+    pub fn import(&mut self, sector: usize, from: &Self, now: Order) {
+        for c in &from.sectors[sector] {
+            self.sectors[sector].push(Candidate {
+                end: now,
+                answered: false,
+                ..c.clone()
+            });
+        }
+    }
+
+    /// The legal values, for a message.
+    #[must_use]
+    pub fn explain(&self, sector: usize) -> String {
+        let mut text = String::new();
+        for c in &self.sectors[sector] {
+            let mark = |at: Order, word: &str| {
+                if at == NEVER {
+                    String::new()
+                } else {
+                    format!(", {word}")
+                }
+            };
+            text += &format!(
+                "\n      {}{}{}{}{}{}",
+                crate::stamp::describe(c.value),
+                if c.answered { "" } else { ", not answered" },
+                mark(c.superseded, "superseded"),
+                mark(c.unseen, "a read saw a later one"),
+                mark(c.perished, "durably superseded"),
+                if c.weak { ", a discard" } else { "" },
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,149 @@
+//! A simulated appliance: an engine, its memory and disks, its end of the connection.
+
+use crate::disk::Disk;
+use crate::network::Endpoint;
+use crate::plan::Plan;
+use crate::schedule::Occurrence;
+use crate::trace::letter;
+use crate::world::Time;
+use replication::api::{EngineConfig, Name, VolumeConfig};
+use replication::buf::{Pool, VecMemory};
+use replication::engine::Engine;
+use std::fmt;
+
+/// One of the two nodes.
+pub struct Node {
+    /// The engine; `None` while the node is without power.
+    pub(crate) engine: Option<Engine>,
+    pub(crate) pool: Pool,
+    pub(crate) memory: VecMemory,
+    pub(crate) disks: Vec<Disk>,
+    /// Counts the node's lives: what was meant for an earlier one is void.
+    pub(crate) boot: u32,
+    /// World time minus this is the node's own clock.
+    pub(crate) clock_base: Time,
+    pub(crate) paused_since: Option<Time>,
+    /// What happened while the node was paused.
+    pub(crate) deferred: Vec<Occurrence>,
+    pub(crate) tick: u64,
+    pub(crate) tick_at: Option<Time>,
+    /// Whether clients are let in.
+    pub(crate) serving: bool,
+    pub(crate) link: Option<Endpoint>,
+    pub(crate) want_link: bool,
+    /// The engine waits for the report of a link that it closed.
+    pub(crate) closing: bool,
+    pub(crate) dialling: Option<u64>,
+    pub(crate) reader_stalled: bool,
+    /// Actions until the node crashes in the middle of a step.
+    pub(crate) crash_after: Option<u64>,
+    /// The next frame received is garbage.
+    pub(crate) garbles: bool,
+    pub(crate) disk_slow_until: Time,
+    pub(crate) disk_fails_until: Time,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("boot", &self.boot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A node without power, its disks blank.
+    #[must_use]
+    pub fn new(index: usize, plan: &Plan) -> Self {
+        let disk = |(i, v): (usize, &crate::plan::VolumePlan)| {
+            Disk::new(i, v.sectors, plan.discard[index])
+        };
+        Self {
+            engine: None,
+            pool: Pool::new(plan.pool_pages),
+            memory: VecMemory::new(plan.pool_pages),
+            disks: plan.volumes.iter().enumerate().map(disk).collect(),
+            boot: 0,
+            clock_base: 0,
+            paused_since: None,
+            deferred: Vec::new(),
+            tick: 0,
+            tick_at: None,
+            serving: false,
+            link: None,
+            want_link: false,
+            closing: false,
+            dialling: None,
+            reader_stalled: false,
+            crash_after: None,
+            garbles: false,
+            disk_slow_until: 0,
+            disk_fails_until: 0,
+        }
+    }
+
+    /// Whether it has power and is not paused.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.engine.is_some() && self.paused_since.is_none()
+    }
+
+    /// Gives it power: a fresh engine that knows nothing.
+    pub(crate) fn power_on(&mut self, index: usize, now: Time, seed: u64, plan: &Plan) {
+        self.boot += 1;
+        self.pool = Pool::new(plan.pool_pages);
+        self.clock_base = now;
+        self.tick_at = None;
+        self.engine = Some(Engine::new(0, config(index, seed, plan)));
+    }
+
+    /// Takes its power: everything in memory is gone. The disks are the caller's business.
+    pub(crate) fn power_off(&mut self) {
+        self.engine = None;
+        self.boot += 1;
+        self.paused_since = None;
+        self.deferred.clear();
+        self.tick_at = None;
+        self.serving = false;
+        self.link = None;
+        self.want_link = false;
+        self.closing = false;
+        self.dialling = None;
+        self.reader_stalled = false;
+        self.crash_after = None;
+        self.garbles = false;
+    }
+}
+
+/// A name that is known to fit.
+fn name(text: &str) -> Name {
+    let mut name = Name::new();
+    for c in text.chars() {
+        let _ = name.push(c);
+    }
+    name
+}
+
+fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
+    let mut volumes = heapless::Vec::new();
+    for (i, v) in plan.volumes.iter().enumerate() {
+        let volume = VolumeConfig {
+            index: i as u16,
+            size: v.sectors as u64 * crate::stamp::SECTOR,
+            block_size: v.block_size,
+            disk_present: true,
+            can_discard: plan.discard[index] == crate::disk::Discard::Zeroes,
+            can_write_zeroes: true,
+        };
+        let _ = volumes.push(volume);
+    }
+    EngineConfig {
+        node: name(letter(index)),
+        peer: name(letter(1 - index)),
+        resource: name("r0"),
+        volumes,
+        timers: plan.timers,
+        seed,
+        max_requests: plan.max_requests,
+    }
+}

@@ -1,0 +1,301 @@
+//! The operator: mostly sensible, knows which node holds the newest data (as a person would find
+//! out), and in reckless seeds forces the wrong one.
+
+use crate::history::Level;
+use crate::schedule::{NodeEvent, Occurrence};
+use crate::stats::Kind;
+use crate::trace::letter;
+use crate::world::{Time, World};
+use replication::api::{Command, CommandId, ConnectionState, DiskState, ReplicationState, Text};
+
+/// A command that has no answer yet.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    node: usize,
+    boot: u32,
+    id: CommandId,
+    since: Time,
+}
+
+/// What the operator remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    waiting: Vec<Waiting>,
+    next_id: CommandId,
+    /// Plain attempts to connect since the nodes were last connected.
+    connects: u32,
+    /// Since when nothing has moved towards a healthy pair.
+    idle_turns: u32,
+    pub(crate) last: Option<(CommandId, Result<String, String>)>,
+}
+
+impl World {
+    /// Gives a command to a node that runs.
+    pub(crate) fn give(&mut self, n: usize, command: Command) -> CommandId {
+        self.stats.count(match command {
+            Command::Primary { force: false } => Kind::CmdPrimary,
+            Command::Primary { force: true } => Kind::CmdPrimaryForce,
+            Command::Secondary { force: false } => Kind::CmdSecondary,
+            Command::Secondary { force: true } => Kind::CmdSecondaryForce,
+            Command::Connect {
+                discard_my_data: false,
+            } => Kind::CmdConnect,
+            Command::Connect {
+                discard_my_data: true,
+            } => Kind::CmdDiscardMyData,
+            Command::Disconnect => Kind::CmdDisconnect,
+            Command::NewCurrentUuid => Kind::CmdNewCurrentUuid,
+        });
+        self.operator.next_id += 1;
+        let id = self.operator.next_id;
+        let boot = self.nodes[n].boot;
+        self.operator.waiting.push(Waiting {
+            node: n,
+            boot,
+            id,
+            since: self.now,
+        });
+        self.later(n, 0, NodeEvent::Command(id, command));
+        id
+    }
+
+    /// A node answers a command.
+    pub(crate) fn command_done(&mut self, n: usize, id: CommandId, result: &Result<Text, Text>) {
+        let open = self.operator.waiting.len();
+        self.operator.waiting.retain(|w| w.id != id || w.node != n);
+        if self.operator.waiting.len() == open {
+            self.fail(
+                "every command is answered once",
+                format!("node {} command {id}", letter(n)),
+            );
+        }
+        if let Err(text) = result {
+            self.stats.count(Kind::CommandRefused);
+            if text.is_empty() {
+                self.fail(
+                    "every refusal says why",
+                    format!("node {} command {id}", letter(n)),
+                );
+            }
+        }
+        let own = |t: &Text| t.as_str().to_owned();
+        self.operator.last = Some((id, result.as_ref().map(own).map_err(own)));
+    }
+
+    /// Whether a command is still without answer; one that takes too long breaks a rule.
+    pub(crate) fn waiting(&mut self) -> bool {
+        let bound = self.plan.timers.timeout * 10 + 2_000_000;
+        let mut waiting = std::mem::take(&mut self.operator.waiting);
+        waiting.retain(|w| self.nodes[w.node].boot == w.boot);
+        for w in &mut waiting {
+            if self.nodes[w.node].paused_since.is_some() {
+                w.since = self.now;
+            } else if self.now > w.since + bound {
+                let detail = format!("node {} command {}", letter(w.node), w.id);
+                self.fail("every command is answered in time", detail);
+            }
+        }
+        self.operator.waiting = waiting;
+        !self.operator.waiting.is_empty()
+    }
+
+    /// The operator has a look.
+    pub(crate) fn operator_turn(&mut self) {
+        let gap = self.plan.operator_gap.max(1);
+        let next = self.rng.range(gap / 2, gap * 2);
+        self.schedule.push(self.now + next, Occurrence::Operator);
+        if self.waiting() {
+            return;
+        }
+        if let Some((n, command)) = self.think() {
+            self.give(n, command);
+        }
+    }
+
+    fn think(&mut self) -> Option<(usize, Command)> {
+        if !self.healing {
+            if self.plan.reckless && self.rng.one_in(20) {
+                let n = self.rng.index(2);
+                if self.nodes[n].runs() {
+                    self.stats.count(Kind::RecklessForce);
+                    return Some((n, Command::Primary { force: true }));
+                }
+            }
+            if self.rng.one_in(25) {
+                return self.whim();
+            }
+            if self.rng.coin() {
+                return None;
+            }
+        }
+        self.mend()
+    }
+
+    /// Something a healthy pair must cope with.
+    fn whim(&mut self) -> Option<(usize, Command)> {
+        let n = self.rng.index(2);
+        if !self.nodes[n].runs() {
+            return None;
+        }
+        // A forced promotion is only harmless where it must be refused.
+        let peer_is_primary = self.oracle.connected(n)
+            && self.oracle.is_primary(1 - n)
+            && self.oracle.connected(1 - n)
+            && self.same_link();
+        let command = match self.rng.below(8) {
+            0 | 1 => Command::Secondary {
+                force: self.rng.coin(),
+            },
+            2 => Command::Disconnect,
+            3 => Command::Connect {
+                discard_my_data: false,
+            },
+            4 if peer_is_primary => Command::Primary { force: true },
+            5 if self.identical() => Command::NewCurrentUuid,
+            _ => Command::Primary { force: false },
+        };
+        Some((n, command))
+    }
+
+    pub(crate) fn same_link(&self) -> bool {
+        match (&self.nodes[0].link, &self.nodes[1].link) {
+            (Some(a), Some(b)) => a.conn == b.conn,
+            _ => false,
+        }
+    }
+
+    /// Whether both nodes' disks hold the same and nothing is under way.
+    pub(crate) fn identical(&self) -> bool {
+        let [a, b] = &self.nodes;
+        self.requests.is_empty()
+            && a.disks.iter().zip(&b.disks).all(|(x, y)| {
+                !x.busy() && !y.busy() && x.current() == y.current() && x.durable() == y.durable()
+            })
+    }
+
+    /// The node to go on with: the Primary, else the one with the newest data.
+    fn best(&self) -> usize {
+        match (self.oracle.is_primary(0), self.oracle.is_primary(1)) {
+            (true, false) => 0,
+            (false, true) => 1,
+            (true, true) => usize::from(self.plan.net_delay.0.is_multiple_of(200)),
+            (false, false) => {
+                let value = |n| (self.oracle.worth(n), !self.unfinished(n));
+                usize::from(value(1) > value(0))
+            }
+        }
+    }
+
+    /// The next step from whatever is wrong to a healthy pair.
+    pub(crate) fn mend(&mut self) -> Option<(usize, Command)> {
+        let best = self.best();
+        let other = 1 - best;
+        let primary = self.oracle.is_primary(0) || self.oracle.is_primary(1);
+        if self.oracle.all_in_sync() {
+            self.operator.connects = 0;
+            self.operator.idle_turns = 0;
+            return (!primary && self.nodes[best].runs())
+                .then_some((best, Command::Primary { force: false }));
+        }
+        self.operator.idle_turns += 1;
+        if let Some(step) = self.mend_connection(best) {
+            return Some(step);
+        }
+        if primary || !self.nodes[best].runs() || self.syncing() {
+            return None;
+        }
+        // Nobody serves. Is this node's data the newest there is?
+        let worth = self.oracle.worth(best);
+        let peer_gone = !self.nodes[other].runs();
+        let rival = self.nodes[other].engine.is_some() && self.oracle.is_primary(other);
+        if rival || (worth.is_none() && !(self.healing && self.oracle.disks_failed())) {
+            return None;
+        }
+        if peer_gone && worth != Some(Level::Answered) && !self.healing {
+            return None;
+        }
+        if self.oracle.connected(best)
+            && self.identical()
+            && self.rng.coin()
+            && self.both_know_nothing()
+        {
+            return Some((best, Command::NewCurrentUuid));
+        }
+        if self.operator.idle_turns < 4 {
+            return Some((best, Command::Primary { force: false }));
+        }
+        Some((best, Command::Primary { force: true }))
+    }
+
+    fn unfinished(&self, n: usize) -> bool {
+        (0..self.plan.volumes.len())
+            .any(|v| self.oracle.disk_state(n, v) == Some(DiskState::Inconsistent))
+    }
+
+    fn both_know_nothing(&self) -> bool {
+        (0..2).all(|n| {
+            let v = self.oracle.status[n]
+                .as_ref()
+                .map(|s| s.volumes.iter().all(|v| v.disk == DiskState::DUnknown));
+            v == Some(true) && !self.oracle.is_primary(n)
+        })
+    }
+
+    fn syncing(&self) -> bool {
+        let running = |n: usize| {
+            self.oracle.status[n].as_ref().is_some_and(|s| {
+                let sync = |r| {
+                    matches!(
+                        r,
+                        ReplicationState::SyncSource | ReplicationState::SyncTarget
+                    )
+                };
+                s.volumes.iter().any(|v| sync(v.replication))
+            })
+        };
+        running(0) || running(1)
+    }
+
+    /// Brings nodes that stand alone together again; the data of the worse one is given up when
+    /// plain attempts were refused.
+    fn mend_connection(&mut self, best: usize) -> Option<(usize, Command)> {
+        let other = 1 - best;
+        let alone = |w: &Self, n: usize| {
+            w.nodes[n].runs()
+                && w.oracle.status[n]
+                    .as_ref()
+                    .is_some_and(|s| s.connection == ConnectionState::StandAlone)
+        };
+        if !alone(self, 0) && !alone(self, 1) {
+            return None;
+        }
+        if self.operator.connects >= 6 && self.nodes[other].runs() {
+            if self.oracle.is_primary(other) {
+                return Some((other, Command::Secondary { force: true }));
+            }
+            if alone(self, other) {
+                self.operator.connects = 4;
+                return Some((
+                    other,
+                    Command::Connect {
+                        discard_my_data: true,
+                    },
+                ));
+            }
+        }
+        self.operator.connects += 1;
+        let n = if alone(self, best)
+            && (self.operator.connects.is_multiple_of(2) || !alone(self, other))
+        {
+            best
+        } else {
+            other
+        };
+        Some((
+            n,
+            Command::Connect {
+                discard_my_data: false,
+            },
+        ))
+    }
+}

@@ -1,0 +1,173 @@
+//! What a seed decides once, before the run: shape of the pair, timing, temperament of its world.
+
+use crate::disk::Discard;
+use crate::rng::Rng;
+use crate::world::Time;
+use replication::api::Timers;
+
+/// One replicated volume.
+#[derive(Debug, Clone, Copy)]
+pub struct VolumePlan {
+    /// Sectors of 512 bytes.
+    pub sectors: usize,
+    /// Smallest unit of a request, in bytes.
+    pub block_size: u32,
+}
+
+/// Who dials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialer {
+    /// The node with this index; the other only listens.
+    Node(usize),
+    /// Both.
+    Both,
+}
+
+/// What the disks hold at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Both disks are blank.
+    Blank,
+    /// One node's disks hold data, the other's are blank.
+    DataOn(usize),
+}
+
+/// Everything fixed for a run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The volumes.
+    pub volumes: Vec<VolumePlan>,
+    /// The engines' times.
+    pub timers: Timers,
+    /// One-way delay of the network, in microseconds.
+    pub net_delay: (Time, Time),
+    /// Duration of a disk read or write.
+    pub disk_delay: (Time, Time),
+    /// Duration of a flush.
+    pub flush_delay: (Time, Time),
+    /// Bytes a direction of the connection takes before its sender must wait.
+    pub window: usize,
+    /// Pages of each node's pool.
+    pub pool_pages: u32,
+    /// Client requests an engine takes at once.
+    pub max_requests: u16,
+    /// Number of clients.
+    pub clients: usize,
+    /// Requests a client has outstanding at most; 0: clients do nothing by themselves.
+    pub depth: usize,
+    /// Whether clients send what was unanswered again after reconnecting, as QEMU does.
+    pub retries: bool,
+    /// What each node's disks do with a discard.
+    pub discard: [Discard; 2],
+    /// Who dials.
+    pub dialer: Dialer,
+    /// Whether a pump looks for the peer until it is told to close; else until an attempt or the
+    /// connection ends, when the engine must ask again.
+    pub sticky: bool,
+    /// Whether a new incoming connection replaces a standing one (else it is refused).
+    pub replace_link: bool,
+    /// What is on the disks at first.
+    pub start: Start,
+    /// Mean time between faults; 0: none are drawn.
+    pub fault_gap: Time,
+    /// Whether the operator may force a node whose peer has newer data.
+    pub reckless: bool,
+    /// Whether disks may fail.
+    pub disk_errors: bool,
+    /// Mean time between the operator's thoughts; 0: there is none.
+    pub operator_gap: Time,
+}
+
+impl Plan {
+    /// The plan of a random run.
+    #[must_use]
+    pub fn draw(rng: &mut Rng) -> Self {
+        let volume = |rng: &mut Rng| VolumePlan {
+            sectors: 8 * rng.pick(&[2, 5, 16, 16, 33, 64, 128]),
+            block_size: rng.pick(&[512, 512, 4096]),
+        };
+        let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
+        let dialer = rng.pick(&[Dialer::Node(0), Dialer::Node(1), Dialer::Both]);
+        let net = rng.pick(&[30, 200, 1_000, 5_000]);
+        let disk = rng.pick(&[20, 150, 1_500]);
+        let discard = |rng: &mut Rng| {
+            if rng.percent(65) {
+                Discard::Zeroes
+            } else {
+                Discard::Ignore
+            }
+        };
+        Self {
+            volumes: (0..rng.pick(&[1, 1, 2, 3])).map(|_| volume(rng)).collect(),
+            timers: Timers {
+                timeout,
+                ping_interval: timeout / 3,
+                connect_interval: rng.pick(&[20_000, 100_000, 400_000]),
+            },
+            net_delay: (net, (net * rng.pick(&[1, 2, 8])).min(timeout / 10).max(net)),
+            disk_delay: (disk, disk * rng.pick(&[2, 10])),
+            flush_delay: (disk * 2, disk * rng.pick(&[4, 20])),
+            window: rng.pick(&[6_000, 40_000, 300_000]),
+            pool_pages: rng.pick(&[256, 512, 1024]),
+            max_requests: rng.pick(&[64, 256]),
+            clients: rng.pick(&[1, 2, 3]),
+            depth: rng.pick(&[1, 4, 12, 30]),
+            retries: rng.coin(),
+            discard: [discard(rng), discard(rng)],
+            dialer,
+            sticky: rng.percent(70) || dialer == Dialer::Both,
+            replace_link: rng.coin(),
+            start: rng.pick(&[
+                Start::Blank,
+                Start::Blank,
+                Start::DataOn(0),
+                Start::DataOn(1),
+            ]),
+            fault_gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]),
+            reckless: rng.percent(20),
+            disk_errors: rng.percent(10),
+            operator_gap: rng.pick(&[20_000, 100_000]),
+        }
+    }
+
+    /// A calm world for a scripted scenario: one blank volume of `blocks` blocks of 4 KiB, no
+    /// clients, faults or operator of its own.
+    #[must_use]
+    pub fn scripted(blocks: usize) -> Self {
+        Self {
+            volumes: vec![VolumePlan {
+                sectors: blocks * 8,
+                block_size: 512,
+            }],
+            timers: Timers {
+                timeout: 300_000,
+                ping_interval: 100_000,
+                connect_interval: 50_000,
+            },
+            net_delay: (100, 200),
+            disk_delay: (50, 200),
+            flush_delay: (100, 400),
+            window: 300_000,
+            pool_pages: 512,
+            max_requests: 64,
+            clients: 2,
+            depth: 0,
+            retries: false,
+            discard: [Discard::Zeroes; 2],
+            dialer: Dialer::Node(0),
+            sticky: true,
+            replace_link: false,
+            start: Start::Blank,
+            fault_gap: 0,
+            reckless: false,
+            disk_errors: false,
+            operator_gap: 0,
+        }
+    }
+
+    /// Whether a discard may leave the two replicas different for good.
+    #[must_use]
+    pub fn discards_differ(&self) -> bool {
+        self.discard[0] != self.discard[1]
+    }
+}

@@ -1,0 +1,206 @@
+//! A world driven by hand: what the named scenario tests use.
+
+use crate::client::{Kinds, Wanted};
+use crate::plan::Plan;
+use crate::stamp::Value;
+use crate::trace::Trace;
+use crate::world::{Time, World};
+use replication::api::{Command, ConnectionState, DiskState, Role, Status};
+
+/// How long a scenario waits for what must come: a minute of simulated time.
+const PATIENCE: Time = 60_000_000;
+
+impl World {
+    /// A scripted world whose two nodes booted and connected, knowing nothing.
+    #[must_use]
+    pub fn pair(seed: u64, plan: Plan) -> Self {
+        let mut world = Self::new(
+            seed,
+            plan,
+            None,
+            Trace::new(std::env::var_os("SIM_TRACE").is_some()),
+        );
+        world.boot(0);
+        world.boot(1);
+        world.run_until(PATIENCE, |w| w.oracle.connected(0) && w.oracle.connected(1));
+        world
+    }
+
+    /// A scripted world in sync, with node 0 as Primary.
+    ///
+    /// # Errors
+    /// Why it did not get there.
+    pub fn healthy_pair(seed: u64, plan: Plan) -> Result<Self, String> {
+        let mut world = Self::pair(seed, plan);
+        world.command(0, Command::NewCurrentUuid)?;
+        world.wait_in_sync()?;
+        world.command(0, Command::Primary { force: false })?;
+        Ok(world)
+    }
+
+    /// A node's state, as it said after its last event.
+    #[must_use]
+    pub fn status(&self, n: usize) -> Option<&Status> {
+        self.oracle.status[n].as_ref()
+    }
+
+    /// A node's role.
+    #[must_use]
+    pub fn role(&self, n: usize) -> Option<Role> {
+        self.status(n).map(|s| s.role)
+    }
+
+    /// The state of a node's disk.
+    #[must_use]
+    pub fn disk(&self, n: usize, volume: usize) -> Option<DiskState> {
+        self.oracle.disk_state(n, volume)
+    }
+
+    /// A node's connection.
+    #[must_use]
+    pub fn connection(&self, n: usize) -> Option<ConnectionState> {
+        self.status(n).map(|s| s.connection)
+    }
+
+    /// Runs until both nodes are UpToDate on all volumes.
+    ///
+    /// # Errors
+    /// The broken rule, or that it did not happen.
+    pub fn wait_in_sync(&mut self) -> Result<(), String> {
+        self.wait("both in sync", |w| w.oracle.all_in_sync())
+    }
+
+    /// Runs until `done`, a minute at most.
+    ///
+    /// # Errors
+    /// The broken rule, or that it did not happen.
+    pub fn wait(&mut self, what: &str, done: impl FnMut(&mut Self) -> bool) -> Result<(), String> {
+        let came = self.run_until(PATIENCE, done);
+        match &self.violation {
+            Some(v) => Err(format!("{}: {}", v.rule, v.detail)),
+            None if !came => Err(format!("never came: {what}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Submits a write of fresh stamps; the number of the request, or `None` without room.
+    pub fn write(&mut self, n: usize, first: usize, count: usize, fua: bool) -> Option<u64> {
+        self.plain(n, Kinds::Write, first, count, fua)
+    }
+
+    /// Submits a flush.
+    pub fn flush(&mut self, n: usize) -> Option<u64> {
+        self.plain(n, Kinds::Flush, 0, 0, false)
+    }
+
+    /// Submits a read.
+    pub fn read(&mut self, n: usize, first: usize, count: usize) -> Option<u64> {
+        self.plain(n, Kinds::Read, first, count, false)
+    }
+
+    /// Submits a discard.
+    pub fn discard(&mut self, n: usize, first: usize, count: usize) -> Option<u64> {
+        self.plain(n, Kinds::Discard, first, count, false)
+    }
+
+    /// Writes zeroes.
+    pub fn zero(&mut self, n: usize, first: usize, count: usize) -> Option<u64> {
+        self.plain(n, Kinds::WriteZeroes, first, count, false)
+    }
+
+    fn plain(
+        &mut self,
+        n: usize,
+        kind: Kinds,
+        first: usize,
+        count: usize,
+        fua: bool,
+    ) -> Option<u64> {
+        self.request(
+            n,
+            Wanted {
+                kind,
+                volume: 0,
+                first,
+                count,
+                fua,
+                values: None,
+            },
+        )
+    }
+
+    /// Submits a request of whichever client is connected to the node, or can be.
+    pub(crate) fn request(&mut self, n: usize, wanted: Wanted) -> Option<u64> {
+        let connected = self.clients.iter().position(|c| c.node == Some(n));
+        let c = match connected {
+            Some(c) => c,
+            None => {
+                let c = self.clients.iter().position(|c| c.node.is_none())?;
+                self.attach_client(c, n);
+                c
+            }
+        };
+        self.submit(Some(c), n, wanted)
+    }
+
+    /// Gives a command without waiting for its answer.
+    pub fn order(&mut self, n: usize, command: Command) {
+        self.give(n, command);
+    }
+
+    /// Whether a request has no answer yet.
+    #[must_use]
+    pub fn open(&self, request: u64) -> bool {
+        self.requests.contains_key(&request)
+    }
+
+    /// Runs until every request is answered.
+    ///
+    /// # Errors
+    /// The broken rule, or that it did not happen.
+    pub fn wait_answers(&mut self) -> Result<(), String> {
+        self.wait("all answers", |w| w.requests.is_empty())
+    }
+
+    /// Lets a client into a node.
+    pub fn attach_client(&mut self, c: usize, n: usize) {
+        self.clients[c].node = Some(n);
+        self.later(n, 0, crate::schedule::NodeEvent::OpenClients);
+    }
+
+    /// Resets a client's connection: what it has in flight is abandoned.
+    pub fn reset_client(&mut self, c: usize) {
+        let node = self.clients[c].node;
+        self.drop_client(c);
+        if let Some(n) = node {
+            self.later(n, 0, crate::schedule::NodeEvent::OpenClients);
+        }
+    }
+
+    /// Holds up the network from node 0 to 1, and back.
+    pub fn block_network(&mut self, there: bool, back: bool) {
+        self.network.blocked = [there, back];
+        self.resettle();
+    }
+
+    /// Tears the connection down; each side learns of it if told so.
+    pub fn tear_link(&mut self, informed: [bool; 2]) {
+        self.reset_link(informed);
+    }
+
+    /// Makes a node's disks slow for a while.
+    pub fn slow_disk(&mut self, n: usize, span: Time) {
+        self.nodes[n].disk_slow_until = self.now + span;
+    }
+
+    /// What a node's disk holds in a sector.
+    #[must_use]
+    pub fn sector(&self, n: usize, sector: usize) -> Value {
+        self.nodes[n].disks[0].current()[sector]
+    }
+
+    /// Writes a sector behind everyone's back.
+    pub fn corrupt(&mut self, n: usize, sector: usize, value: Value) {
+        self.nodes[n].disks[0].set(sector, value);
+    }
+}

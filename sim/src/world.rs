@@ -1,0 +1,425 @@
+//! One simulated run: the pair, its network, clients, operator and fate.
+
+use crate::client::{Client, Request};
+use crate::mutation::Mutation;
+use crate::network::Network;
+use crate::node::Node;
+use crate::operator::Operator;
+use crate::oracle::Oracle;
+use crate::plan::{Plan, Start};
+use crate::rng::Rng;
+use crate::schedule::{NodeEvent, Occurrence, Recovery, Schedule};
+use crate::stamp;
+use crate::stats::{Kind, Stats};
+use crate::trace::{Trace, letter};
+use replication::api::{Action, Event, LinkDownReason};
+use std::collections::BTreeMap;
+
+/// Microseconds of simulated time.
+pub type Time = u64;
+
+/// A rule that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule, in words.
+    pub rule: &'static str,
+    /// What was seen, where and when.
+    pub detail: String,
+}
+
+/// The whole simulated world.
+#[derive(Debug)]
+pub struct World {
+    /// What the seed decided.
+    pub plan: Plan,
+    /// Simulated time.
+    pub now: Time,
+    /// What was drawn and what came of it.
+    pub stats: Stats,
+    pub(crate) rng: Rng,
+    pub(crate) schedule: Schedule,
+    pub(crate) nodes: [Node; 2],
+    pub(crate) network: Network,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) requests: BTreeMap<u64, Request>,
+    /// Counts submissions and answers: the oracle's exact "before".
+    pub(crate) order: u64,
+    pub(crate) operator: Operator,
+    pub(crate) oracle: Oracle,
+    pub(crate) mutation: Option<Mutation>,
+    pub(crate) violation: Option<Violation>,
+    pub(crate) trace: Trace,
+    /// Faults and clients' new requests have ended.
+    pub(crate) healing: bool,
+    actions: Vec<Action>,
+}
+
+impl World {
+    /// A world without power; nothing is scheduled but what `plan` wants drawn.
+    #[must_use]
+    pub fn new(seed: u64, plan: Plan, mutation: Option<Mutation>, trace: Trace) -> Self {
+        let mut rng = Rng::new(seed ^ 0x77_6f72_6c64);
+        let mut nodes = [Node::new(0, &plan), Node::new(1, &plan)];
+        if let Start::DataOn(n) = plan.start {
+            for (v, disk) in nodes[n].disks.iter_mut().enumerate() {
+                for sector in 0..disk.current().len() {
+                    if rng.percent(70) {
+                        disk.set(sector, stamp::stamp(200, 1, v, sector));
+                    }
+                }
+            }
+        }
+        let oracle = Oracle::new(&plan, &nodes);
+        let clients = (0..plan.clients).map(Client::new).collect();
+        let mut world = Self {
+            now: 0,
+            stats: Stats::default(),
+            rng,
+            schedule: Schedule::default(),
+            nodes,
+            network: Network {
+                slowness: 1,
+                ..Network::default()
+            },
+            clients,
+            requests: BTreeMap::new(),
+            order: 0,
+            operator: Operator::default(),
+            oracle,
+            mutation,
+            violation: None,
+            trace,
+            healing: false,
+            actions: Vec::new(),
+            plan,
+        };
+        let lively = if world.plan.depth > 0 {
+            world.clients.len()
+        } else {
+            0
+        };
+        for c in 0..lively {
+            world.schedule.push(1000, Occurrence::Client(c));
+        }
+        if world.plan.operator_gap > 0 {
+            world.schedule.push(5000, Occurrence::Operator);
+        }
+        if world.plan.fault_gap > 0 {
+            world.schedule.push(world.plan.fault_gap, Occurrence::Fault);
+        }
+        world
+    }
+
+    /// The broken rule, if any.
+    #[must_use]
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Records a broken rule; the first one counts.
+    pub(crate) fn fail(&mut self, rule: &'static str, detail: String) {
+        if self.violation.is_none() {
+            self.trace
+                .line(self.now, "!!", || format!("VIOLATED: {rule}: {detail}"));
+            self.violation = Some(Violation { rule, detail });
+        }
+    }
+
+    /// Schedules something for a node in its present life.
+    pub(crate) fn later(&mut self, node: usize, delay: Time, what: NodeEvent) {
+        let boot = self.nodes[node].boot;
+        self.schedule
+            .push(self.now + delay, Occurrence::Node { node, boot, what });
+    }
+
+    /// The next number in the order of submissions and answers.
+    pub(crate) fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+
+    /// Does the next thing; `false` when nothing is left to happen or a rule was broken.
+    pub fn step(&mut self) -> bool {
+        if self.violation.is_some() {
+            return false;
+        }
+        let Some((at, what)) = self.schedule.pop() else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        self.stats.count(Kind::Steps);
+        match what {
+            Occurrence::Node { node, boot, what } => {
+                if boot != self.nodes[node].boot {
+                    return true;
+                }
+                if self.nodes[node].paused_since.is_some() {
+                    self.nodes[node]
+                        .deferred
+                        .push(Occurrence::Node { node, boot, what });
+                } else {
+                    self.node_event(node, what);
+                }
+            }
+            Occurrence::Client(c) => self.client_turn(c),
+            Occurrence::Operator => self.operator_turn(),
+            Occurrence::Fault => self.fault_turn(),
+            Occurrence::Recover(recovery) => self.recover(recovery),
+        }
+        self.violation.is_none()
+    }
+
+    fn node_event(&mut self, n: usize, what: NodeEvent) {
+        match what {
+            NodeEvent::DiskDone { volume, token } => self.disk_done(n, volume, token),
+            NodeEvent::Tick(number) => {
+                if self.nodes[n].tick == number {
+                    self.nodes[n].tick_at = None;
+                    self.feed(n, Event::Tick);
+                }
+            }
+            NodeEvent::Depart(conn) => self.depart(n, conn),
+            NodeEvent::Arrive(conn) => self.arrive(n, conn),
+            NodeEvent::Dialled(attempt) => self.dialled(n, attempt),
+            NodeEvent::LinkUp(conn) => self.link_up(n, conn),
+            NodeEvent::LinkGone { conn, drain } => self.link_gone(n, conn, drain),
+            NodeEvent::LinkDown(reason) => {
+                if reason == LinkDownReason::Requested {
+                    self.nodes[n].closing = false;
+                } else if self.nodes[n].link.is_some() {
+                    // The attempt failed, but the peer's own has succeeded meanwhile.
+                    return;
+                }
+                self.feed(n, Event::LinkDown(reason));
+            }
+            NodeEvent::Command(id, command) => {
+                self.trace
+                    .line(self.now, letter(n), || format!("command {command:?}"));
+                self.oracle.commanded(n, command);
+                self.feed(n, Event::Command { id, command });
+            }
+            NodeEvent::OpenClients => {
+                let open = self.clients.iter().filter(|c| c.node == Some(n)).count() as u32;
+                self.feed(n, Event::OpenClients(open));
+            }
+        }
+    }
+
+    /// Gives an event to a node's engine and does what it wants done.
+    pub(crate) fn feed(&mut self, n: usize, event: Event) {
+        let node = &mut self.nodes[n];
+        let local = self.now - node.clock_base;
+        let Some(engine) = node.engine.as_mut() else {
+            return;
+        };
+        if self.violation.is_some() {
+            return;
+        }
+        if !matches!(event, Event::Tick) {
+            self.trace
+                .line(self.now, letter(n), || format!("<- {event:?}"));
+        }
+        engine.handle(local, event, &mut node.pool);
+        self.drain(n);
+    }
+
+    /// Does what a node's engine wants done.
+    fn drain(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let local = self.now - node.clock_base;
+        let Some(engine) = node.engine.as_mut() else {
+            return;
+        };
+        let mut actions = std::mem::take(&mut self.actions);
+        while let Some(action) = engine.poll_action() {
+            actions.push(action);
+        }
+        engine.check_invariants();
+        let status = engine.status(local);
+        let timeout = engine.poll_timeout();
+        self.scribble(n);
+        self.observe(n, status);
+        let mut crashed = false;
+        for action in actions.drain(..) {
+            if let Some(left) = self.nodes[n].crash_after {
+                self.nodes[n].crash_after = left.checked_sub(1);
+                if left == 0 {
+                    // The rest of the step's actions dies with the node.
+                    let power_cut = self.rng.coin();
+                    self.stop_for_a_while(n, power_cut);
+                    crashed = true;
+                    break;
+                }
+            }
+            self.perform(n, action);
+        }
+        self.actions = actions;
+        if !crashed {
+            self.set_tick(n, timeout);
+        }
+    }
+
+    fn set_tick(&mut self, n: usize, timeout: Option<Time>) {
+        let late = self.rng.below(4) * 100;
+        let node = &mut self.nodes[n];
+        let at = timeout.map(|t| t.saturating_add(node.clock_base));
+        if at == node.tick_at {
+            return;
+        }
+        node.tick += 1;
+        node.tick_at = at;
+        let number = node.tick;
+        if let Some(at) = at {
+            let delay = at.saturating_sub(self.now).max(1) + late;
+            self.later(n, delay, NodeEvent::Tick(number));
+        }
+    }
+
+    /// Writes rubbish over free memory, so that a buffer used after it was freed shows.
+    fn scribble(&mut self, n: usize) {
+        use replication::buf::PoolMemory;
+        let node = &mut self.nodes[n];
+        if self.rng.one_in(3)
+            && let Some(buf) = node.pool.alloc(4096)
+        {
+            node.memory.bytes_mut(buf.view()).fill(0xdb);
+            node.pool.free(buf);
+        }
+    }
+
+    fn perform(&mut self, n: usize, action: Action) {
+        match &action {
+            Action::Log { level, text } => {
+                self.trace
+                    .line(self.now, letter(n), || format!("log {level:?}: {text}"));
+            }
+            other => self
+                .trace
+                .line(self.now, letter(n), || format!("-> {other:?}")),
+        }
+        match action {
+            Action::Disk { token, volume, op } => {
+                self.disk_start(n, usize::from(volume), token, op)
+            }
+            Action::Send { frame, payload } => self.send(n, frame, payload),
+            Action::Reply { id, result, buf } => self.replied(n, id, result, buf),
+            Action::OpenLink => self.open_link(n),
+            Action::CloseLink => self.close_link(n),
+            Action::Serve(on) => {
+                self.nodes[n].serving = on;
+                if !on {
+                    self.drop_clients_of(n);
+                }
+            }
+            Action::CommandDone { id, result } => self.command_done(n, id, &result),
+            Action::Log { .. } => {}
+        }
+    }
+
+    fn disk_start(&mut self, n: usize, volume: usize, token: u32, op: replication::api::DiskOp) {
+        use replication::api::DiskOp;
+        let early = self.rng.coin();
+        let node = &mut self.nodes[n];
+        let fails = self.now < node.disk_fails_until && self.rng.one_in(4);
+        if fails {
+            self.stats.count(Kind::DiskError);
+            self.oracle.disk_failed(n);
+        }
+        let Some(disk) = node.disks.get_mut(volume) else {
+            self.fail("the engine uses only its volumes", format!("vol{volume}"));
+            return;
+        };
+        if let Err(detail) = disk.start(token, op, early, fails, &node.memory) {
+            self.fail("only what clients wrote is written, in its place", detail);
+            return;
+        }
+        let (low, high) = match op {
+            DiskOp::Flush => self.plan.flush_delay,
+            _ => self.plan.disk_delay,
+        };
+        let mut delay = self.rng.range(low, high);
+        if self.now < self.nodes[n].disk_slow_until {
+            delay += self.rng.below(self.plan.timers.timeout * 2);
+        }
+        self.later(n, delay, NodeEvent::DiskDone { volume, token });
+    }
+
+    fn disk_done(&mut self, n: usize, volume: usize, token: u32) {
+        let misdeed = self.draw_misdeed(n, volume);
+        let node = &mut self.nodes[n];
+        let Some(disk) = node.disks.get_mut(volume) else {
+            return;
+        };
+        match disk.complete(token, &mut node.memory, misdeed) {
+            Ok(Some(done)) => {
+                let (result, all_zero) = (done.result, done.all_zero);
+                self.feed(
+                    n,
+                    Event::DiskDone {
+                        token,
+                        result,
+                        all_zero,
+                    },
+                );
+            }
+            Ok(None) => {}
+            Err(detail) => self.fail("only what clients wrote is written, in its place", detail),
+        }
+    }
+
+    /// Boots a node that has no power.
+    pub fn boot(&mut self, n: usize) {
+        if self.nodes[n].engine.is_some() {
+            return;
+        }
+        let seed = self.rng.next();
+        self.trace.line(self.now, letter(n), || "boots".into());
+        self.nodes[n].power_on(n, self.now, seed, &self.plan);
+        self.oracle.booted(n);
+        self.drain(n);
+        self.resettle();
+    }
+
+    /// Ends what a fault began.
+    pub(crate) fn recover(&mut self, recovery: Recovery) {
+        match recovery {
+            Recovery::Network => {
+                self.network.blocked = [false; 2];
+                self.network.slowness = 1;
+                self.resettle();
+            }
+            Recovery::Reader(n) => {
+                self.nodes[n].reader_stalled = false;
+                self.kick(n);
+            }
+            Recovery::Boot(n) => self.boot(n),
+            Recovery::Resume { node, clock_ran } => self.resume(node, clock_ran),
+        }
+    }
+
+    /// Lets a paused node run on.
+    pub fn resume(&mut self, n: usize, clock_ran: bool) {
+        let node = &mut self.nodes[n];
+        let Some(since) = node.paused_since.take() else {
+            return;
+        };
+        if !clock_ran {
+            let gone = self.now - since;
+            node.clock_base += gone;
+            // The timer in the queue, or among what was deferred, is early by as much.
+            node.tick_at = None;
+            node.tick += 1;
+        }
+        self.trace.line(self.now, letter(n), || "resumes".into());
+        for what in std::mem::take(&mut self.nodes[n].deferred) {
+            self.schedule.push(self.now, what);
+        }
+        let local = self.now - self.nodes[n].clock_base;
+        let timeout = self.nodes[n].engine.as_ref().and_then(|e| e.poll_timeout());
+        let _ = local;
+        if !clock_ran {
+            self.set_tick(n, timeout);
+        }
+        self.resettle();
+    }
+}

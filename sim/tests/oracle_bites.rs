@@ -1,0 +1,72 @@
+//! Proof that the oracle notices: deliberate faults of the product, made in the pump, must each be
+//! found within a few seeds, and as the kind of fault that they are.
+
+use sim::{MUTATIONS, Mutation, Options, run_seed};
+
+/// Seeds within which a fault must show.
+const SEEDS: u64 = 60;
+
+fn caught_as(mutation: Mutation) -> Vec<&'static str> {
+    let options = Options {
+        mutation: Some(mutation),
+        ..Options::default()
+    };
+    (0..SEEDS)
+        .filter_map(|seed| run_seed(seed, options).violation)
+        .map(|v| v.rule)
+        .collect()
+}
+
+fn must_be_caught(mutation: Mutation, as_one_of: &[&str]) {
+    let rules = caught_as(mutation);
+    assert!(
+        rules.iter().any(|rule| as_one_of.contains(rule)),
+        "{mutation:?} was not found as one of {as_one_of:?}, but as {rules:?}"
+    );
+}
+
+const IDENTICAL: &str = "both UpToDate means identical";
+const ANSWERED: &str = "an answered write is on the disk of both nodes";
+const FLUSHED: &str = "a flushed write survives a power cut";
+const IN_PLACE: &str = "only what clients wrote is written, in its place";
+const READ: &str = "a read returns the last write answered or one in flight";
+
+#[test]
+fn a_mirrored_write_that_is_acknowledged_but_not_made() {
+    must_be_caught(Mutation::LoseMirroredWrite, &[ANSWERED]);
+}
+
+#[test]
+fn overlapping_writes_in_another_order_on_one_node() {
+    must_be_caught(Mutation::ReorderOverlapping, &[IDENTICAL, ANSWERED]);
+}
+
+#[test]
+fn a_flush_that_makes_nothing_durable() {
+    must_be_caught(Mutation::LoseFlush, &[FLUSHED]);
+}
+
+#[test]
+fn a_sector_that_changes_by_itself() {
+    must_be_caught(Mutation::FlipReplica, &[IDENTICAL, ANSWERED, FLUSHED, READ]);
+}
+
+#[test]
+fn a_resynced_block_that_never_landed() {
+    must_be_caught(Mutation::LoseResyncBlock, &[IDENTICAL, ANSWERED]);
+}
+
+#[test]
+fn a_write_beside_its_place() {
+    must_be_caught(Mutation::Misdirect, &[IDENTICAL, ANSWERED, IN_PLACE]);
+}
+
+#[test]
+fn a_read_of_old_data() {
+    must_be_caught(Mutation::StaleRead, &[READ, IDENTICAL]);
+}
+
+#[test]
+fn every_mutation_has_its_test() {
+    assert_eq!(MUTATIONS.len(), 7);
+}

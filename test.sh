@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change goes in. `./test.sh quick` leaves the QEMU pairs out; SEEDS=N sets how
+# many simulator runs there are (default 3000).
+# shellcheck disable=SC2317 # functions are called by `step`
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+# shellcheck source=tools/lib.sh
+. tools/lib.sh
+
+case ${1:-} in
+  '' | quick) ;;
+  *) die "usage: ./test.sh [quick]" ;;
+esac
+quick=${1:-}
+
+command -v cargo >/dev/null || die "missing: cargo. Install Rust from https://rustup.rs; rust-toolchain.toml picks the version"
+need cc shellcheck
+[ -n "$quick" ] || need qemu-system-x86_64 qemu-io nbdcopy nbdinfo fio socat flock python3 busybox cpio mke2fs modprobe
+
+names=() results=() failed=0
+# step NAME COMMAND... - run it, note how it went and how long it took; go on in any case.
+step() {
+  local name=$1 begun=$SECONDS result=ok
+  shift
+  say "== $name"
+  "$@" || { result=FAILED && failed=1; }
+  names+=("$name") results+=("$result $((SECONDS - begun)) s")
+}
+
+crates=(admin boot drivers fencing net replication resync sim)
+host_crates() {
+  printf -- '-p %s ' "${crates[@]}"
+  say
+}
+
+lint_host() {
+  local packages
+  read -ra packages < <(host_crates)
+  cargo clippy --quiet "${packages[@]}" -p e2e --all-targets -- -D warnings
+}
+lint_kernel() { cargo clippy --quiet -p kernel --release --target x86_64-unknown-linux-gnu -- -D warnings; }
+lint_scripts() {
+  shellcheck -x -a run-qemu.sh && shellcheck -x test.sh bench.sh && shellcheck tools/guest-init.sh tools/build-kernel.sh .ci/run
+}
+unit_tests() {
+  local packages
+  read -ra packages < <(host_crates)
+  if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --no-fail-fast --status-level fail "${packages[@]}"
+  else
+    cargo test --quiet --no-fail-fast "${packages[@]}"
+  fi && cargo test --quiet -p e2e --test layers
+}
+simulator() { cargo run --quiet --profile sim -p sim -- --seeds "0..${SEEDS:-3000}"; }
+pairs() {
+  local tests=() name
+  for name in e2e/tests/*.rs; do
+    name=$(basename "$name" .rs)
+    [ "$name" = layers ] || tests+=(--test "$name")
+  done
+  # Images in memory where there is enough of it: the tests are about bytes, not about this machine's disk.
+  if [ -z "${TMPDIR:-}" ] && (($(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1) > 2 << 20)); then
+    export TMPDIR=/dev/shm
+  fi
+  # One at a time: each has two or three virtual machines.
+  cargo test --quiet --no-fail-fast -p e2e "${tests[@]}" -- --test-threads=1
+}
+
+step format cargo fmt --all -- --check
+step "clippy, host crates" lint_host
+step "clippy, kernel" lint_kernel
+step shellcheck lint_scripts
+step "unit and property tests, layers" unit_tests
+step "simulator, ${SEEDS:-3000} seeds" simulator
+step "kernel build" ./run-qemu.sh build
+[ -n "$quick" ] || step "QEMU pairs with real clients" pairs
+
+say
+say "Summary:"
+for index in "${!names[@]}"; do printf '  %-34s %s\n' "${names[index]}" "${results[index]}"; done
+exit $failed

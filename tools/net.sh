@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+# The pair's networks: replication (NIC 0, node to node), export (NIC 1, NBD clients), management (NIC 2).
+#
+# --net user needs no privilege. Node to node, each QEMU listens on a unix stream socket, which never drops a
+# frame, and one socat per network joins the two: either node can then be killed and booted again while the
+# other goes on (QEMU 7.2's stream netdev cannot reconnect by itself, but its listening side accepts anew).
+# The export is QEMU's user networking with one forwarded port.
+#
+# --net tap (root) puts bridges and taps into a network namespace of this pair: that gives the guests the
+# checksum and segmentation offloads that only taps have, and addresses of their own.
+
+networks=(replication export management)
+
+# Addresses, by node.
+declare -A replication_ip=([a]=10.77.0.1 [b]=10.77.0.2)
+declare -A management_ip=([a]=10.99.0.1 [b]=10.99.0.2)
+declare -A tap_ip=([host]=10.88.0.1 [a]=10.88.0.11 [b]=10.88.0.12)
+declare -A mac_end=([a]=0a [b]=0b)
+nbd_port=10809
+
+# mac NODE NETWORK-INDEX
+mac() { printf '52:54:00:00:0%d:%s' $(($2 + 1)) "${mac_end[$1]}"; }
+
+# export_ip NODE - the node's address on the export network, as the node knows it.
+export_ip() { if [ "$net" = tap ]; then say "${tap_ip[$1]}"; else say 10.0.2.15; fi; }
+
+# export_address NODE - where a client on the host finds the node's export (inside the namespace with taps).
+export_address() {
+  if [ "$net" = tap ]; then
+    say "${tap_ip[$1]}:$nbd_port"
+  elif [ "$1" = a ]; then
+    say "127.0.0.1:$port_a"
+  else
+    say "127.0.0.1:$port_b"
+  fi
+}
+
+# tap_name NODE NETWORK-INDEX - unique per namespace.
+tap_name() { printf 't%s%d' "$1" "$2"; }
+
+prepare_net() {
+  if [ "$net" = user ]; then
+    need socat
+    return
+  fi
+  need ip
+  [ "$(id -u)" = 0 ] || die "--net tap makes bridges and taps and needs root: run as root, or use --net user"
+  [ -c /dev/net/tun ] || die "--net tap needs /dev/net/tun: modprobe tun"
+  ip netns list | grep -qw "palisade-$tag" && return
+  ip netns add "palisade-$tag"
+  local index node
+  # One ip process for all: a pair must be up quickly.
+  {
+    say "link set lo up"
+    for index in 0 1 2; do
+      say "link add br$index type bridge forward_delay 0"
+      say "link set br$index up"
+      for node in a b; do
+        say "tuntap add $(tap_name $node $index) mode tap"
+        say "link set $(tap_name $node $index) master br$index up"
+      done
+    done
+    say "addr add ${tap_ip[host]}/24 dev br1"
+  } | "${netns[@]}" ip -batch - || die "cannot make the bridges and taps of --net tap"
+}
+
+remove_net() { [ "$net" != tap ] || ip netns del "palisade-$tag" 2>/dev/null || :; }
+
+# netdev_args NODE - QEMU's arguments for the three networks.
+netdev_args() {
+  local index network
+  for index in 0 1 2; do
+    network=${networks[index]}
+    if [ "$net" = tap ]; then
+      say -netdev "tap,id=net$index,ifname=$(tap_name "$1" $index),script=no,downscript=no"
+    elif [ "$network" = export ]; then
+      say -netdev "user,id=net$index,restrict=on,ipv6=off,hostfwd=tcp:$(export_address "$1")-$(export_ip "$1"):$nbd_port"
+    else
+      say -netdev "stream,id=net$index,server=on,addr.type=unix,addr.path=$1.$network"
+    fi
+    say -device "$(device net),id=$network,netdev=net$index,mac=$(mac "$1" $index),$(net_options "$network")"
+  done
+}
+
+# Frames as large as the stream carries save interrupts and packets between the nodes; a receive ring as large
+# as QEMU has, since TCP here pays a second for a lost tail.
+net_options() {
+  local options=rx_queue_size=1024
+  [ "$machine" = microvm ] || options+=,romfile=
+  if [ "$net" = user ] && [ "$1" = replication ]; then options+=,host_mtu=$replication_mtu; fi
+  say "$options"
+}
+replication_mtu=9000
+
+# join_networks - (re)start the two relays; socat waits for both nodes' sockets, and ends with either of them.
+# A chunk of 64 KiB always fits into a unix socket that polls writable, so a relay never blocks on one
+# direction while the other has data.
+join_networks() {
+  [ "$net" = user ] || return 0
+  local network retry=retry=1000,interval=0.01
+  for network in replication management; do
+    end_process "relay-$network"
+    spawn "relay-$network" socat -b 65536 -t 0 "UNIX-CONNECT:a.$network,$retry" "UNIX-CONNECT:b.$network,$retry"
+  done
+}
+
+# start_float - the socket that follows the Primary (see float.py).
+start_float() {
+  end_process float
+  rm -f nbd.sock
+  spawn float python3 "$top/tools/float.py" nbd.sock "$(export_address a)" "$(export_address b)"
+}
+
+# link cut|restore NETWORK [NODE] - as if the cable were pulled: the NIC sees its link go down.
+verb_link() {
+  local up node index=
+  case ${1:-} in
+    cut) up=false ;;
+    restore) up=true ;;
+    *) die "link cut or link restore? ./run-qemu.sh link cut replication" ;;
+  esac
+  case ${2:-} in
+    replication | export | management) ;;
+    *) die "link $1 takes a network: replication, export or management" ;;
+  esac
+  (($# <= 3)) || die "link takes one network and at most one node"
+  [ -z "${3:-}" ] || check_node "$3"
+  for node in ${3:-a b}; do
+    if ! alive "$node"; then
+      [ -z "${3:-}" ] || must_run "$node"
+      continue
+    fi
+    must_qmp "$node" "{\"execute\":\"set_link\",\"arguments\":{\"name\":\"$2\",\"up\":$up}}"
+    index=$node
+  done
+  [ -n "$index" ] || die "neither node is running: ./run-qemu.sh up$(dir_option)"
+}

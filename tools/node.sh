@@ -1,0 +1,135 @@
+# shellcheck shell=bash
+# One node: its disks, its configuration, its QEMU, and the verbs that act on it.
+
+# image NODE VOLUME - the file behind a volume: a.img, a-vol1.img, ...
+image() { if [ "$2" = 0 ]; then say "$1.img"; else say "$1-vol$2.img"; fi; }
+
+# pick_accel - KVM only where the CPU shows vmx or svm: a /dev/kvm without either is a software hypervisor
+# that emulates kernel code instruction by instruction.
+pick_accel() {
+  local usable=
+  if grep -qwE 'vmx|svm' /proc/cpuinfo && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then usable=1; fi
+  case $accel in
+    auto) if [ -n "$usable" ]; then accel=kvm; else accel=tcg; fi ;;
+    kvm) [ -n "$usable" ] || die "--accel kvm: /dev/kvm is not usable here (it needs vmx or svm in the CPU's flags and access for $(id -un)); try --accel tcg" ;;
+    *) ;;
+  esac
+}
+accel_args() {
+  # PALISADE_ACCEL: QEMU's own arguments, for measurements.
+  if [ -n "${PALISADE_ACCEL:-}" ]; then
+    say "$PALISADE_ACCEL"
+  elif [ "$accel" = kvm ]; then
+    say -accel kvm -cpu host
+  else
+    # The buffer for translated code is host memory; the image needs little of it.
+    say -accel tcg,thread=multi,tb-size=32 -cpu max
+  fi
+}
+
+# device KIND - the virtio device of the machine's bus.
+device() {
+  if [ "$machine" = microvm ]; then say "virtio-$1-device"; else say "virtio-$1-pci,disable-legacy=on"; fi
+}
+
+machine_args() {
+  case $machine in
+    # The PIT calibrates the clock; without ACPI the debug-exit device is how `poweroff` ends QEMU.
+    microvm) say -M microvm,acpi=off,pic=off,pit=on,rtc=on,isa-serial=on -global virtio-mmio.force-legacy=false -device isa-debug-exit,iobase=0xf4,iosize=4 ;;
+    q35) say -M q35,vmport=off,sata=off,smbus=off ;;
+    pc) say -M pc,vmport=off ;;
+    *) die "no machine '$machine'" ;;
+  esac
+}
+
+write_config() {
+  local node=$1 peer=b index volume
+  [ "$node" = a ] || peer=a
+  {
+    printf '%s\n' "# Node $node of the pair in $dir, written by run-qemu.sh. docs/CONFIG.md lists the keys."
+    printf '%s\n' "[node]" "name = \"$node\""
+    printf '%s\n' "[resource]" "name = \"r0\"" "fencing = \"$policy\""
+    printf '%s\n' "[peer]" "name = \"$peer\"" "address = \"${replication_ip[$peer]}:7789\""
+    for index in 0 1 2; do
+      printf '%s\n' "[[nic]]" "mac = \"$(mac "$node" $index)\"" "roles = [\"${networks[index]}\"]"
+      case ${networks[index]} in
+        replication) say "address = \"${replication_ip[$node]}/24\"" ;;
+        management) say "address = \"${management_ip[$node]}/24\"" ;;
+        export) say "address = \"$(export_ip "$node")/24\"" ;;
+        *) ;;
+      esac
+    done
+    for ((volume = 0; volume < volumes; volume++)); do
+      printf '%s\n' "[[volume]]" "index = $volume" "serial = \"$node-vol$volume\""
+    done
+  } >"$node.toml"
+}
+
+# boot NODE - start its QEMU; it goes to the background once its devices stand, or says what is wrong.
+boot() {
+  local node=$1 volume args
+  rm -f "$node.console" "$node.qmp" "$node.replication" "$node.management"
+  mapfile -t args < <(
+    tr ' ' '\n' < <(machine_args && accel_args && netdev_args "$node")
+    for ((volume = 0; volume < volumes; volume++)); do
+      printf '%s\n' -blockdev "driver=raw,node-name=vol$volume,discard=unmap,file.driver=file,file.discard=unmap,file.filename=$(image "$node" "$volume")" \
+        -device "$(device blk),drive=vol$volume,serial=$node-vol$volume,num-queues=1,queue-size=256"
+    done
+  )
+  # PALISADE_QEMU_ARGS: for tests and experiments.
+  # shellcheck disable=SC2086 # a list of words
+  (
+    close_locks
+    "${netns[@]}" qemu-system-x86_64 -name "palisade-$tag-$node" -nodefaults -no-user-config -display none \
+      -m "$mem" -smp "$smp" -kernel "$kernel" -initrd "$node.toml" "${args[@]}" ${PALISADE_QEMU_ARGS:-} \
+      -chardev "socket,id=console,path=$node.console,server=on,wait=off,logfile=$node.log,logappend=on" -serial chardev:console \
+      -qmp "unix:$node.qmp,server=on,wait=off" -pidfile "$node.pid" -daemonize </dev/null >"$node.err" 2>&1
+  ) ||
+    die "node $node: $(why_qemu_failed "$node")"
+}
+
+# why_qemu_failed NODE - QEMU's words as one line, with what to do where that is known.
+why_qemu_failed() {
+  local text
+  text=$(grep -v 'module ui-' "$1.err" | tail -n 1 | sed 's/^qemu-system-x86_64: //')
+  case $text in
+    *'host forwarding rule'*) say "port $(export_address "$1" | sed 's/.*://') is in use: choose others with --nbd-ports A,B" ;;
+    *'another process using the image'*) say "a disk image is in use by another process: $text" ;;
+    *) say "QEMU: ${text:-ended without a word}" ;;
+  esac
+}
+
+verb_kill() {
+  (($# <= 1)) || die "kill takes one node"
+  check_node "${1:-}"
+  must_run "$1"
+  end_process "$1"
+}
+
+verb_start() {
+  (($# <= 1)) || die "start takes one node"
+  check_node "${1:-}"
+  ! alive "$1" || die "node $1 is running already"
+  rm -f "$1.pid"
+  check_images
+  prepare_net
+  boot "$1"
+  # A relay that joined the old QEMU has ended with it; before the other node is there, it waits in vain.
+  if alive a && alive b; then join_networks; fi
+  open_line "$1.console"
+  console_answers 30 || die "node $1 does not answer on its console; its log is $dir/$1.log"
+  close_line
+}
+
+verb_pause() {
+  (($# <= 1)) || die "pause takes one node"
+  check_node "${1:-}"
+  must_run "$1"
+  must_qmp "$1" '{"execute":"stop"}'
+}
+verb_resume() {
+  (($# <= 1)) || die "resume takes one node"
+  check_node "${1:-}"
+  must_run "$1"
+  must_qmp "$1" '{"execute":"cont"}'
+}

@@ -1,0 +1,222 @@
+# shellcheck shell=bash
+# The pair as a whole: up, its first synchronisation, status, down.
+
+# bytes SIZE - 64M, 1G, 4096: in bytes; nothing for what is no size.
+bytes() {
+  [[ $1 =~ ^([0-9]{1,10})([KMGT]?)$ ]] || return 0
+  local n=$((10#${BASH_REMATCH[1]}))
+  case ${BASH_REMATCH[2]} in
+    K) n=$((n << 10)) ;;
+    M) n=$((n << 20)) ;;
+    G) n=$((n << 30)) ;;
+    T) n=$((n << 40)) ;;
+    *) ;;
+  esac
+  say "$n"
+}
+
+port_free() { ! (exec {probe}<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Every image there is must be usable before anything boots.
+check_images() {
+  local node volume file length first
+  for ((volume = 0; volume < volumes; volume++)); do
+    first=
+    for node in a b; do
+      file=$(image $node $volume)
+      [ -e "$file" ] || die "the disk $dir/$file is missing; restore it, or start with empty disks: --dir with a new directory"
+      [ -f "$file" ] || die "the disk $dir/$file is not a regular file"
+      if [ ! -r "$file" ] || [ ! -w "$file" ]; then die "the disk $dir/$file is not readable and writable for $(id -un)"; fi
+      length=$(stat -Lc %s "$file")
+      ((length >= 1 << 20 && length % 4096 == 0)) || die "the disk $dir/$file is broken: $length bytes, expected a multiple of 4096 and at least 1 MiB"
+      [ "$first" = "" ] || [ "$first" = "$length" ] || die "the disks of vol$volume differ in size: $first bytes on a, $length on b"
+      first=$length
+    done
+  done
+}
+
+# prepare_images - make what is missing. Sets origin: blank (all made now), equal or different.
+prepare_images() {
+  local node volume file made=0 found=0 want
+  want=$(bytes "${size:-1G}")
+  for ((volume = 0; volume < volumes; volume++)); do
+    for node in a b; do
+      file=$(image $node $volume)
+      if [ -e "$file" ]; then
+        found=$((found + 1))
+        [ -z "$size" ] || [ ! -f "$file" ] || [ "$(stat -Lc %s "$file")" = "$want" ] ||
+          die "the disk $dir/$file has $(stat -Lc %s "$file") bytes, not --size $size; leave --size out to use it as it is"
+      else
+        made=$((made + 1))
+        missing_image=$file
+      fi
+    done
+  done
+  ((found == 0 || made == 0)) || die "$dir has some of its disks but not $missing_image: restore it, or use another --dir"
+  if ((found == 0)); then
+    for ((volume = 0; volume < volumes; volume++)); do
+      for node in a b; do truncate -s "$want" "$(image $node $volume)" || die "cannot make a disk image in $dir"; done
+    done
+    origin=blank
+    return
+  fi
+  check_images
+  origin=equal
+  for ((volume = 0; volume < volumes; volume++)); do
+    same_content "$(image a $volume)" "$(image b $volume)" || origin=different
+  done
+}
+# qemu-img skips the holes of sparse files.
+same_content() {
+  if command -v qemu-img >/dev/null; then
+    qemu-img compare -q -f raw -F raw "$1" "$2"
+  else
+    cmp -s "$1" "$2"
+  fi
+}
+
+verb_build() { "$top/tools/build-kernel.sh"; }
+
+kernel_ready() {
+  if [ -n "${PALISADE_KERNEL:-}" ]; then
+    [ -r "$kernel" ] || die "no kernel image at $kernel (from PALISADE_KERNEL)"
+  else
+    verb_build >&2 || die "the kernel does not build"
+  fi
+}
+
+verb_up() {
+  local node started
+  kernel_ready
+  need qemu-system-x86_64 socat flock python3
+  mkdir -p "$dir" || die "cannot make the directory $dir"
+  use_dir
+  use_net
+  exec {up_lock}>>up.lock
+  flock -n "$up_lock" || die "another ./run-qemu.sh is starting the pair in $dir"
+  for node in a b; do
+    ! alive $node || die "a pair is running in $dir already; end it with ./run-qemu.sh down$(dir_option)"
+  done
+  clean_dir
+  pick_accel
+  if [ "$net" = user ]; then
+    for node in "$port_a" "$port_b"; do
+      port_free "$node" || die "port $node is in use: choose others with --nbd-ports A,B"
+    done
+  fi
+  trap 'end_pair' EXIT
+  trap 'exit 130' INT TERM HUP
+  prepare_net
+  prepare_images
+  save_settings
+  rm -f a.log b.log
+  for node in a b; do write_config $node; done
+  say "Booting a and b in $dir ($machine, $accel, $mem of memory each) ..."
+  started=$(now_ms)
+  join_networks
+  boot a &
+  node=$!
+  boot b || exit 1
+  wait "$node" || exit 1
+  start_float
+  first_sync
+  if [ -n "$serving" ]; then
+    greets a || die "node a is Primary but its NBD server does not answer at $(export_address a); its log is $dir/a.log"
+    say "NBD answers after $(($(now_ms) - started)) ms."
+  fi
+  next_steps
+  if [ -n "$detach" ]; then
+    trap - EXIT
+  else
+    say "Ctrl-C stops the pair."
+    exec {up_lock}>&-
+    while alive a || alive b; do pause 1; done
+    say "Both nodes have ended."
+  fi
+}
+
+# first_sync - new nodes know nothing of each other's data and refuse to guess. What this script knows is
+# evidence: disks that it has just made, or compared, are identical; otherwise it is for the operator.
+first_sync() {
+  local node
+  serving=
+  for node in b a; do
+    open_line $node.console
+    console_answers 60 || die "node $node does not answer on its console; its log is $dir/$node.log"
+    [ $node = a ] || close_line
+  done
+  if [ "$origin" = different ]; then
+    close_line
+    return
+  fi
+  wait_until 20000 accepted 'new-current-uuid --clear-bitmap' || refused
+  wait_until 10000 accepted primary || refused
+  close_line
+  serving=1
+}
+accepted() { run_command "$1" 20 && [ "$mark_value" = 0 ]; }
+refused() {
+  warn "node a refuses: ${lines[*]:-no answer on its console}"
+  die "its log is $dir/a.log"
+}
+
+# greets NODE - its NBD server sends its greeting.
+greets() { wait_until 10000 greets_now "$(export_address "$1")"; }
+# shellcheck disable=SC2016 # for the inner shell
+greets_now() {
+  local probe='exec 3<>"/dev/tcp/$0/$1" && IFS= read -r -t 1 -N 8 magic <&3 && [ "$magic" = NBDMAGIC ]'
+  "${netns[@]}" bash -c "$probe" "${1%:*}" "${1##*:}" 2>/dev/null
+}
+
+next_steps() {
+  local volume option
+  option=$(dir_option)
+  case $origin in
+    blank) say "The disks are new and blank, so identical: no first synchronisation was needed." ;;
+    equal) say "The disks were compared and are identical byte for byte: no synchronisation was needed." ;;
+    *)
+      say "The disks of a and b differ, and after a restart neither node knows which is newer. You decide:"
+      say "  ./run-qemu.sh exec a 'primary --force'$option    go on with a's data, b is overwritten"
+      say "  ./run-qemu.sh exec b 'primary --force'$option    go on with b's data, a is overwritten"
+      ;;
+  esac
+  say "Clients (these addresses follow the Primary):"
+  for ((volume = 0; volume < volumes; volume++)); do say "  nbd+unix:///vol$volume?socket=$dir/nbd.sock"; done
+  say "Node a is nbd://$(export_address a)/vol0, node b nbd://$(export_address b)/vol0; a standby holds its greeting back."
+  [ "$net" != tap ] || say "These addresses are in the network namespace palisade-$tag: ip netns exec palisade-$tag ..."
+  say "Console: ./run-qemu.sh console a$option    (Ctrl-] leaves)"
+  say "Next:    ./run-qemu.sh guest$option        a Linux guest whose disk is the export"
+  say "         ./run-qemu.sh kill a$option; ./run-qemu.sh exec b 'primary --force'$option    a power cut and the failover"
+  say "         ./run-qemu.sh status$option; ./run-qemu.sh down$option"
+}
+
+verb_status() {
+  local node code=0
+  (($# == 0)) || die "status takes no argument but --dir"
+  for node in a b; do
+    if alive $node; then
+      say "== node $node ($(qmp_state $node))"
+      if [ "$(qmp_state $node)" != paused ]; then (verb_exec $node status) || code=1; fi
+    else
+      say "== node $node (not running)"
+      code=1
+    fi
+  done
+  return $code
+}
+
+# end_pair - stop every process, and leave nothing behind but the disks, their configuration and the logs.
+end_pair() {
+  local name
+  for name in guest float relay-replication relay-management a b; do end_process $name; done
+  remove_net
+  clean_dir
+  rm -f up.lock
+}
+# What a pair leaves in its directory when it was not stopped by `down`.
+clean_dir() { rm -f ./*.pid ./*.console ./*.qmp ./*.replication ./*.management ./[ab].lock ./*.err nbd.sock; }
+
+verb_down() {
+  (($# == 0)) || die "down takes no argument but --dir"
+  end_pair
+}
