@@ -65,18 +65,27 @@ run_command() {
   await 5 $'\002'"$sent" && await "$2" $'\003'"$sent"
 }
 
-# console_answers SECONDS - wait for the console of the open line to come up. What is written to a UART before
-# the kernel has set it up is lost, so ask again and again with something harmless.
+# console_answers SECONDS - wait for the console of the open line, which was opened before the kernel ran, to come
+# up. What is written to a UART before the kernel has set it up is lost or torn: so wait for the banner, and in
+# case that there is none ask again and again with something harmless.
 console_answers() {
   local end=$(($(now_ms) + $(seconds_to_us "$1") / 1000))
+  await_banner
   while (($(now_ms) < end)); do
     send_command version || return 1
-    if await 0.05 $'\002'"$sent"; then
+    if await 0.5 $'\002'"$sent"; then
       await 5 $'\003'"$sent"
       return
     fi
   done
   return 1
+}
+await_banner() {
+  local line count
+  for ((count = 0; count < 40; count++)); do
+    IFS= read -r -t 1 line <&"$from" || return 0
+    case $line in *'Type help'*) return 0 ;; *) ;; esac
+  done
 }
 
 verb_exec() {

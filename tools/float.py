@@ -12,6 +12,7 @@ usage: float.py SOCKET HOST:PORT HOST:PORT
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ import sys
 CHUNK = 256 * 1024
 # A pause between attempts: long enough to cost nothing, short against a failover.
 RETRY_SECONDS = 0.1
+# How long a connection may be silent before another is tried.
+PATIENCE_SECONDS = (0.3, 1, 2, 5)
 # How often, and for how long, a node that greeted without having clients is asked again.
 RECHECK_SECONDS = 1.0
 
@@ -33,22 +36,28 @@ class Node:
         self.clients = set()
 
     async def greeting(self):
-        """Connect until the node greets; returns its connection and the bytes it began with."""
-        while True:
+        """Connect until the node greets; returns its connection and the bytes it began with.
+
+        Patience has an end and grows: QEMU's user networking listens with a backlog of one, so of many
+        connections at once some are never accepted although they look established here."""
+        for patience in itertools.chain(PATIENCE_SECONDS, itertools.repeat(PATIENCE_SECONDS[-1])):
             writer = None
             try:
                 reader, writer = await asyncio.open_connection(self.host, self.port, limit=CHUNK)
-                first = await reader.read(CHUNK)
+                first = await asyncio.wait_for(reader.read(CHUNK), patience)
                 if first:
                     joined, writer = writer, None
                     return reader, joined, first
-            except OSError:
+                self.greets = False
+                await asyncio.sleep(RETRY_SECONDS)
+            except asyncio.TimeoutError:
                 pass
+            except OSError:
+                self.greets = False
+                await asyncio.sleep(RETRY_SECONDS)
             finally:
                 if writer is not None:
                     writer.transport.abort()
-            self.greets = False
-            await asyncio.sleep(RETRY_SECONDS)
 
 
 class Float:

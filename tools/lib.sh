@@ -43,7 +43,8 @@ package_of() {
     mke2fs | e2fsck) say e2fsprogs ;;
     modprobe) say kmod ;;
     flock) say util-linux ;;
-    ld | cc) say gcc ;;
+    cc) say gcc ;;
+    strip) say binutils ;;
     *) say "$1" ;;
   esac
 }

@@ -75,7 +75,12 @@ same_content() {
   fi
 }
 
-verb_build() { "$top/tools/build-kernel.sh"; }
+verb_build() {
+  command -v cargo >/dev/null ||
+    die "missing: cargo. Install Rust with: curl https://sh.rustup.rs -sSf | sh (rust-toolchain.toml picks the version)"
+  need cc strip
+  "$top/tools/build-kernel.sh"
+}
 
 kernel_ready() {
   if [ -n "${PALISADE_KERNEL:-}" ]; then
@@ -114,16 +119,17 @@ verb_up() {
   say "Booting a and b in $dir ($machine, $accel, $mem of memory each) ..."
   started=$(now_ms)
   join_networks
+  start_float
   boot a &
   node=$!
   boot b || exit 1
   wait "$node" || exit 1
-  start_float
   first_sync
   if [ -n "$serving" ]; then
     greets a || die "node a is Primary but its NBD server does not answer at $(export_address a); its log is $dir/a.log"
     say "NBD answers after $(($(now_ms) - started)) ms."
   fi
+  wait_until 10000 test -S nbd.sock || die "tools/float.py does not start: $(tail -n 1 float.err)"
   next_steps
   if [ -n "$detach" ]; then
     trap - EXIT
@@ -141,14 +147,13 @@ first_sync() {
   local node
   serving=
   for node in b a; do
+    # With equal disks node b is heard of through node a.
+    if [ $node = b ] && [ "$origin" != different ]; then continue; fi
     open_line $node.console
     console_answers 60 || die "node $node does not answer on its console; its log is $dir/$node.log"
-    [ $node = a ] || close_line
+    if [ "$origin" = different ]; then close_line; fi
   done
-  if [ "$origin" = different ]; then
-    close_line
-    return
-  fi
+  [ "$origin" != different ] || return 0
   wait_until 20000 accepted 'new-current-uuid --clear-bitmap' || refused
   wait_until 10000 accepted primary || refused
   close_line

@@ -1,6 +1,6 @@
 //! The executor's loop: interrupts, timers, tasks; and the halt when there is nothing of either.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use critical_section::RawRestoreState;
 use embassy_executor::raw::Executor;
@@ -11,9 +11,6 @@ use crate::{irq, time};
 
 /// Whether a task became ready since the last poll.
 static READY: AtomicBool = AtomicBool::new(false);
-/// Times the processor halted, and for how long in all, in microseconds.
-static HALTS: AtomicU64 = AtomicU64::new(0);
-static HALTED_MICROS: AtomicU64 = AtomicU64::new(0);
 
 /// Called by the executor when a task becomes ready.
 #[unsafe(export_name = "__pender")]
@@ -21,23 +18,16 @@ fn pender(_context: *mut ()) {
     READY.store(true, Ordering::Relaxed);
 }
 
-struct InterruptsOff;
-critical_section::set_impl!(InterruptsOff);
+struct Alone;
+critical_section::set_impl!(Alone);
 
-// SAFETY: with one processor, code with interrupts disabled is not interrupted. The state restored is whether they
-// were enabled before, so sections nest.
-unsafe impl critical_section::Impl for InterruptsOff {
-    unsafe fn acquire() -> RawRestoreState {
-        let enabled = interrupts::are_enabled();
-        interrupts::disable();
-        enabled
-    }
+// SAFETY: a critical section must exclude everything else that may enter one. Here nothing else can: one processor
+// runs, tasks are cooperative, and the code that interrupts them is the assembly of `arch::vectors`, which sets a bit
+// and returns, or ends the machine. So there is nothing to do, and wakers and channels cost no `cli`.
+unsafe impl critical_section::Impl for Alone {
+    unsafe fn acquire() -> RawRestoreState {}
 
-    unsafe fn release(was_enabled: RawRestoreState) {
-        if was_enabled {
-            interrupts::enable();
-        }
-    }
+    unsafe fn release(_state: RawRestoreState) {}
 }
 
 /// An executor is not `Sync`; this one is only used by the one processor, outside of interrupts.
@@ -54,23 +44,6 @@ pub fn init() -> &'static Executor {
     &EXECUTOR
         .call_once(|| Main(Executor::new(core::ptr::null_mut())))
         .0
-}
-
-/// How idle the machine is.
-#[derive(Clone, Copy, Debug)]
-pub struct IdleStats {
-    /// Times the processor halted.
-    pub halts: u64,
-    /// Time spent halted, in microseconds.
-    pub halted_micros: u64,
-}
-
-/// How idle the machine has been since boot.
-pub fn idle_stats() -> IdleStats {
-    IdleStats {
-        halts: HALTS.load(Ordering::Relaxed),
-        halted_micros: HALTED_MICROS.load(Ordering::Relaxed),
-    }
 }
 
 /// Runs the tasks for ever.
@@ -94,8 +67,7 @@ fn halt_until_interrupt() {
     // after the instruction that follows it.
     interrupts::disable();
     let deadline = time::next_deadline();
-    let before = time::now_micros();
-    if irq::is_pending() || READY.load(Ordering::Relaxed) || deadline <= before {
+    if irq::is_pending() || READY.load(Ordering::Relaxed) || deadline <= time::now_micros() {
         interrupts::enable();
         return;
     }
@@ -103,6 +75,6 @@ fn halt_until_interrupt() {
         time::arm(deadline);
     }
     interrupts::enable_and_hlt();
-    HALTS.fetch_add(1, Ordering::Relaxed);
-    HALTED_MICROS.fetch_add(time::now_micros() - before, Ordering::Relaxed);
+    // The instruction is declared not to change memory; the interrupt that ends it did.
+    compiler_fence(Ordering::SeqCst);
 }

@@ -9,31 +9,25 @@ use core::sync::atomic::Ordering;
 use boot::acpi::Acpi;
 use spin::Mutex;
 
-use crate::arch::vectors::{LEVEL, PENDING};
+use crate::arch::vectors::PENDING;
 use crate::arch::{apic, ioapic};
-
-pub use crate::arch::ioapic::Line;
 
 /// A handler gets the word it was registered with.
 pub type Handler = fn(usize);
 
-/// Level-triggered vectors stay in service until their handlers ran, which holds back vectors of equal or lower
-/// priority (the upper four bits). So they have the lowest class to themselves.
-const LEVEL_FIRST: u8 = 0x30;
-const EDGE_FIRST: u8 = 0x40;
+/// Below are the exceptions and the vectors that the masked legacy controllers were moved to.
+const FIRST: u8 = 0x30;
 /// The timer's own vector, above all others.
 pub const TIMER: u8 = 0xf0;
 
 struct Vectors {
     handlers: [Option<(Handler, usize)>; 256],
-    next_level: u8,
-    next_edge: u8,
+    next: u8,
 }
 
 static VECTORS: Mutex<Vectors> = Mutex::new(Vectors {
     handlers: [None; 256],
-    next_level: LEVEL_FIRST,
-    next_edge: EDGE_FIRST,
+    next: FIRST,
 });
 
 /// Enables the interrupt controllers. Interrupts stay disabled until the executor runs.
@@ -49,26 +43,12 @@ pub fn init(acpi: &Acpi) {
 /// Reserves a vector for edge-triggered interrupts and messages (MSI, MSI-X). `None` when all are taken.
 pub fn allocate_vector(handler: Handler, data: usize) -> Option<u8> {
     let mut vectors = VECTORS.lock();
-    let vector = vectors.next_edge;
+    let vector = vectors.next;
     if vector >= TIMER {
         return None;
     }
-    vectors.next_edge += 1;
+    vectors.next += 1;
     vectors.handlers[usize::from(vector)] = Some((handler, data));
-    Some(vector)
-}
-
-/// Reserves a vector for a level-triggered line. The handler must make the device withdraw its interrupt.
-/// `None` when all are taken.
-pub fn allocate_level_vector(handler: Handler, data: usize) -> Option<u8> {
-    let mut vectors = VECTORS.lock();
-    let vector = vectors.next_level;
-    if vector >= EDGE_FIRST {
-        return None;
-    }
-    vectors.next_level += 1;
-    vectors.handlers[usize::from(vector)] = Some((handler, data));
-    LEVEL[usize::from(vector / 64)].fetch_or(1 << (vector % 64), Ordering::Relaxed);
     Some(vector)
 }
 
@@ -80,30 +60,24 @@ pub fn msi_message(vector: u8) -> (u64, u32) {
     )
 }
 
-/// Why a line cannot be routed.
+/// No IO-APIC has the input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RouteError {
-    /// No IO-APIC has this input.
-    NoSuchInput(u32),
-    /// A level-triggered line on a vector of [`allocate_vector`], or the reverse.
-    WrongTrigger,
-}
+pub struct NoSuchInput(pub u32);
 
-/// Connects the interrupt line `gsi` to `vector` and unmasks it. ISA interrupts (COM1 is 4) and virtio-mmio on
-/// microvm are edge-triggered and active high.
+/// Connects the interrupt line `gsi` to `vector` and unmasks it, edge-triggered and active high: so are ISA
+/// interrupts (COM1 is 4) and virtio-mmio on microvm. Level-triggered lines (PCI INTx) are not supported, since the
+/// stub acknowledges before the device has been asked to withdraw its interrupt.
+///
+/// A device that holds its line until it is served, as virtio-mmio does, must be served until its interrupt status
+/// reads zero: only then does the next event make an edge.
 ///
 /// # Errors
-/// See [`RouteError`].
-pub fn route_ioapic(gsi: u32, vector: u8, line: Line) -> Result<(), RouteError> {
-    let is_level =
-        LEVEL[usize::from(vector / 64)].load(Ordering::Relaxed) >> (vector % 64) & 1 == 1;
-    if is_level != line.level {
-        return Err(RouteError::WrongTrigger);
-    }
-    if ioapic::route(gsi, vector, line, apic::id()) {
+/// [`NoSuchInput`].
+pub fn route_ioapic(gsi: u32, vector: u8) -> Result<(), NoSuchInput> {
+    if ioapic::route(gsi, vector, apic::id()) {
         Ok(())
     } else {
-        Err(RouteError::NoSuchInput(gsi))
+        Err(NoSuchInput(gsi))
     }
 }
 
@@ -124,16 +98,12 @@ pub fn dispatch() {
             continue;
         }
         let mut bits = word.swap(0, Ordering::Acquire);
-        let level = LEVEL[index].load(Ordering::Relaxed);
         while bits != 0 {
             let bit = bits.trailing_zeros();
             bits &= bits - 1;
             let handler = VECTORS.lock().handlers[index * 64 + bit as usize];
             if let Some((handler, data)) = handler {
                 handler(data);
-            }
-            if level >> bit & 1 == 1 {
-                apic::end_of_interrupt();
             }
         }
     }

@@ -66,7 +66,7 @@ fn kernel_main(info: &'static mut BootInfo) -> ! {
     panic::set_policy_from(platform.cmdline);
     log::info!(
         "booted: {} MiB RAM, {} MiB free, clock {} MHz ({}), entry to here {} us",
-        platform.ram_bytes >> 20,
+        platform.ram_bytes.div_ceil(1 << 20),
         mem::stats().free_bytes >> 20,
         time::frequency_hz() / 1_000_000,
         time::source(),

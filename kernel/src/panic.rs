@@ -231,7 +231,7 @@ fn page_fault(error: u64) {
 /// Prints return addresses by following frame pointers, as far as they lie within one of the kernel's stacks, only
 /// go up, and the addresses are code. Functions of the precompiled `core` have no frame pointer and may be missing.
 ///
-/// `tools/symbolize.sh` turns the addresses into names.
+/// `addr2line -f -e target/palisade.debug.elf ADDRESS...` turns the addresses into names.
 fn backtrace(first: Option<u64>, mut rbp: u64) {
     serial::print(format_args!("  backtrace:"));
     if let Some(rip) = first {
@@ -248,7 +248,7 @@ fn backtrace(first: Option<u64>, mut rbp: u64) {
         return;
     };
     for _ in 0..BACKTRACE_MAX {
-        if rbp % 8 != 0 || rbp < stack.start || rbp + 16 > stack.end {
+        if !rbp.is_multiple_of(8) || rbp < stack.start || rbp + 16 > stack.end {
             break;
         }
         // SAFETY: two words within a mapped stack, aligned; nothing else runs.

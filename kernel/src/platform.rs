@@ -6,7 +6,7 @@ use boot::cmdline::CommandLine;
 use bootloader_api::BootInfo;
 use spin::Once;
 
-use crate::mem;
+use crate::{mem, power};
 
 /// The machine, as far as boot and firmware describe it. Handed to [`crate::node::start`].
 #[derive(Debug)]
@@ -55,17 +55,16 @@ pub fn init(info: &'static BootInfo) -> &'static Platform {
     {
         log::warn!("{modules} boot modules passed; only the first is used");
     }
+    let rsdp = info
+        .rsdp_addr
+        .into_option()
+        .or_else(|| acpi::find_rsdp(&mem::Firmware));
+    let mut acpi = rsdp.map_or_else(Acpi::default, |rsdp| acpi::read(rsdp, &mem::Firmware));
+    power::prepare(&mut acpi);
     PLATFORM.call_once(|| Platform {
         cmdline: CommandLine::new(booted.map_or("", |booted| booted.cmdline.as_str())),
         config,
         ram_bytes: booted.map_or(0, |booted| booted.ram_bytes),
-        acpi: match info
-            .rsdp_addr
-            .into_option()
-            .or_else(|| acpi::find_rsdp(&mem::Firmware))
-        {
-            Some(rsdp) => acpi::read(rsdp, &mem::Firmware),
-            None => Acpi::default(),
-        },
+        acpi,
     })
 }

@@ -1,6 +1,6 @@
 //! The ways to end: power off, reboot, halt, leave QEMU.
 
-use boot::acpi::{PowerOff, Register};
+use boot::acpi::{Acpi, PowerOff, Register};
 use x86_64::instructions::port::Port;
 use x86_64::instructions::tables::lidt;
 use x86_64::instructions::{hlt, interrupts};
@@ -43,16 +43,27 @@ pub fn halt() -> ! {
     }
 }
 
+/// Maps the registers that ACPI names for power-off and reset, and forgets those that cannot be mapped. Later there
+/// may be no time for it: last words are spoken with whatever locks held.
+pub fn prepare(acpi: &mut Acpi) {
+    let usable = |register| match register {
+        Register::Port(_) => true,
+        Register::Memory(address) => mem::map_mmio(address, 1).is_some(),
+    };
+    if let Some(PowerOff::SleepControl { register, .. }) = acpi.power_off
+        && !usable(register)
+    {
+        acpi.power_off = None;
+    }
+    acpi.reset = acpi.reset.filter(|(register, _)| usable(*register));
+}
+
 fn write_register(register: Register, value: u8) {
     match register {
         // SAFETY: the firmware's tables name the port for this very purpose.
         Register::Port(port) => unsafe { Port::<u8>::new(port).write(value) },
-        Register::Memory(address) => {
-            if let Some(window) = mem::map_mmio(address, 1) {
-                // SAFETY: the window was just mapped, and the firmware's tables name it for this very purpose.
-                unsafe { window.as_ptr().write_volatile(value) };
-            }
-        }
+        // SAFETY: the firmware's tables name the register for this very purpose, and `prepare` mapped it.
+        Register::Memory(address) => unsafe { (address as *mut u8).write_volatile(value) },
     }
 }
 

@@ -43,21 +43,19 @@ fn rdrand() -> Option<u64> {
 
 fn hardware() -> Option<u64> {
     let has_rdseed = cpu::cpuid(7).ebx & (1 << 18) != 0;
-    let has_rdrand = cpu::cpuid(1).ecx & (1 << 30) != 0;
-    // SAFETY: the processor has the instruction.
-    let seed = if has_rdseed {
-        unsafe { rdseed() }
-    } else {
-        None
-    };
-    // SAFETY: likewise.
-    seed.or_else(|| {
-        if has_rdrand {
-            unsafe { rdrand() }
-        } else {
-            None
+    if has_rdseed {
+        // SAFETY: the processor has the instruction.
+        let seed = unsafe { rdseed() };
+        if seed.is_some() {
+            return seed;
         }
-    })
+    }
+    let has_rdrand = cpu::cpuid(1).ecx & (1 << 30) != 0;
+    if has_rdrand {
+        // SAFETY: the processor has the instruction.
+        return unsafe { rdrand() };
+    }
+    None
 }
 
 /// The finaliser of splitmix64: every input bit reaches every output bit.

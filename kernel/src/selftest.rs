@@ -28,8 +28,8 @@ pub fn run(cmdline: CommandLine<'_>) {
 fn read_unmapped() {
     /// In the identity mapping's range, beyond any RAM.
     const NOWHERE: u64 = 0x7000_dead_b000;
-    // SAFETY: none; that is the point. The address is not mapped, so the processor faults before anything is read.
     let value: u8;
+    // SAFETY: the address is not mapped, so the processor faults before anything is read; that is the point.
     unsafe { core::arch::asm!("mov {}, byte ptr [{}]", out(reg_byte) value, in(reg) NOWHERE) };
     log::info!("self-test: read {value}");
 }

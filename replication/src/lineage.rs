@@ -52,6 +52,8 @@ pub enum Verdict {
     Unrelated,
     /// The loser is Primary: it cannot take the other's data while it serves clients.
     PrimaryIsTarget,
+    /// Both are Primary, though their data would not keep them apart.
+    BothPrimary,
 }
 
 /// The rule that decided, for the log.
@@ -134,16 +136,15 @@ impl Verdict {
 #[must_use]
 pub fn decide(mine: &Side, peer: &Side) -> (Verdict, Rule) {
     let (verdict, rule) = compare(mine, peer);
-    let loser_is_primary = match verdict {
-        Verdict::Source { .. } => peer.primary,
-        Verdict::Target { .. } => mine.primary,
-        _ => false,
+    let verdict = match verdict {
+        Verdict::Source { .. } if peer.primary => Verdict::PrimaryIsTarget,
+        Verdict::Target { .. } if mine.primary => Verdict::PrimaryIsTarget,
+        Verdict::NoDisk | Verdict::Undecided | Verdict::InSync if mine.primary && peer.primary => {
+            Verdict::BothPrimary
+        }
+        other => other,
     };
-    if loser_is_primary {
-        (Verdict::PrimaryIsTarget, rule)
-    } else {
-        (verdict, rule)
-    }
+    (verdict, rule)
 }
 
 fn compare(mine: &Side, peer: &Side) -> (Verdict, Rule) {
@@ -204,8 +205,7 @@ fn against_unknown(known: &Side, unknown: &Side) -> (Verdict, Rule) {
 /// generation that the unfinished copy bears; also when that has just been rotated into the
 /// history because the end of the resync was sent and its acknowledgement never came.
 fn against_unfinished(whole: &Side, unfinished: &Side) -> (Verdict, Rule) {
-    let resumes =
-        unfinished.current == whole.bitmap || unfinished.current == whole.history[0];
+    let resumes = unfinished.current == whole.bitmap || unfinished.current == whole.history[0];
     (Verdict::Source { full: !resumes }, Rule::UnfinishedTarget)
 }
 
@@ -251,4 +251,165 @@ fn shares_ancestor(mine: &Side, peer: &Side) -> bool {
     known(mine)
         .iter()
         .any(|uuid| *uuid != 0 && known(peer).contains(uuid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn up(current: u64, bitmap: u64, history: u64) -> Side {
+        Side {
+            current,
+            bitmap,
+            history: [history, 0],
+            dirty: 0,
+            disk: DiskState::UpToDate,
+            primary: false,
+            discard: false,
+        }
+    }
+
+    fn with(side: Side, change: impl FnOnce(&mut Side)) -> Side {
+        let mut side = side;
+        change(&mut side);
+        side
+    }
+
+    #[test]
+    fn the_table() {
+        use DiskState::{Consistent, DUnknown, Failed, Inconsistent};
+        const BITMAP: Verdict = Verdict::Source { full: false };
+        const FULL: Verdict = Verdict::Source { full: true };
+        let unknown = with(up(0, 0, 0), |s| s.disk = DUnknown);
+        let lost = with(up(7, 0, 0), |s| s.disk = Consistent);
+        let half = with(up(5, 0, 0), |s| s.disk = Inconsistent);
+        let marked = |s: Side| with(s, |s| s.dirty = 3);
+        let primary = |s: Side| with(s, |s| s.primary = true);
+        let discard = |s: Side| with(s, |s| s.discard = true);
+        let rows = [
+            (
+                up(7, 0, 0),
+                with(up(7, 0, 0), |s| s.disk = Failed),
+                Verdict::NoDisk,
+                Rule::DiskMissing,
+            ),
+            (unknown, unknown, Verdict::Undecided, Rule::BothUnknown),
+            (up(7, 0, 0), unknown, FULL, Rule::OneUnknown),
+            (lost, unknown, Verdict::Undecided, Rule::UnknownMayBeNewer),
+            (lost, discard(unknown), FULL, Rule::UnknownDiscarded),
+            (half, unknown, Verdict::Undecided, Rule::NobodyWhole),
+            (half, half, Verdict::Undecided, Rule::NobodyWhole),
+            (up(7, 5, 0), half, BITMAP, Rule::UnfinishedTarget),
+            (up(9, 7, 5), half, BITMAP, Rule::UnfinishedTarget),
+            (up(9, 7, 0), half, FULL, Rule::UnfinishedTarget),
+            (lost, lost, Verdict::InSync, Rule::Equal),
+            (primary(up(7, 0, 0)), lost, BITMAP, Rule::EqualOnePrimary),
+            (marked(lost), lost, BITMAP, Rule::EqualDirty),
+            (
+                marked(lost),
+                marked(lost),
+                Verdict::SplitBrain,
+                Rule::EqualDirty,
+            ),
+            (up(7, 5, 0), lost, BITMAP, Rule::EqualEndMissed),
+            (up(9, 7, 0), lost, BITMAP, Rule::BitmapMatches),
+            (up(9, 7, 0), marked(lost), FULL, Rule::BitmapMatches),
+            (
+                up(9, 7, 0),
+                primary(lost),
+                Verdict::PrimaryIsTarget,
+                Rule::BitmapMatches,
+            ),
+            (up(9, 8, 7), lost, FULL, Rule::InHistory),
+            (
+                up(9, 7, 0),
+                up(8, 7, 0),
+                Verdict::SplitBrain,
+                Rule::CommonAncestor,
+            ),
+            (
+                up(9, 7, 0),
+                up(8, 6, 7),
+                Verdict::SplitBrain,
+                Rule::CommonAncestor,
+            ),
+            (up(9, 7, 0), discard(up(8, 7, 0)), FULL, Rule::DiscardMyData),
+            (
+                discard(up(9, 7, 0)),
+                discard(up(8, 7, 0)),
+                Verdict::SplitBrain,
+                Rule::CommonAncestor,
+            ),
+            (
+                up(9, 0, 0),
+                up(8, 0, 0),
+                Verdict::Unrelated,
+                Rule::NothingMatches,
+            ),
+            (up(9, 0, 0), discard(up(8, 0, 0)), FULL, Rule::DiscardMyData),
+        ];
+        for (mine, peer, verdict, rule) in rows {
+            assert_eq!(decide(&mine, &peer), (verdict, rule), "{mine:?} {peer:?}");
+            assert!(!rule.text().is_empty());
+        }
+    }
+
+    fn side() -> impl Strategy<Value = Side> {
+        // Few identifiers, so that they often meet.
+        let uuid = || 0u64..5;
+        let disk = prop_oneof![
+            Just(DiskState::Failed),
+            Just(DiskState::Inconsistent),
+            Just(DiskState::DUnknown),
+            Just(DiskState::Consistent),
+            Just(DiskState::UpToDate),
+        ];
+        (
+            uuid(),
+            uuid(),
+            uuid(),
+            0u64..2,
+            disk,
+            any::<bool>(),
+            any::<bool>(),
+        )
+            .prop_map(
+                |(current, bitmap, history, dirty, disk, primary, discard)| Side {
+                    current,
+                    bitmap,
+                    history: [history, 0],
+                    dirty,
+                    disk,
+                    primary,
+                    discard,
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn both_nodes_come_to_the_same_end(a in side(), b in side()) {
+            let (mine, rule) = decide(&a, &b);
+            let (theirs, same) = decide(&b, &a);
+            prop_assert_eq!(mine.mirrored(), theirs);
+            prop_assert_eq!(rule, same);
+        }
+
+        #[test]
+        fn nobody_without_whole_data_is_ever_a_source(a in side(), b in side()) {
+            if let (Verdict::Source { .. }, _) = decide(&a, &b) {
+                prop_assert!(a.disk > DiskState::Inconsistent && a.current != 0);
+                prop_assert!(!b.primary);
+            }
+            if a.primary && b.primary {
+                let (verdict, _) = decide(&a, &b);
+                let apart = [Verdict::SplitBrain, Verdict::Unrelated, Verdict::PrimaryIsTarget, Verdict::BothPrimary];
+                prop_assert!(apart.contains(&verdict));
+            }
+            if let (Verdict::InSync, _) = decide(&a, &b) {
+                prop_assert!(a.current == b.current && a.dirty == 0 && b.dirty == 0);
+            }
+        }
+    }
 }

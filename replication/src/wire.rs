@@ -5,6 +5,8 @@
 //! left to TCP.
 
 mod codec;
+#[cfg(test)]
+mod tests;
 
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
 
@@ -250,6 +252,8 @@ pub enum Refusal {
     Unrelated,
     /// A Primary would have to take the other's data.
     PrimaryIsTarget,
+    /// Both nodes are Primary, though their data would not forbid a connection.
+    BothPrimary,
 }
 
 /// A frame's decoded and checked header: enough to receive the rest.

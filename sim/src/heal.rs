@@ -1,6 +1,7 @@
 //! The end of every run: faults stop, and the pair must become healthy within a bound.
 
-use crate::client::{Kinds, Wanted};
+use crate::request::{Kinds, Wanted};
+use crate::schedule::Occurrence;
 use crate::world::{Time, World};
 use replication::api::Command;
 
@@ -22,6 +23,10 @@ impl World {
         });
         self.healing = true;
         self.end_faults();
+        if self.plan.operator_gap == 0 {
+            self.plan.operator_gap = 50_000;
+            self.schedule.push(self.now, Occurrence::Operator);
+        }
         let bound =
             BOUND + BOUND_TIMEOUTS * (self.plan.timers.timeout + self.plan.timers.connect_interval);
         let healthy =

@@ -164,23 +164,29 @@ impl History {
         self.sectors[sector].iter().any(fits)
     }
 
+    /// Another node serves from now on: what a read saw of writes in flight is not on its disk.
+    pub fn forget_sights(&mut self, sector: usize) {
+        for c in &mut self.sectors[sector] {
+            c.unseen = NEVER;
+        }
+    }
+
     /// A node was promoted whose disk holds `value`: from now on that is the truth. After a power
     /// cut (`Level::Durable`) what survived is durable; else the durable fallbacks stay.
     pub fn settle(&mut self, sector: usize, value: Value, level: Level, now: Order) {
         let list = &mut self.sectors[sector];
         if list.iter().any(|c| c.weak) {
             // Either content stays possible; after a power cut also what was answered after it.
-            let revived = |c: &&mut Candidate| level == Level::Durable && c.perished == NEVER;
-            for c in list.iter_mut().filter(revived) {
-                c.superseded = NEVER;
-                c.unseen = NEVER;
+            for c in list.iter_mut() {
+                if level == Level::Durable && c.perished == NEVER {
+                    c.superseded = NEVER;
+                }
             }
             return;
         }
         for c in list.iter_mut() {
             if c.value == value {
                 c.superseded = NEVER;
-                c.unseen = NEVER;
                 c.answered = true;
                 c.end = c.end.min(now);
             } else {
@@ -192,16 +198,14 @@ impl History {
         }
     }
 
-    /// Takes over another history's candidates for a sector, as writes of unknown fate: they were
-    /// on their way to a disk when this history split off.
-    pub fn import(&mut self, sector: usize, from: &Self, now: Order) {
-        for c in &from.sectors[sector] {
-            self.sectors[sector].push(Candidate {
-                end: now,
-                answered: false,
-                ..c.clone()
-            });
-        }
+    /// Adds a content that the sector may yet turn into: a write in the cache or in flight when
+    /// this history split off.
+    pub fn allow(&mut self, sector: usize, value: Value, now: Order) {
+        self.sectors[sector].push(Candidate {
+            end: now,
+            answered: false,
+            ..Candidate::settled(value)
+        });
     }
 
     /// The legal values, for a message.
@@ -227,5 +231,63 @@ impl History {
             );
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blank() -> History {
+        History::new(&[0], &[0])
+    }
+
+    #[test]
+    fn an_answered_write_supersedes_what_ended_before_it_began() {
+        let mut history = blank();
+        history.submit(0, 7, false, 10);
+        assert!(history.readable(0, 0, 11) && history.readable(0, 7, 11));
+        history.answer(0, 10, 12, 0);
+        assert!(history.readable(0, 7, 13) && !history.readable(0, 0, 13));
+        assert!(
+            history.readable(0, 0, 11),
+            "a read that began before the answer"
+        );
+        assert!(history.legal(0, 0, Level::Durable), "until a flush");
+        history.make_durable(0, 10, 14);
+        assert!(!history.legal(0, 0, Level::Durable));
+    }
+
+    #[test]
+    fn concurrent_writes_may_win_either_way_until_one_is_seen() {
+        let mut history = blank();
+        history.submit(0, 7, false, 10);
+        history.submit(0, 8, false, 11);
+        history.answer(0, 10, 12, 0);
+        history.answer(0, 11, 13, 0);
+        assert!(history.readable(0, 7, 14) && history.readable(0, 8, 14));
+        history.observe(0, 7, 14, 15);
+        assert!(!history.readable(0, 8, 16), "the order is known now");
+    }
+
+    #[test]
+    fn a_write_of_unknown_fate_loses_against_what_is_answered_later() {
+        let mut history = blank();
+        history.submit(0, 7, false, 10);
+        history.orphan(0, 10, 11);
+        assert!(history.readable(0, 7, 12) && history.readable(0, 0, 12));
+        history.submit(0, 8, false, 13);
+        history.answer(0, 13, 14, 14);
+        assert!(!history.readable(0, 7, 15), "it stalled and came back");
+    }
+
+    #[test]
+    fn after_a_power_cut_what_survived_is_the_truth() {
+        let mut history = blank();
+        history.submit(0, 7, false, 10);
+        history.answer(0, 10, 11, 11);
+        history.settle(0, 0, Level::Durable, 12);
+        assert!(history.readable(0, 0, 13) && !history.readable(0, 7, 13));
+        assert!(!history.legal(0, 7, Level::Durable));
     }
 }

@@ -86,7 +86,15 @@ fn main() -> ExitCode {
                 break;
             }
             SEED.set(Some(seed));
-            let outcome = run_seed(seed, arguments.options);
+            let run = || run_seed(seed, arguments.options);
+            // A panic was reported by the hook; in a build that aborts nothing comes back.
+            let Ok(outcome) = std::panic::catch_unwind(run) else {
+                failures += 1;
+                if !arguments.keep_going {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                continue;
+            };
             stats.add(&outcome.stats);
             if let Some(violation) = outcome.violation {
                 failures += 1;

@@ -180,7 +180,7 @@ impl World {
             (false, true) => 1,
             (true, true) => usize::from(self.plan.net_delay.0.is_multiple_of(200)),
             (false, false) => {
-                let value = |n| (self.oracle.worth(n), !self.unfinished(n));
+                let value = |n| (self.oracle.worth(n), self.worst_disk(n));
                 usize::from(value(1) > value(0))
             }
         }
@@ -227,9 +227,14 @@ impl World {
         Some((best, Command::Primary { force: true }))
     }
 
-    fn unfinished(&self, n: usize) -> bool {
-        (0..self.plan.volumes.len())
-            .any(|v| self.oracle.disk_state(n, v) == Some(DiskState::Inconsistent))
+    /// The worst state of a node's disks: among equals a person goes on with what says UpToDate.
+    fn worst_disk(&self, n: usize) -> Option<DiskState> {
+        self.oracle.status[n]
+            .as_ref()?
+            .volumes
+            .iter()
+            .map(|v| v.disk)
+            .min()
     }
 
     fn both_know_nothing(&self) -> bool {

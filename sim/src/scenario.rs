@@ -1,7 +1,7 @@
 //! A world driven by hand: what the named scenario tests use.
 
-use crate::client::{Kinds, Wanted};
 use crate::plan::Plan;
+use crate::request::{Kinds, Wanted};
 use crate::stamp::Value;
 use crate::trace::Trace;
 use crate::world::{Time, World};

@@ -1,10 +1,9 @@
 //! `status --json`.
 
-use super::{
+use super::{Refusal, 
     NodeInfo, Progress, Usage, connection_name, disk_state_name, phase_name, replication_name,
     role_name,
 };
-use crate::config::ConfigErrors;
 use core::fmt::{self, Write};
 use replication::api::{Status, VolumeStatus};
 
@@ -48,27 +47,32 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
     out.write_char('\n')
 }
 
-/// Writes the answer to `status --json` of a node whose configuration was refused: the same first
-/// fields, `serving` false, and the mistakes in `config_errors`.
+/// Writes the answer to `status --json` of a node that serves nothing: the same first fields,
+/// `serving` false, and what is wrong in `config_errors` or `device_errors`.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn refused_json(
-    errors: &ConfigErrors,
+    refusal: Refusal<'_>,
     node: &NodeInfo<'_>,
     out: &mut dyn Write,
 ) -> fmt::Result {
+    let (problems, sentences) = match refusal {
+        Refusal::Config(errors) => (errors.problems(), &[][..]),
+        Refusal::Devices(sentences) => (&[][..], sentences),
+    };
     let mut json = Json { out, comma: false };
     json.object(None, |json| {
         json.number("schema", SCHEMA.into())?;
         json.string("version", node.version)?;
         json.number("uptime_us", node.uptime)?;
         json.bool("serving", false)?;
-        json.array("config_errors", errors.problems(), |json, problem| {
+        json.array("config_errors", problems, |json, problem| {
             json.raw("line", format_args!("{}", problem.line))?;
             json.raw("column", format_args!("{}", problem.column))?;
             json.string("message", &problem.message)
-        })
+        })?;
+        json.array("device_errors", sentences, |json, sentence| json.string("message", sentence))
     })?;
     out.write_char('\n')
 }

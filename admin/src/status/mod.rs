@@ -14,7 +14,8 @@ pub use json::{SCHEMA, json, refused_json};
 pub use tables::{disks, net};
 pub use text::{refused_text, text, version};
 
-use crate::config::{Cidr, Mac, Roles};
+use crate::config::{Cidr, ConfigErrors, Mac, Roles};
+use alloc::string::String;
 use core::net::SocketAddr;
 use replication::api::{ConnectionState, DiskState, Micros, ReplicationState, Role};
 
@@ -40,6 +41,16 @@ pub struct NodeInfo<'a> {
     pub pool: Usage,
     /// Every NBD connection.
     pub clients: &'a [ClientInfo],
+}
+
+/// Why a node serves nothing although it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Refusal<'a> {
+    /// The configuration was refused.
+    Config(&'a ConfigErrors),
+    /// Disks or network cards that the configuration names are missing or unfit, or there is no
+    /// configuration: a sentence each.
+    Devices(&'a [String]),
 }
 
 /// Where an NBD connection stands.

@@ -370,7 +370,7 @@ fn the_version() {
 fn a_refused_configuration() {
     let errors = crate::config::Config::parse(b"[node]\nname = 5\n").unwrap_err();
     let mut text = String::new();
-    refused_text(&errors, &mut text).unwrap();
+    refused_text(Refusal::Config(&errors), &mut text).unwrap();
     assert!(
         text.starts_with(
             "this node serves nothing: its configuration was refused; correct it and boot again\n\
@@ -383,7 +383,7 @@ fn a_refused_configuration() {
         "{text}"
     );
     let mut json = String::new();
-    refused_json(&errors, &info(&[]), &mut json).unwrap();
+    refused_json(Refusal::Config(&errors), &info(&[]), &mut json).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["schema"], SCHEMA);
     assert_eq!(json["serving"], false);
@@ -391,4 +391,22 @@ fn a_refused_configuration() {
     assert_eq!(json["config_errors"][0]["column"], 8);
     let message = json["config_errors"][0]["message"].as_str().unwrap();
     assert!(message.starts_with("node: name: found 5, expected a name"));
+}
+
+#[test]
+fn a_missing_device() {
+    let problems = [String::from("volume 0 has no usable disk: \"x\"")];
+    let mut text = String::new();
+    refused_text(Refusal::Devices(&problems), &mut text).unwrap();
+    assert_eq!(
+        text,
+        "this node serves nothing: it could not start; correct it and boot again\n\
+         volume 0 has no usable disk: \"x\"\n"
+    );
+    let mut json = String::new();
+    refused_json(Refusal::Devices(&problems), &info(&[]), &mut json).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["serving"], false);
+    assert_eq!(json["config_errors"], serde_json::json!([]));
+    assert_eq!(json["device_errors"][0]["message"], problems[0].as_str());
 }

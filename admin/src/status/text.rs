@@ -1,9 +1,9 @@
 //! `status` and `version` for people.
 
 use super::{
-    NodeInfo, Progress, connection_name, disk_state_name, phase_name, replication_name, role_name,
+    NodeInfo, Progress, Refusal, connection_name, disk_state_name, phase_name, replication_name,
+    role_name,
 };
-use crate::config::ConfigErrors;
 use crate::units::{Size, Span};
 use core::fmt::{self, Write};
 use replication::api::{DiskState, Status, VolumeStatus};
@@ -181,13 +181,20 @@ fn wrapped(text: &str, out: &mut dyn Write) -> fmt::Result {
     out.write_char('\n')
 }
 
-/// Writes the answer to `status` and `config show` of a node whose configuration was refused.
+/// Writes the answer to `status` of a node that serves nothing.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn refused_text(errors: &ConfigErrors, out: &mut dyn Write) -> fmt::Result {
-    let text = "this node serves nothing: its configuration was refused; correct it and boot again";
-    writeln!(out, "{text}\n{errors}")
+pub fn refused_text(refusal: Refusal<'_>, out: &mut dyn Write) -> fmt::Result {
+    let what = match refusal {
+        Refusal::Config(_) => "its configuration was refused",
+        Refusal::Devices(_) => "it could not start",
+    };
+    writeln!(out, "this node serves nothing: {what}; correct it and boot again")?;
+    match refusal {
+        Refusal::Config(errors) => writeln!(out, "{errors}"),
+        Refusal::Devices(problems) => problems.iter().try_for_each(|problem| writeln!(out, "{problem}")),
+    }
 }
 
 /// Writes the answer to `version`: of the appliance, and of the peer protocol it speaks.

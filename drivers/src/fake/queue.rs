@@ -58,6 +58,10 @@ impl Chain {
 #[derive(Debug)]
 pub struct DeviceQueue {
     set: QueueSet,
+    /// Index and event fields, found once: a race with the driver is won in nanoseconds.
+    avail_idx: &'static AtomicU16,
+    avail_event: &'static AtomicU16,
+    used_event: &'static AtomicU16,
     event_idx: bool,
     last_avail: u16,
     pub used_idx: u16,
@@ -68,8 +72,12 @@ pub struct DeviceQueue {
 impl DeviceQueue {
     /// Queue `index` of a started device.
     pub fn attach(shared: &Arc<Shared>, index: u16) -> Self {
+        let set = shared.queue(index);
         Self {
-            set: shared.queue(index),
+            avail_idx: half(set.driver_area + 2),
+            used_event: half(set.driver_area + 4 + 2 * u64::from(set.size)),
+            avail_event: half(set.device_area + 4 + 8 * u64::from(set.size)),
+            set,
             event_idx: shared.accepted.load(Ordering::SeqCst) & F_EVENT_IDX != 0,
             last_avail: 0,
             used_idx: 0,
@@ -83,7 +91,7 @@ impl DeviceQueue {
 
     /// The next request, if one was published.
     pub fn pop(&mut self) -> Option<Chain> {
-        let published = half(self.set.driver_area + 2).load(Ordering::Acquire);
+        let published = self.avail_idx.load(Ordering::Acquire);
         if published == self.last_avail {
             return None;
         }
@@ -163,13 +171,12 @@ impl DeviceQueue {
             half(self.set.device_area).store(0, Ordering::SeqCst);
         }
         fence(Ordering::SeqCst);
-        half(self.set.driver_area + 2).load(Ordering::Acquire) != self.last_avail
+        self.avail_idx.load(Ordering::Acquire) != self.last_avail
     }
 
     /// Says at which request to be told.
     pub fn set_avail_event(&mut self, event: u16) {
-        let at = self.set.device_area + 4 + 8 * u64::from(self.set.size);
-        half(at).store(event, Ordering::SeqCst);
+        self.avail_event.store(event, Ordering::SeqCst);
     }
 
     /// Asks not to be told, where there are no event indices.
@@ -182,8 +189,7 @@ impl DeviceQueue {
         fence(Ordering::SeqCst);
         let old = core::mem::replace(&mut self.signalled, self.used_idx);
         if self.event_idx {
-            let at = self.set.driver_area + 4 + 2 * u64::from(self.set.size);
-            need_event(half(at).load(Ordering::SeqCst), self.used_idx, old)
+            need_event(self.used_event.load(Ordering::SeqCst), self.used_idx, old)
         } else {
             old != self.used_idx && half(self.set.driver_area).load(Ordering::SeqCst) & 1 == 0
         }

@@ -260,7 +260,7 @@ impl<H: Hal, T: DeviceTransport> Net<H, T> {
 
     /// A received frame, with a token for the reply. `None`: nothing there, or no room to send;
     /// in that case the frame waits and [`Net::arm`] asks for the transmit interrupt as well.
-    pub fn receive(&mut self) -> Option<(RxToken<'_, H, T::Bell>, TxToken<'_, H, T::Bell>)> {
+    pub fn receive(&mut self) -> Option<TokenPair<'_, H, T::Bell>> {
         if !self.tx.ready() {
             return None;
         }
@@ -387,6 +387,9 @@ impl<H: Hal, B: Doorbell> Drop for RxToken<'_, H, B> {
         self.rx.recycle();
     }
 }
+
+/// A received frame and leave to send the reply.
+pub type TokenPair<'a, H, B> = (RxToken<'a, H, B>, TxToken<'a, H, B>);
 
 /// Leave to send one frame.
 #[derive(Debug)]

@@ -229,6 +229,8 @@ pub enum PciError {
         /// The capability's `cfg_type` (virtio 1.2 §4.1.4).
         kind: u8,
     },
+    /// The list of capabilities runs in a loop.
+    EndlessCapabilities,
     /// virtio-drivers' transport refused the function.
     Virtio(VirtioPciError),
 }
@@ -254,6 +256,7 @@ impl fmt::Display for PciError {
             Self::MissingCapability { kind } => {
                 write!(f, "virtio capability {kind} is missing: legacy device?")
             }
+            Self::EndlessCapabilities => f.write_str("capability list runs in a loop"),
             Self::Virtio(error) => error.fmt(f),
         }
     }

@@ -34,13 +34,13 @@ pub(super) struct MsixTable {
 unsafe impl Send for MsixTable {}
 
 impl MsixTable {
-    /// Finds the capability, maps the table, masks its entries and enables MSI-X. `None`: the
+    /// Finds the capability in a list that was checked to end, maps the table, masks its entries and enables MSI-X. `None`: the
     /// function has none.
     pub(super) fn open<H: Hal, C: ConfigurationAccess + Clone>(
         pci: &mut Pci<C>,
         at: DeviceFunction,
     ) -> Result<Option<Self>, PciError> {
-        let Some(capability) = pci.root.capabilities(at).take(64).find(|c| c.id == CAP_ID) else {
+        let Some(capability) = pci.root.capabilities(at).find(|c| c.id == CAP_ID) else {
             return Ok(None);
         };
         let entries = (capability.private_header & 0x7ff) + 1;

@@ -1,6 +1,7 @@
 //! A virtio function on PCI: virtio-drivers' transport, with doorbell addresses computed once and
 //! MSI-X (virtio 1.2 §4.1).
 
+use alloc::vec::Vec;
 use virtio_drivers::{
     Error, Hal, PhysAddr,
     transport::{
@@ -16,8 +17,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{BarRange, Mapping, MsiMessage, Pci, PciError, msix::MsixTable};
 use crate::transport::{DeviceTransport, Doorbell, InitError, MmioDoorbell};
 
-/// Most capabilities looked at; a list in a loop ends here.
-const CAPABILITIES_MAX: usize = 64;
+/// Most capabilities that fit in configuration space (192 bytes of 4); a longer list is a loop.
+const CAPABILITIES_MAX: usize = 48;
 /// Offsets in `struct virtio_pci_common_cfg` (§4.1.4.3).
 const CONFIG_MSIX_VECTOR: usize = 16;
 const QUEUE_SELECT: usize = 22;
@@ -54,8 +55,16 @@ impl PciVirtio {
         let mut common = None;
         let mut notify = None;
         let mut notify_multiplier = 0;
-        let capabilities = pci.root.capabilities(at).take(CAPABILITIES_MAX);
-        for capability in capabilities.collect::<alloc::vec::Vec<_>>() {
+        let capabilities: Vec<_> = pci
+            .root
+            .capabilities(at)
+            .take(CAPABILITIES_MAX + 1)
+            .collect();
+        // virtio-drivers would follow it for ever.
+        if capabilities.len() > CAPABILITIES_MAX {
+            return Err(PciError::EndlessCapabilities);
+        }
+        for capability in capabilities {
             if capability.id != PCI_CAP_ID_VNDR || capability.offset > 0xff - 20 {
                 continue;
             }
@@ -162,7 +171,7 @@ impl DeviceTransport for PciVirtio {
         self.write_common(QUEUE_SELECT, queue);
         let offset =
             usize::from(self.read_common(QUEUE_NOTIFY_OFF)) * self.notify_multiplier as usize;
-        if offset + 2 > self.notify.bytes || offset % 2 != 0 {
+        if offset + 2 > self.notify.bytes || !offset.is_multiple_of(2) {
             return Err(InitError::BadDoorbell { queue });
         }
         // SAFETY: checked to be inside the mapped notification region and aligned to 2 bytes;

@@ -672,7 +672,7 @@ fn many_turns_of_reads_and_writes() {
     while finished < 70_000 {
         for _ in 0..(token % 97) + 1 {
             let sector = u64::from(token % 1000) * 8;
-            let op = if token % 3 == 0 {
+            let op = if token.is_multiple_of(3) {
                 Op::Write {
                     sector,
                     paddr,

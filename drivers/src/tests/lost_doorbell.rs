@@ -73,7 +73,17 @@ fn device(shared: &Arc<Shared>, line: &Line, stop: &AtomicBool) {
     }
 }
 
-fn run(event_idx: bool, depth: u16, requests: u32) {
+/// What the driver does when it has nothing to do.
+#[derive(Clone, Copy, PartialEq)]
+enum Idle {
+    /// Arms and sleeps, as the kernel does: races the device's decision to interrupt.
+    Sleep,
+    /// Looks again at once, and adds as soon as a request is back: races the device's decision to
+    /// sleep.
+    Spin,
+}
+
+fn run(event_idx: bool, depth: u16, requests: u32, idle: Idle) {
     let event = if event_idx { F_EVENT_IDX } else { 0 };
     let shared = Shared::new(DeviceType::Block, event | F_VERSION_1, vec![]);
     shared.accepted.store(shared.offered, SeqCst);
@@ -90,9 +100,19 @@ fn run(event_idx: bool, depth: u16, requests: u32) {
     let mut added = 0;
     let mut reaped = 0;
     let mut hung = false;
+    let mut spins = 0u32;
+    let mut seed = 1u32;
+    let mut last_progress = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| device(&shared, &line, &stop));
         while reaped < requests && !hung {
+            if idle == Idle::Spin {
+                // Meets the device at another point of its way to sleep each time.
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                for _ in 0..seed >> 23 {
+                    core::hint::black_box(());
+                }
+            }
             while added < requests && queue.outstanding() < depth {
                 let segment = Segment {
                     paddr: buf.paddr(),
@@ -108,7 +128,15 @@ fn run(event_idx: bool, depth: u16, requests: u32) {
             while queue.pop_used().expect("an honest device").is_some() {
                 reaped += 1;
             }
-            if reaped == before && !queue.arm() {
+            if reaped > before {
+                last_progress = Instant::now();
+            } else if idle == Idle::Spin {
+                spins = spins.wrapping_add(1);
+                if spins.is_multiple_of(4096) {
+                    thread::yield_now();
+                    hung = last_progress.elapsed() > HANG;
+                }
+            } else if !queue.arm() {
                 hung = !line.wait();
                 queue.disarm();
             }
@@ -123,17 +151,20 @@ fn run(event_idx: bool, depth: u16, requests: u32) {
 
 #[test]
 fn no_request_hangs_at_depth_one() {
-    run(true, 1, 60_000);
+    run(true, 1, 60_000, Idle::Sleep);
+    run(true, 1, 500_000, Idle::Spin);
 }
 
 #[test]
 fn no_request_hangs_in_batches() {
-    run(true, 7, 300_000);
-    run(true, 200, 300_000);
+    run(true, 7, 300_000, Idle::Sleep);
+    run(true, 7, 300_000, Idle::Spin);
+    run(true, 200, 300_000, Idle::Sleep);
 }
 
 #[test]
 fn no_request_hangs_without_event_indices() {
-    run(false, 1, 60_000);
-    run(false, 7, 200_000);
+    run(false, 1, 60_000, Idle::Sleep);
+    run(false, 1, 300_000, Idle::Spin);
+    run(false, 7, 200_000, Idle::Sleep);
 }

@@ -25,7 +25,8 @@ const BAR_BYTES: usize = 0x4000;
 
 /// A BAR's memory, kept for the whole test run: mappings of BARs never end.
 fn bar() -> *mut u8 {
-    #[repr(align(4096))]
+    // A BAR is aligned to its size.
+    #[repr(align(0x4000))]
     struct Page([u8; BAR_BYTES]);
     Box::leak(Box::new(Page([0; BAR_BYTES]))).0.as_mut_ptr()
 }
@@ -44,7 +45,9 @@ fn poke<T: Copy>(bar: *mut u8, offset: usize, value: T) {
 
 /// Configuration words by (bus, device, function, register); others read as absent.
 #[derive(Debug, Clone, Default)]
-struct Space(Rc<RefCell<BTreeMap<(u8, u8, u8, u8), u32>>>);
+struct Space(Rc<RefCell<Words>>);
+
+type Words = BTreeMap<(u8, u8, u8, u8), u32>;
 
 impl Space {
     fn set(&self, at: DeviceFunction, register: u8, value: u32) {
@@ -234,7 +237,10 @@ fn lying_functions_are_refused() {
         Err(PciError::MissingCapability { kind: 1 })
     );
     // A list that bites its tail.
-    assert_eq!(broken(&|space| space.set(NIC, 0x94, 0x40 << 8)), Ok(()));
+    assert_eq!(
+        broken(&|space| space.set(NIC, 0x94, 0x40 << 8)),
+        Err(PciError::EndlessCapabilities)
+    );
 }
 
 #[test]
@@ -267,7 +273,13 @@ fn functions_behind_bridges_are_found() {
 
 /// Ports of a machine whose only configuration register is one of 0:3.0.
 #[derive(Debug, Clone, Default)]
-struct Ports(Rc<RefCell<(u32, Vec<(u32, u32)>)>>);
+struct Ports(Rc<RefCell<PortState>>);
+
+#[derive(Debug, Default)]
+struct PortState {
+    address: u32,
+    written: Vec<(u32, u32)>,
+}
 
 impl Io for Ports {
     fn in8(&mut self, _: u16) -> u8 {
@@ -278,7 +290,7 @@ impl Io for Ports {
     }
     fn in32(&mut self, port: u16) -> u32 {
         assert_eq!(port, 0xcfc);
-        if self.0.borrow().0 == 0x8000_1804 {
+        if self.0.borrow().address == 0x8000_1804 {
             0x0010_0007
         } else {
             u32::MAX
@@ -287,11 +299,11 @@ impl Io for Ports {
     fn out32(&mut self, port: u16, value: u32) {
         let mut state = self.0.borrow_mut();
         if port == 0xcf8 {
-            state.0 = value;
+            state.address = value;
         } else {
             assert_eq!(port, 0xcfc);
-            let address = state.0;
-            state.1.push((address, value));
+            let address = state.address;
+            state.written.push((address, value));
         }
     }
 }
@@ -307,7 +319,7 @@ fn configuration_goes_through_the_two_ports() {
         function: 7,
     };
     cam.write_word(far, 0xfc, 9);
-    assert_eq!(ports.0.borrow().1, [(0x80ff_fffc, 9)]);
+    assert_eq!(ports.0.borrow().written, [(0x80ff_fffc, 9)]);
     assert_eq!(Pci::new(PortCam::new(Ports::default())).functions(), []);
 }
 

@@ -211,7 +211,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     /// Every request comes back once, whatever the order; and the doorbell rings exactly at kicks
     /// that publish the request the device waits for, also around the wrap of the indices.

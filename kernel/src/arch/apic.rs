@@ -17,7 +17,6 @@ const BASE_X2APIC: u64 = 1 << 10;
 /// Register offsets of the memory-mapped form; the x2APIC register is `0x800 + offset / 16` (Intel SDM 3A, 11.12).
 const ID: u32 = 0x20;
 const TASK_PRIORITY: u32 = 0x80;
-const EOI: u32 = 0xb0;
 const SPURIOUS_VECTOR: u32 = 0xf0;
 const LVT_TIMER: u32 = 0x320;
 const LVT_LINT0: u32 = 0x350;
@@ -114,11 +113,6 @@ fn silence_legacy_pic() {
 /// Identifier of this processor's APIC, as interrupt messages address it.
 pub fn id() -> u32 {
     if x2apic() { read(ID) } else { read(ID) >> 24 }
-}
-
-/// Acknowledges the interrupt in service with the highest priority.
-pub fn end_of_interrupt() {
-    write(EOI, 0);
 }
 
 /// Starts the one-shot timer on `vector` (still masked at zero count) or sets it to deadline mode.

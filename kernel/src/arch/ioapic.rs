@@ -15,8 +15,6 @@ const WINDOW: u64 = 0x10;
 const VERSION: u32 = 1;
 const REDIRECTION: u32 = 0x10;
 const MASKED: u32 = 1 << 16;
-const LEVEL: u32 = 1 << 15;
-const ACTIVE_LOW: u32 = 1 << 13;
 
 #[derive(Clone, Copy)]
 struct IoApic {
@@ -82,34 +80,19 @@ pub fn init(listed: impl Iterator<Item = (u64, u32)>) {
     }
 }
 
-/// How an interrupt line signals.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Line {
-    /// Level-triggered rather than edge-triggered.
-    pub level: bool,
-    /// Asserted when low.
-    pub active_low: bool,
-}
-
-/// Routes global system interrupt `gsi` to `vector` on the processor with APIC identifier `apic_id`, unmasked.
+/// Routes global system interrupt `gsi` to `vector` on the processor with APIC identifier `apic_id`, edge-triggered,
+/// active high, unmasked.
 ///
 /// Returns `false` if no IO-APIC has that input.
-pub fn route(gsi: u32, vector: u8, line: Line, apic_id: u32) -> bool {
+pub fn route(gsi: u32, vector: u8, apic_id: u32) -> bool {
     let found = IOAPICS.lock();
-    let owner = found
-        .iter()
-        .find(|ioapic| (ioapic.first_gsi..ioapic.first_gsi + ioapic.inputs).contains(&gsi));
+    let owner = found.iter().find(|ioapic| {
+        (ioapic.first_gsi..ioapic.first_gsi.saturating_add(ioapic.inputs)).contains(&gsi)
+    });
     let Some(ioapic) = owner else { return false };
     let input = gsi - ioapic.first_gsi;
-    let mut low = u32::from(vector);
-    if line.level {
-        low |= LEVEL;
-    }
-    if line.active_low {
-        low |= ACTIVE_LOW;
-    }
     ioapic.write(REDIRECTION + 2 * input, MASKED);
     ioapic.write(REDIRECTION + 2 * input + 1, (apic_id & 0xff) << 24);
-    ioapic.write(REDIRECTION + 2 * input, low);
+    ioapic.write(REDIRECTION + 2 * input, u32::from(vector));
     true
 }

@@ -3,7 +3,6 @@
 pub mod apic;
 pub mod cpu;
 pub mod ioapic;
-pub mod pci;
 pub mod segments;
 pub mod serial;
 pub mod vectors;

@@ -25,9 +25,6 @@ pub const SPURIOUS: u8 = 255;
 /// One bit per vector, set on interrupt, cleared by [`crate::irq::dispatch`].
 pub static PENDING: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
-/// One bit per vector that is level-triggered: acknowledged only after its handler ran.
-pub static LEVEL: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
-
 /// Address of the local APIC's registers.
 pub static APIC_BASE: AtomicU64 = AtomicU64::new(0);
 
@@ -101,8 +98,6 @@ global_asm!(
     "push rdx",
     "mov eax, [rsp + 24]",
     "bts [rip + {pending}], rax",
-    "bt [rip + {level}], rax",
-    "jc 3f",
     "cmp byte ptr [rip + {x2apic}], 0",
     "jne 2f",
     "mov rcx, [rip + {apic_base}]",
@@ -143,7 +138,6 @@ global_asm!(
     "ud2",
     ".popsection",
     pending = sym PENDING,
-    level = sym LEVEL,
     x2apic = sym X2APIC,
     apic_base = sym APIC_BASE,
     exception = sym crate::panic::exception,

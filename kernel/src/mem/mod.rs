@@ -131,35 +131,28 @@ fn pages(start: u64, len: u64) -> Range<u64> {
 }
 
 /// Cuts `bytes` (whole pages) from the top of the largest free region that ends at or below `limit`.
-fn take_top(bytes: u64, align: u64, limit: u64) -> Option<u64> {
+fn take_top(bytes: u64, limit: u64) -> Option<u64> {
     let mut memory = MEMORY.lock();
     let eligible = memory.free.iter_mut().filter(|region| region.end <= limit);
     let region = eligible.max_by_key(|region| region.end - region.start)?;
-    let start = region.end.checked_sub(bytes)?;
-    let start = start - start % align;
-    if start < region.start {
-        return None;
-    }
+    let start = region
+        .end
+        .checked_sub(bytes)
+        .filter(|start| *start >= region.start)?;
     region.end = start;
     Some(start)
 }
 
 /// Takes a physically contiguous region of at least `bytes` bytes for good, for DMA or any large table.
 ///
-/// It starts on a page (from 2 MiB on: on a 2 MiB boundary), its physical address is its virtual one, and its content
-/// is arbitrary: whatever a previous boot left there. `None` if no free region is large enough, or for zero bytes.
+/// It starts on a page, its physical address is its virtual one, and its content is arbitrary: whatever a previous
+/// boot left there. `None` if no free region is large enough, or for zero bytes.
 pub fn take_region(bytes: usize) -> Option<&'static mut [u8]> {
-    const HUGE: u64 = 2 << 20;
     if bytes == 0 {
         return None;
     }
     let rounded = (bytes as u64).checked_next_multiple_of(PAGE_SIZE)?;
-    let huge = if rounded >= HUGE {
-        take_top(rounded, HUGE, IDENTITY_END)
-    } else {
-        None
-    };
-    let start = huge.or_else(|| take_top(rounded, PAGE_SIZE, IDENTITY_END))?;
+    let start = take_top(rounded, IDENTITY_END)?;
     // SAFETY: the region was free, is mapped writable, and is now out of the free list for good, so nobody else has
     // it. Any byte value is valid for `u8`.
     Some(unsafe { core::slice::from_raw_parts_mut(start as *mut u8, bytes) })

@@ -63,7 +63,7 @@ struct Frames;
 const TRAMPOLINE_MAPPED_END: u64 = 1 << 32;
 
 fn take_frame() -> Option<u64> {
-    super::take_top(PAGE_SIZE, PAGE_SIZE, TRAMPOLINE_MAPPED_END)
+    super::take_top(PAGE_SIZE, TRAMPOLINE_MAPPED_END)
 }
 
 // SAFETY: `take_frame` hands out every frame at most once, and only frames of free RAM.

@@ -7,7 +7,7 @@ use core::fmt::Write;
 
 use admin::config::Mac;
 use admin::console::Output;
-use admin::status::{self, ClientInfo, ClientPhase, DiskInfo, NicInfo, NodeInfo, Usage};
+use admin::status::{self, ClientInfo, ClientPhase, DiskInfo, NicInfo, NodeInfo, Refusal, Usage};
 use admin::verbs::{self, Verb};
 use net::nbd::Phase;
 use replication::api::{Role, Text};
@@ -31,31 +31,35 @@ macro_rules! text {
 
 /// The prompt: the node's name, as far as it is known.
 pub fn prompt(appliance: &Appliance) -> String {
-    let name = appliance.config.as_ref().map_or("?", |config| config.node.name.as_str());
+    let name = appliance
+        .config
+        .as_ref()
+        .map_or("?", |config| config.node.name.as_str());
     format!("{name}> ")
 }
 
 /// The first lines on the console.
 pub fn banner(appliance: &Appliance, out: &mut Vec<u8>) {
     let line = match &appliance.config {
-        Some(config) => format!(
+        Ok(config) => format!(
             "\r\nPalisade {VERSION}: node {}, resource {}. Type help.\r\n",
             config.node.name, config.resource.name
         ),
-        None => format!("\r\nPalisade {VERSION}: not configured. Type help.\r\n"),
+        Err(_) => format!("\r\nPalisade {VERSION}: not configured. Type help.\r\n"),
     };
     out.write(line.as_bytes());
 }
 
-/// What to say when the data path does not run.
-pub fn not_running(problems: &[String]) -> Text {
-    let first = problems.first().and_then(|problem| problem.lines().last());
-    text!("this node serves nothing: {} (see log)", first.unwrap_or("it was not started"))
+/// What to say to a command that needs the data path when it does not run.
+pub fn not_running() -> Text {
+    text!("this node serves nothing; status says why")
 }
 
 /// Whether the machine may be stopped: not silently under clients.
 pub fn may_go_down(appliance: &Appliance, force: bool) -> Result<Text, Text> {
-    let Some(node) = &appliance.node else { return Ok(Text::new()) };
+    let Some(node) = &appliance.node else {
+        return Ok(Text::new());
+    };
     let clients = node.server.open_clients();
     if node.core.engine.role() == Role::Primary && clients > 0 && !force {
         return Err(text!(
@@ -69,10 +73,11 @@ pub fn may_go_down(appliance: &Appliance, force: bool) -> Result<Text, Text> {
 pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<Text, Text> {
     let written = match verb {
         Verb::Help { about } => verbs::help(about, out),
-        Verb::Status { json } => {
-            let node = appliance.node.as_ref().ok_or_else(|| not_running(&appliance.problems))?;
-            write_status(node, json, out)
-        }
+        Verb::Status { json } => match (&appliance.node, &appliance.config) {
+            (Some(node), _) => write_status(node, json, out),
+            (None, Err(Some(errors))) => write_refusal(Refusal::Config(errors), json, out),
+            (None, _) => write_refusal(Refusal::Devices(&appliance.problems), json, out),
+        },
         Verb::Disks => status::disks(&disks(appliance), out),
         Verb::Net => write_net(appliance, out),
         Verb::Log { lines, level } => {
@@ -83,8 +88,9 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             result
         }
         Verb::ConfigShow => match &appliance.config {
-            Some(config) => config.render(out),
-            None => return Err(not_running(&appliance.problems)),
+            Ok(config) => config.render(out),
+            Err(Some(errors)) => write_refusal(Refusal::Config(errors), false, out),
+            Err(None) => write_refusal(Refusal::Devices(&appliance.problems), false, out),
         },
         Verb::Version => status::version(VERSION, u32::from(wire::VERSION), out),
         // Those are the console's or the engine's.
@@ -97,12 +103,18 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::Poweroff { .. }
         | Verb::Clear => Ok(()),
     };
-    written.map(|()| Text::new()).map_err(|_| text!("the answer could not be written"))
+    written
+        .map(|()| Text::new())
+        .map_err(|_| text!("the answer could not be written"))
 }
 
 fn write_status(node: &Node, json: bool, out: &mut dyn Write) -> core::fmt::Result {
     let now = time::now_micros();
-    let volume_of = |export: &str| export.strip_prefix("vol").and_then(|digits| digits.parse().ok());
+    let volume_of = |export: &str| {
+        export
+            .strip_prefix("vol")
+            .and_then(|digits| digits.parse().ok())
+    };
     let clients: Vec<ClientInfo> = node
         .server
         .sessions()
@@ -120,18 +132,41 @@ fn write_status(node: &Node, json: bool, out: &mut dyn Write) -> core::fmt::Resu
             connected_for: now.saturating_sub(session.since),
         })
         .collect();
-    let memory = mem::stats();
     let pool = &node.core.pool;
-    let heap_free = (memory.heap_bytes - memory.heap_used_bytes) as u64;
-    let info = NodeInfo {
-        version: VERSION,
-        uptime: now,
-        memory: Usage { used: memory.total_bytes - memory.free_bytes - heap_free, total: memory.total_bytes },
-        pool: Usage { used: pool.total_bytes() - pool.free_bytes(), total: pool.total_bytes() },
-        clients: &clients,
+    let pool = Usage {
+        used: pool.total_bytes() - pool.free_bytes(),
+        total: pool.total_bytes(),
     };
+    let info = node_info(pool, &clients);
     let status = node.core.engine.status(now);
-    if json { status::json(&status, &info, out) } else { status::text(&status, &info, out) }
+    if json {
+        status::json(&status, &info, out)
+    } else {
+        status::text(&status, &info, out)
+    }
+}
+
+fn write_refusal(refusal: Refusal<'_>, json: bool, out: &mut dyn Write) -> core::fmt::Result {
+    if json {
+        status::refused_json(refusal, &node_info(Usage::default(), &[]), out)
+    } else {
+        status::refused_text(refusal, out)
+    }
+}
+
+fn node_info<'a>(pool: Usage, clients: &'a [ClientInfo]) -> NodeInfo<'a> {
+    let memory = mem::stats();
+    let heap_free = (memory.heap_bytes - memory.heap_used_bytes) as u64;
+    NodeInfo {
+        version: VERSION,
+        uptime: time::now_micros(),
+        memory: Usage {
+            used: memory.total_bytes - memory.free_bytes - heap_free,
+            total: memory.total_bytes,
+        },
+        pool,
+        clients,
+    }
 }
 
 fn disks(appliance: &Appliance) -> Vec<DiskInfo<'_>> {
@@ -146,7 +181,12 @@ fn disks(appliance: &Appliance) -> Vec<DiskInfo<'_>> {
             ..plain_disk(disk.driver(), "")
         });
     }
-    list.extend(appliance.spare_disks.iter().map(|spare| plain_disk(&spare.driver, &spare.problem)));
+    list.extend(
+        appliance
+            .spare_disks
+            .iter()
+            .map(|spare| plain_disk(&spare.driver, &spare.problem)),
+    );
     list
 }
 
@@ -172,14 +212,23 @@ fn write_net(appliance: &Appliance, out: &mut dyn Write) -> core::fmt::Result {
     let ports: &[Port] = appliance.node.as_ref().map_or(&[], |node| &node.ports);
     let mut list: Vec<NicInfo<'_>> = Vec::new();
     for port in ports {
-        let section = appliance.config.as_ref().and_then(|config| config.nics.get(port.place));
+        let section = appliance
+            .config
+            .as_ref()
+            .ok()
+            .and_then(|config| config.nics.get(port.place));
         list.push(NicInfo {
             roles: section.map(|section| section.roles),
             address: section.map(|section| section.address),
             ..plain_nic(port.nic.driver(), port.index)
         });
     }
-    list.extend(appliance.spare_nics.iter().map(|spare| plain_nic(&spare.driver, spare.index)));
+    list.extend(
+        appliance
+            .spare_nics
+            .iter()
+            .map(|spare| plain_nic(&spare.driver, spare.index)),
+    );
     list.sort_by_key(|nic| nic.index);
     status::net(&list, out)
 }
@@ -194,7 +243,10 @@ fn plain_nic(driver: &nic::Driver, index: u16) -> NicInfo<'_> {
         address: None,
         link_up: driver.link_up(),
         mtu: capabilities.mtu,
-        offloads: match (capabilities.checksum_tx || capabilities.checksum_rx, capabilities.tso4.is_some()) {
+        offloads: match (
+            capabilities.checksum_tx || capabilities.checksum_rx,
+            capabilities.tso4.is_some(),
+        ) {
             (true, true) => "csum tso",
             (true, false) => "csum",
             (false, _) => "",

@@ -30,9 +30,20 @@ impl Budget {
     pub fn of(free: u64) -> Self {
         let small = free < 40 << 20;
         let medium = free < 96 << 20;
-        let choose = |s: usize, m: usize, l: usize| if small { s } else if medium { m } else { l };
+        let choose = |s: usize, m: usize, l: usize| {
+            if small {
+                s
+            } else if medium {
+                m
+            } else {
+                l
+            }
+        };
         Self {
-            nic: NicMemory { rx_bytes: choose(256 << 10, 512 << 10, 1 << 20), tx_bytes: choose(256 << 10, 512 << 10, 512 << 10) },
+            nic: NicMemory {
+                rx_bytes: choose(256 << 10, 512 << 10, 1 << 20),
+                tx_bytes: choose(256 << 10, 512 << 10, 512 << 10),
+            },
             client_ring: choose(32 << 10, 128 << 10, 256 << 10),
             link_ring: choose(128 << 10, 512 << 10, 1 << 20),
             max_requests: if small { 256 } else { 1024 },
@@ -56,7 +67,8 @@ pub fn take_pool() -> Option<&'static mut [u8]> {
     // Free memory may lie in several regions, and only one can be used: try less until it fits.
     while bytes >= POOL_MIN {
         let pages = bytes / u64::from(replication::buf::PAGE);
-        if let Some(region) = mem::take_region((pages * u64::from(replication::buf::PAGE)) as usize) {
+        if let Some(region) = mem::take_region((pages * u64::from(replication::buf::PAGE)) as usize)
+        {
             return Some(region);
         }
         bytes -= bytes / 16;

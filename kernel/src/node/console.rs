@@ -12,7 +12,7 @@ use embassy_time::{Duration, Timer, with_timeout};
 use replication::api::{Command, Event, Text};
 
 use super::{Appliance, answers, history, signals};
-use crate::irq::{self, Line};
+use crate::irq;
 use crate::{power, time};
 
 /// COM1's interrupt line.
@@ -52,8 +52,9 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
         seen: 0,
         commands: 0,
     };
-    let line = Line { level: false, active_low: false };
-    match irq::allocate_vector(signals::on_uart, 0).map(|vector| irq::route_ioapic(COM1_LINE, vector, line)) {
+    match irq::allocate_vector(signals::on_uart, 0)
+        .map(|vector| irq::route_ioapic(COM1_LINE, vector))
+    {
         Some(Ok(())) => terminal.uart.enable_rx_interrupt(true),
         Some(Err(error)) => log::error!("COM1 has no interrupt: {error:?}"),
         None => log::error!("COM1 has no interrupt: all vectors are taken"),
@@ -64,7 +65,10 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
         terminal.print_log();
         terminal.send().await;
         while let Some(byte) = terminal.uart.try_read() {
-            if let Some(command) = terminal.console.feed(byte, &VerbCompleter, &mut terminal.out) {
+            if let Some(command) = terminal
+                .console
+                .feed(byte, &VerbCompleter, &mut terminal.out)
+            {
                 terminal.execute(appliance, command).await;
                 terminal.print_log();
             }
@@ -116,12 +120,16 @@ impl Terminal {
             Verb::Reboot { force } | Verb::Poweroff { force } => {
                 let allowed = answers::may_go_down(&appliance.borrow(), force);
                 if allowed.is_ok() {
-                    self.go_down(appliance, matches!(verb, Verb::Reboot { .. })).await
+                    self.go_down(appliance, matches!(verb, Verb::Reboot { .. }))
+                        .await
                 }
                 allowed
             }
             _ => match verb.engine_command() {
-                Some(command) => self.engine_command(appliance, command, &submitted.origin).await,
+                Some(command) => {
+                    self.engine_command(appliance, command, &submitted.origin)
+                        .await
+                }
                 None => {
                     let appliance = appliance.borrow();
                     answers::answer(&appliance, verb, &mut self.console.reply(&mut self.out))
@@ -158,9 +166,8 @@ impl Terminal {
         let id = self.commands;
         {
             let mut appliance = appliance.borrow_mut();
-            let Appliance { node, problems, .. } = &mut *appliance;
-            let Some(node) = node else {
-                return Err(answers::not_running(problems));
+            let Some(node) = appliance.node.as_mut() else {
+                return Err(answers::not_running());
             };
             node.core.now = time::now_micros();
             node.core.event(Event::Command { id, command });
@@ -195,6 +202,10 @@ impl Terminal {
         self.send().await;
         signals::DATA_PATH.signal(());
         Timer::after(FAREWELL).await;
-        if reboot { power::reboot() } else { power::poweroff() }
+        if reboot {
+            power::reboot()
+        } else {
+            power::poweroff()
+        }
     }
 }

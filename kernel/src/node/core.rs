@@ -99,7 +99,9 @@ impl Core {
                 Action::Disk { token, volume, op } => {
                     match self.disks.iter_mut().find(|disk| disk.volume() == volume) {
                         Some(disk) => disk.start(token, op, &self.payload),
-                        None => panic!("the engine wants to use the disk of volume {volume}, which has none"),
+                        None => panic!(
+                            "the engine wants to use the disk of volume {volume}, which has none"
+                        ),
                     }
                 }
                 Action::Send { frame, payload } => self.link.send(frame, payload),

@@ -12,7 +12,7 @@ use drivers::{DeviceType, Transport};
 
 use super::{disks, nic, signals};
 use crate::dma::KernelHal;
-use crate::irq::{self, Line};
+use crate::irq;
 use crate::platform::Platform;
 use crate::time;
 
@@ -76,32 +76,50 @@ impl Devices {
     fn add_pci(&mut self, mut function: PciVirtio, memory: NicMemory) {
         let address = function.address();
         if function.msix_entries() <= CONFIGURATION {
-            log::error!("device at {address} has no MSI-X with two entries or more (QEMU: do not set vectors=0)");
+            log::error!(
+                "device at {address} has no MSI-X with two entries or more (QEMU: do not set vectors=0)"
+            );
             return;
         }
-        for (entry, handler) in
-            [(QUEUES, signals::on_queue as irq::Handler), (CONFIGURATION, signals::on_configuration)]
-        {
+        for (entry, handler) in [
+            (QUEUES, signals::on_queue as irq::Handler),
+            (CONFIGURATION, signals::on_configuration),
+        ] {
             let Some(vector) = irq::allocate_vector(handler, 0) else {
                 log::error!("device at {address} is left alone: all interrupt vectors are taken");
                 return;
             };
             let (message_address, data) = irq::msi_message(vector);
-            function.set_msix(entry, MsiMessage { address: message_address, data });
+            function.set_msix(
+                entry,
+                MsiMessage {
+                    address: message_address,
+                    data,
+                },
+            );
         }
-        self.add(AnyTransport::Pci(function), Some((QUEUES, CONFIGURATION)), memory);
+        self.add(
+            AnyTransport::Pci(function),
+            Some((QUEUES, CONFIGURATION)),
+            memory,
+        );
     }
 
     fn add_mmio(&mut self, device: MmioVirtio, memory: NicMemory) {
-        if !matches!(device.device_type(), DeviceType::Block | DeviceType::Network) {
+        if !matches!(
+            device.device_type(),
+            DeviceType::Block | DeviceType::Network
+        ) {
             return;
         }
         let gsi = device.irq();
         let Some(vector) = irq::allocate_vector(signals::on_line, 0) else {
-            log::error!("virtio-mmio device on line {gsi} is left alone: all interrupt vectors are taken");
+            log::error!(
+                "virtio-mmio device on line {gsi} is left alone: all interrupt vectors are taken"
+            );
             return;
         };
-        if let Err(error) = irq::route_ioapic(gsi, vector, Line { level: false, active_low: false }) {
+        if let Err(error) = irq::route_ioapic(gsi, vector) {
             log::error!("virtio-mmio device on line {gsi} is left alone: {error:?}");
             return;
         }
@@ -113,7 +131,11 @@ impl Devices {
         let configuration = vectors.map(|(_, configuration)| configuration);
         let kind = transport.device_type();
         if kind == DeviceType::Block {
-            let options = BlkOptions { queue_vector: queues, config_vector: configuration, ..BlkOptions::default() };
+            let options = BlkOptions {
+                queue_vector: queues,
+                config_vector: configuration,
+                ..BlkOptions::default()
+            };
             match disks::Driver::new(transport, options) {
                 Ok(disk) => self.add_disk(disk),
                 Err(error) => log::error!("disk {}: {error}", self.disks.len()),
@@ -137,7 +159,10 @@ impl Devices {
     fn add_disk(&mut self, mut disk: disks::Driver) {
         let until = time::now_micros() + IDENTIFY;
         if let Err(error) = disk.identify(|| time::now_micros() < until) {
-            log::warn!("disk {} does not tell its serial number: {error}", self.disks.len());
+            log::warn!(
+                "disk {} does not tell its serial number: {error}",
+                self.disks.len()
+            );
         }
         self.disks.push(disk);
     }

@@ -19,9 +19,16 @@ pub type Driver = Blk<KernelHal, AnyTransport>;
 #[derive(Clone, Copy, Debug)]
 enum InFlight {
     /// One operation of the engine; a read to be searched for zeroes has its place here.
-    Whole { token: DiskToken, look_at: Option<BufView> },
+    Whole {
+        token: DiskToken,
+        look_at: Option<BufView>,
+    },
     /// A piece of zeroes for a device that cannot make them itself; what is left to do afterwards.
-    Zeroing { token: DiskToken, offset: u64, left: u32 },
+    Zeroing {
+        token: DiskToken,
+        offset: u64,
+        left: u32,
+    },
 }
 
 /// The end of an operation, as the engine wants to hear of it.
@@ -122,10 +129,16 @@ impl Disk {
                 return Some(done);
             }
             let completion = self.driver.poll()?;
-            let entry = self.table.get_mut(completion.token as usize).and_then(Option::take);
+            let entry = self
+                .table
+                .get_mut(completion.token as usize)
+                .and_then(Option::take);
             let Some(entry) = entry else {
                 // The driver checks what a device names; a token of its own that is unknown here is our bug.
-                panic!("the disk driver completed request {} which was not submitted", completion.token);
+                panic!(
+                    "the disk driver completed request {} which was not submitted",
+                    completion.token
+                );
             };
             self.free.push(completion.token);
             let result = completion.result.map_err(|error| disk_error(&error));
@@ -143,17 +156,46 @@ impl Disk {
         }
     }
 
-    fn finish(&mut self, entry: InFlight, result: Result<(), DiskError>, payload: &Payload) -> Option<Done> {
+    fn finish(
+        &mut self,
+        entry: InFlight,
+        result: Result<(), DiskError>,
+        payload: &Payload,
+    ) -> Option<Done> {
         match entry {
             InFlight::Whole { token, look_at } => {
-                let all_zero = result.is_ok() && look_at.is_some_and(|view| is_zero(payload.bytes(view)));
-                Some(Done { token, result, all_zero })
+                let all_zero =
+                    result.is_ok() && look_at.is_some_and(|view| is_zero(payload.bytes(view)));
+                Some(Done {
+                    token,
+                    result,
+                    all_zero,
+                })
             }
-            InFlight::Zeroing { token, left: 0, .. } => Some(Done { token, result, all_zero: false }),
-            InFlight::Zeroing { token, .. } if result.is_err() => Some(Done { token, result, all_zero: false }),
-            InFlight::Zeroing { token, offset, left } => {
+            InFlight::Zeroing { token, left: 0, .. } => Some(Done {
+                token,
+                result,
+                all_zero: false,
+            }),
+            InFlight::Zeroing { token, .. } if result.is_err() => Some(Done {
+                token,
+                result,
+                all_zero: false,
+            }),
+            InFlight::Zeroing {
+                token,
+                offset,
+                left,
+            } => {
                 if !self.write_zeroes_piece(token, offset, left) {
-                    self.waiting.push_front((token, DiskOp::WriteZeroes { offset, len: left, unmap: false }));
+                    self.waiting.push_front((
+                        token,
+                        DiskOp::WriteZeroes {
+                            offset,
+                            len: left,
+                            unmap: false,
+                        },
+                    ));
                 }
                 None
             }
@@ -165,21 +207,36 @@ impl Disk {
         let sector_bytes = u64::from(SECTOR_BYTES);
         let mut look_at = None;
         let request = match op {
-            DiskOp::Read { offset, view, detect_zeroes } => {
+            DiskOp::Read {
+                offset,
+                view,
+                detect_zeroes,
+            } => {
                 look_at = detect_zeroes.then_some(view);
-                Op::Read { sector: offset / sector_bytes, paddr: payload.physical(view), bytes: view.len }
+                Op::Read {
+                    sector: offset / sector_bytes,
+                    paddr: payload.physical(view),
+                    bytes: view.len,
+                }
             }
-            DiskOp::Write { offset, view } => {
-                Op::Write { sector: offset / sector_bytes, paddr: payload.physical(view), bytes: view.len }
-            }
+            DiskOp::Write { offset, view } => Op::Write {
+                sector: offset / sector_bytes,
+                paddr: payload.physical(view),
+                bytes: view.len,
+            },
             DiskOp::Flush => Op::Flush,
             DiskOp::Discard { .. } if !self.driver.info().discard => {
-                self.at_once.push_back(Done { token, result: Ok(()), all_zero: false });
+                self.at_once.push_back(Done {
+                    token,
+                    result: Ok(()),
+                    all_zero: false,
+                });
                 return true;
             }
-            DiskOp::Discard { offset, len } => {
-                Op::Discard { sector: offset / sector_bytes, sectors: u64::from(len) / sector_bytes }
-            }
+            DiskOp::Discard { offset, len } => Op::Discard {
+                sector: offset / sector_bytes,
+                sectors: u64::from(len) / sector_bytes,
+            },
             DiskOp::WriteZeroes { offset, len, .. } if !self.driver.info().write_zeroes => {
                 return self.write_zeroes_piece(token, offset, len);
             }
@@ -197,12 +254,25 @@ impl Disk {
     fn write_zeroes_piece(&mut self, token: DiskToken, offset: u64, left: u32) -> bool {
         let bytes = left.min(MAX_BUF);
         let sector = offset / u64::from(SECTOR_BYTES);
-        let rest = InFlight::Zeroing { token, offset: offset + u64::from(bytes), left: left - bytes };
-        self.hand_over(Op::Write { sector, paddr: self.zeroes, bytes }, rest)
+        let rest = InFlight::Zeroing {
+            token,
+            offset: offset + u64::from(bytes),
+            left: left - bytes,
+        };
+        self.hand_over(
+            Op::Write {
+                sector,
+                paddr: self.zeroes,
+                bytes,
+            },
+            rest,
+        )
     }
 
     fn hand_over(&mut self, request: Op, entry: InFlight) -> bool {
-        let Some(&index) = self.free.last() else { return false };
+        let Some(&index) = self.free.last() else {
+            return false;
+        };
         // SAFETY: the address is that of a pool buffer, which the engine keeps until the completion, or of the zeroes,
         // which are nobody's to change; both are identity-mapped and contiguous.
         match unsafe { self.driver.submit(request, index) } {
@@ -220,13 +290,20 @@ impl Disk {
             Err(SubmitError::Full) => false,
             Err(error) => {
                 let (InFlight::Whole { token, .. } | InFlight::Zeroing { token, .. }) = entry;
-                log::error!("disk \"{}\" refused a request: {error}", self.driver.serial());
+                log::error!(
+                    "disk \"{}\" refused a request: {error}",
+                    self.driver.serial()
+                );
                 let error = match error {
                     SubmitError::Unsupported => DiskError::Unsupported,
                     SubmitError::Broken(_) => DiskError::Gone,
                     _ => DiskError::Io,
                 };
-                self.at_once.push_back(Done { token, result: Err(error), all_zero: false });
+                self.at_once.push_back(Done {
+                    token,
+                    result: Err(error),
+                    all_zero: false,
+                });
                 true
             }
         }

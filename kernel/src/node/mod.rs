@@ -17,13 +17,12 @@ mod pump;
 mod signals;
 mod start;
 
+use ::core::cell::RefCell;
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use ::core::cell::RefCell;
 
-use admin::config::{Config, OnPanic};
+use admin::config::{Config, ConfigErrors, OnPanic};
 use embassy_executor::Spawner;
 use embassy_time::{Duration, with_timeout};
 use replication::api::{Level, Micros};
@@ -42,9 +41,9 @@ const HEARTBEAT: Micros = 1_000_000;
 pub struct Appliance {
     /// The data path; `None` when the configuration or a device is amiss.
     node: Option<Node>,
-    /// What is amiss, a line each.
+    /// What is amiss with the devices, a sentence each.
     problems: Vec<String>,
-    config: Option<Config>,
+    config: Result<Config, Option<ConfigErrors>>,
     spare_disks: Vec<Spare<disks::Driver>>,
     spare_nics: Vec<Spare<nic::Driver>>,
 }
@@ -55,7 +54,7 @@ pub fn start(spawner: Spawner, platform: &'static Platform) {
     history::init(budget.log_bytes);
     let appliance = bring_up(platform, &budget);
     for problem in &appliance.problems {
-        problem.lines().for_each(|line| log::error!("{line}"));
+        log::error!("{problem}");
     }
     if appliance.node.is_none() {
         log::error!("this node serves nothing until that is corrected and it is rebooted");
@@ -73,10 +72,8 @@ pub fn start(spawner: Spawner, platform: &'static Platform) {
 fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
     let devices = devices::discover(platform, budget.nic);
     let config = match platform.config {
-        None => Err(String::from(
-            "no configuration: pass a TOML file as the boot module (QEMU: -initrd a.toml); see docs/CONFIG.md",
-        )),
-        Some(text) => Config::parse(text).map_err(|errors| format!("the configuration is refused:\n{errors}")),
+        None => Err(None),
+        Some(text) => Config::parse(text).map_err(Some),
     };
     let started = match &config {
         Ok(config) => {
@@ -88,12 +85,24 @@ fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
             history::set_level(config.node.log_level);
             start::start(config, devices, budget)
         }
-        Err(problem) => Started::without_node(problem.to_string(), devices),
+        Err(Some(errors)) => {
+            log::error!("the configuration is refused:");
+            errors
+                .to_string()
+                .lines()
+                .for_each(|line| log::error!("{line}"));
+            Started::without_node(Vec::new(), devices)
+        }
+        Err(None) => {
+            let problem = "there is no configuration: pass a TOML file as the boot module (QEMU: -initrd a.toml); \
+                           docs/CONFIG.md lists the keys";
+            Started::without_node(Vec::from([String::from(problem)]), devices)
+        }
     };
     Appliance {
         node: started.node,
         problems: started.problems,
-        config: config.ok(),
+        config,
         spare_disks: started.disks,
         spare_nics: started.nics,
     }
@@ -105,15 +114,22 @@ async fn data_path(appliance: &'static RefCell<Appliance>) {
     loop {
         let pause = {
             let mut appliance = appliance.borrow_mut();
-            let Some(node) = appliance.node.as_mut() else { return };
-            if signals::take_lines() && node.acknowledge_interrupts() || signals::take_configuration() {
+            let Some(node) = appliance.node.as_mut() else {
+                return;
+            };
+            if signals::take_lines() && node.acknowledge_interrupts()
+                || signals::take_configuration()
+            {
                 node.configuration_changed();
             }
             if node.turn() || node.arm() {
                 Duration::from_ticks(0)
             } else {
                 let now = time::now_micros();
-                let deadline = node.deadline().unwrap_or(Micros::MAX).clamp(now, now + HEARTBEAT);
+                let deadline = node
+                    .deadline()
+                    .unwrap_or(Micros::MAX)
+                    .clamp(now, now + HEARTBEAT);
                 Duration::from_micros(deadline - now)
             }
         };

@@ -27,7 +27,10 @@ impl Nic {
             rx_checksum: offered.checksum_rx,
         };
         let mtu = mtu.min(offered.mtu);
-        Self { capabilities: capabilities(usize::from(mtu), features), driver }
+        Self {
+            capabilities: capabilities(usize::from(mtu), features),
+            driver,
+        }
     }
 
     /// The driver, for what operators ask.

@@ -16,7 +16,10 @@ impl Payload {
 
     /// The address that a device uses for `view`: memory is identity-mapped.
     pub fn physical(&self, view: BufView) -> u64 {
-        assert!(view.offset + view.len as usize <= self.region.len(), "a view beyond the pool");
+        assert!(
+            view.offset + view.len as usize <= self.region.len(),
+            "a view beyond the pool"
+        );
         self.region.as_ptr() as u64 + view.offset as u64
     }
 }

@@ -36,7 +36,14 @@ pub struct Port {
 impl Port {
     /// A port whose stack was built over `nic`.
     pub fn new(nic: Nic, stack: Stack, export: Option<GroupId>, place: usize, index: u16) -> Self {
-        Self { nic, stack, export, place, index, blocked: false }
+        Self {
+            nic,
+            stack,
+            export,
+            place,
+            index,
+            blocked: false,
+        }
     }
 }
 
@@ -66,7 +73,14 @@ impl Node {
     /// Puts the parts together; the link lives on `ports[link_port]`.
     pub fn new(core: Core, server: Server, ports: Vec<Port>, link_port: usize) -> Self {
         let conns = Vec::with_capacity(usize::from(server.slots()));
-        Self { core, server, ports, link_port, conns, open_clients: 0 }
+        Self {
+            core,
+            server,
+            ports,
+            link_port,
+            conns,
+            open_clients: 0,
+        }
     }
 
     /// One turn. `true`: there is more to do now.
@@ -106,12 +120,20 @@ impl Node {
     /// When the next turn must be, even if no device brings anything. `None`: only then.
     pub fn deadline(&mut self) -> Option<Micros> {
         let now = time::now_micros();
-        let stacks = self.ports.iter_mut().filter(|port| !port.blocked).filter_map(|port| port.stack.poll_at(now));
-        [self.core.engine.poll_timeout(), self.core.link.poll_at(), self.server.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .chain(stacks)
-            .min()
+        let stacks = self
+            .ports
+            .iter_mut()
+            .filter(|port| !port.blocked)
+            .filter_map(|port| port.stack.poll_at(now));
+        [
+            self.core.engine.poll_timeout(),
+            self.core.link.poll_at(),
+            self.server.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(stacks)
+        .min()
     }
 
     /// Devices without MSI-X hold their interrupt line until it is acknowledged. `true`: some device's
@@ -134,10 +156,17 @@ impl Node {
             match port.nic.driver_mut().config_changed() {
                 Ok(Some(up)) => {
                     port.stack.set_link(up);
-                    log::warn!("nic {}: link {}", port.index, if up { "up" } else { "down" });
+                    log::warn!(
+                        "nic {}: link {}",
+                        port.index,
+                        if up { "up" } else { "down" }
+                    );
                 }
                 Ok(None) => {}
-                Err(error) => log::error!("nic {}: its configuration cannot be read: {error}", port.index),
+                Err(error) => log::error!(
+                    "nic {}: its configuration cannot be read: {error}",
+                    port.index
+                ),
             }
         }
         for at in 0..self.core.disks.len() {
@@ -157,7 +186,9 @@ impl Node {
                     self.core.event(Event::DiskChanged { volume, size });
                 }
                 Ok(None) => {}
-                Err(error) => log::error!("disk \"{name}\": its configuration cannot be read: {error}"),
+                Err(error) => {
+                    log::error!("disk \"{name}\": its configuration cannot be read: {error}")
+                }
             }
         }
     }
@@ -170,7 +201,9 @@ impl Node {
             self.server.hang_up(conn.slot, &mut self.core.pool);
         }
         let stack = &mut self.ports[self.link_port].stack;
-        self.core.link.close(now, stack, &mut self.core.pool, &self.core.payload);
+        self.core
+            .link
+            .close(now, stack, &mut self.core.pool, &self.core.payload);
         self.hand_over(now);
     }
 
@@ -198,7 +231,11 @@ impl Node {
     fn link(&mut self, now: Micros) -> bool {
         for _ in 0..LINK_EVENTS {
             let stack = &mut self.ports[self.link_port].stack;
-            let Some(event) = self.core.link.poll(now, stack, &mut self.core.pool, &mut self.core.payload) else {
+            let Some(event) =
+                self.core
+                    .link
+                    .poll(now, stack, &mut self.core.pool, &mut self.core.payload)
+            else {
                 return false;
             };
             self.link_event(event);
@@ -217,7 +254,9 @@ impl Node {
     fn close_link_if_asked(&mut self, now: Micros) {
         if self.core.close_link {
             let stack = &mut self.ports[self.link_port].stack;
-            self.core.link.close(now, stack, &mut self.core.pool, &self.core.payload);
+            self.core
+                .link
+                .close(now, stack, &mut self.core.pool, &self.core.payload);
             self.core.link_closed();
         }
     }
@@ -235,7 +274,9 @@ impl Node {
 
     fn accept(&mut self, now: Micros) {
         for at in 0..self.ports.len() {
-            let Some(group) = self.ports[at].export else { continue };
+            let Some(group) = self.ports[at].export else {
+                continue;
+            };
             while let Some(handle) = self.ports[at].stack.accept(group) {
                 let peer = self.ports[at].stack.peer(handle);
                 let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -245,7 +286,11 @@ impl Node {
                         if accepted.evicted {
                             self.forget(now, accepted.slot);
                         }
-                        self.conns.push(Conn { slot: accepted.slot, port: at, handle });
+                        self.conns.push(Conn {
+                            slot: accepted.slot,
+                            port: at,
+                            handle,
+                        });
                     }
                 }
             }
@@ -269,8 +314,12 @@ impl Node {
                     self.server.hang_up(conn.slot, &mut self.core.pool);
                     Verdict::Abort
                 }
-                Some(stream) if !self.server.wants_poll(conn.slot, now, &stream) => Verdict::Continue,
-                Some(mut stream) => self.server.poll(conn.slot, now, &mut stream, &mut self.core),
+                Some(stream) if !self.server.wants_poll(conn.slot, now, &stream) => {
+                    Verdict::Continue
+                }
+                Some(mut stream) => self
+                    .server
+                    .poll(conn.slot, now, &mut stream, &mut self.core),
             };
             match verdict {
                 Verdict::Continue => {
@@ -294,7 +343,9 @@ impl Node {
         for disk in &mut self.core.disks {
             disk.kick();
         }
-        self.core.link.flush(&mut self.ports[self.link_port].stack, &self.core.payload);
+        self.core
+            .link
+            .flush(&mut self.ports[self.link_port].stack, &self.core.payload);
         for port in &mut self.ports {
             port.blocked = port.stack.egress(now, &mut port.nic) == Egress::Blocked;
             port.nic.driver_mut().kick();

@@ -29,7 +29,10 @@ const LINK_SLOTS: usize = 4;
 /// Connections that may be on their way in at once.
 const EXPORT_BACKLOG: usize = 4;
 /// An idle client is asked for a sign of life after the first, and dropped after the second.
-const CLIENT_LIVENESS: Liveness = Liveness { probe: 15_000_000, timeout: 60_000_000 };
+const CLIENT_LIVENESS: Liveness = Liveness {
+    probe: 15_000_000,
+    timeout: 60_000_000,
+};
 
 /// A disk or a NIC that no volume and no role uses, and why.
 pub struct Spare<D> {
@@ -54,11 +57,11 @@ pub struct Started {
 }
 
 impl Started {
-    /// Nothing runs, for one reason.
-    pub fn without_node(problem: String, devices: Devices) -> Self {
+    /// Nothing runs.
+    pub fn without_node(problems: Vec<String>, devices: Devices) -> Self {
         Self {
             node: None,
-            problems: Vec::from([problem]),
+            problems,
             disks: spares(devices.disks),
             nics: spares(devices.nics),
         }
@@ -66,7 +69,11 @@ impl Started {
 }
 
 fn spares<D>(drivers: Vec<D>) -> Vec<Spare<D>> {
-    let spare = |(index, driver)| Spare { driver, index: index as u16, problem: String::new() };
+    let spare = |(index, driver)| Spare {
+        driver,
+        index: index as u16,
+        problem: String::new(),
+    };
     drivers.into_iter().enumerate().map(spare).collect()
 }
 
@@ -77,12 +84,31 @@ pub fn start(config: &Config, devices: Devices, budget: &Budget) -> Started {
     let (nics, spare_nics) = take_nics(config, devices.nics, &mut problems);
     if !problems.is_empty() {
         spare_disks.extend(disks.into_iter().map(|taken| taken.spare));
-        let nics = nics.into_iter().map(|taken| taken.spare).chain(spare_nics).collect();
-        return Started { node: None, problems, disks: spare_disks, nics };
+        let nics = nics
+            .into_iter()
+            .map(|taken| taken.spare)
+            .chain(spare_nics)
+            .collect();
+        return Started {
+            node: None,
+            problems,
+            disks: spare_disks,
+            nics,
+        };
     }
     match build(config, disks, nics, budget) {
-        Ok(node) => Started { node: Some(node), problems, disks: spare_disks, nics: spare_nics },
-        Err(problem) => Started { node: None, problems: Vec::from([problem]), disks: spare_disks, nics: spare_nics },
+        Ok(node) => Started {
+            node: Some(node),
+            problems,
+            disks: spare_disks,
+            nics: spare_nics,
+        },
+        Err(problem) => Started {
+            node: None,
+            problems: Vec::from([problem]),
+            disks: spare_disks,
+            nics: spare_nics,
+        },
     }
 }
 
@@ -113,17 +139,26 @@ fn take_disks(
         })
         .collect();
     let matches = match_disks(&config.volumes, &found);
-    let mut slots: Vec<Option<Spare<disks::Driver>>> = spares(drivers).into_iter().map(Some).collect();
+    let mut slots: Vec<Option<Spare<disks::Driver>>> =
+        spares(drivers).into_iter().map(Some).collect();
     let mut taken = Vec::new();
     for (volume, matched) in matches.into_iter().enumerate() {
         match matched {
             Ok(matched) => {
                 if let Some(spare) = slots.get_mut(matched.disk).and_then(Option::take) {
-                    taken.push(TakenDisk { spare, volume, size: matched.size });
+                    taken.push(TakenDisk {
+                        spare,
+                        volume,
+                        size: matched.size,
+                    });
                 }
             }
             Err(problem) => {
-                for spare in slots.iter_mut().flatten().filter(|spare| spare.driver.serial() == problem.serial) {
+                for spare in slots
+                    .iter_mut()
+                    .flatten()
+                    .filter(|spare| spare.driver.serial() == problem.serial)
+                {
                     spare.problem = format!("{problem}");
                 }
                 problems.push(format!("{problem}"));
@@ -149,7 +184,8 @@ fn take_nics(
         })
         .collect();
     let matches = match_nics(&config.nics, &found);
-    let mut slots: Vec<Option<Spare<nic::Driver>>> = spares(drivers).into_iter().map(Some).collect();
+    let mut slots: Vec<Option<Spare<nic::Driver>>> =
+        spares(drivers).into_iter().map(Some).collect();
     let mut taken = Vec::new();
     for (place, matched) in matches.into_iter().enumerate() {
         match matched {
@@ -158,11 +194,17 @@ fn take_nics(
                     log::warn!("{warning}");
                 }
                 if let Some(spare) = slots.get_mut(matched.nic).and_then(Option::take) {
-                    taken.push(TakenNic { spare, place, mtu: matched.mtu });
+                    taken.push(TakenNic {
+                        spare,
+                        place,
+                        mtu: matched.mtu,
+                    });
                 }
             }
             // Management is not used yet: its absence is told and no more.
-            Err(problem) if !config.nics[place].roles.replication && !config.nics[place].roles.export => {
+            Err(problem)
+                if !config.nics[place].roles.replication && !config.nics[place].roles.export =>
+            {
                 log::error!("{problem}");
             }
             Err(problem) => problems.push(format!("{problem}")),
@@ -171,7 +213,12 @@ fn take_nics(
     (taken, slots.into_iter().flatten().collect())
 }
 
-fn build(config: &Config, disks: Vec<TakenDisk>, nics: Vec<TakenNic>, budget: &Budget) -> Result<Node, String> {
+fn build(
+    config: &Config,
+    disks: Vec<TakenDisk>,
+    nics: Vec<TakenNic>,
+    budget: &Budget,
+) -> Result<Node, String> {
     let now = time::now_micros();
     let ports = build_ports(config, nics, budget)?;
     let link_place = config.replication_nic();
@@ -202,8 +249,14 @@ fn build(config: &Config, disks: Vec<TakenDisk>, nics: Vec<TakenNic>, budget: &B
         let _ = engine.volumes.push(volume_config);
         let fast_zero = info.write_zeroes && info.write_zeroes_may_unmap;
         let description = volume.description.as_deref().unwrap_or("");
-        let export =
-            Export::new(&volume.export_name(), description, volume.index, disk.size, volume.block_size, fast_zero);
+        let export = Export::new(
+            &volume.export_name(),
+            description,
+            volume.index,
+            disk.size,
+            volume.block_size,
+            fast_zero,
+        );
         exports.push(export.map_err(|error| format!("volume {}: {error}", volume.index))?);
     }
     let engine = Engine::new(now, engine);
@@ -214,7 +267,14 @@ fn build(config: &Config, disks: Vec<TakenDisk>, nics: Vec<TakenNic>, budget: &B
     let operations = 2 * usize::from(budget.max_requests) + 256;
     let disks = disks
         .into_iter()
-        .map(|disk| Disk::new(disk.spare.driver, config.volumes[disk.volume].index, operations, zeroes))
+        .map(|disk| {
+            Disk::new(
+                disk.spare.driver,
+                config.volumes[disk.volume].index,
+                operations,
+                zeroes,
+            )
+        })
         .collect();
     let link = PeerLink::new(PeerLinkConfig {
         group: GroupId::new(0),
@@ -248,7 +308,15 @@ fn build(config: &Config, disks: Vec<TakenDisk>, nics: Vec<TakenNic>, budget: &B
         server.max_block_size() >> 10,
         server.slots()
     );
-    let core = Core::new(now, engine, pool, Payload::new(region), disks, link, budget.max_requests);
+    let core = Core::new(
+        now,
+        engine,
+        pool,
+        Payload::new(region),
+        disks,
+        link,
+        budget.max_requests,
+    );
     Ok(Node::new(core, server, ports, link_port))
 }
 
@@ -289,8 +357,12 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
         let mut nic = Nic::new(taken.spare.driver, taken.mtu);
         let mut addresses = heapless::Vec::new();
         let _ = addresses.push((IpAddr::V4(section.address.address), section.address.prefix));
-        let nic_config =
-            NicConfig { mac, addresses, gateway: section.gateway.map(IpAddr::V4), seed: rng::seed64() };
+        let nic_config = NicConfig {
+            mac,
+            addresses,
+            gateway: section.gateway.map(IpAddr::V4),
+            seed: rng::seed64(),
+        };
         let stack = Stack::new(time::now_micros(), &mut nic, &nic_config, &groups);
         let mut stack = stack.map_err(|error| format!("nic {index}: {error}"))?;
         stack.set_link(link_up);

@@ -8,8 +8,9 @@ const FIRST_PAUSE: Micros = 50_000;
 /// Time limit of the first attempt. Shorter than TCP's own retransmission, whose least time-out
 /// of a second would cost a second for one lost SYN.
 const FIRST_TIMEOUT: Micros = 250_000;
-/// Time limit of later attempts at most.
-const TIMEOUT_MAX: Micros = 4_000_000;
+/// Time limit of later attempts at most: a peer that comes back while its hardware address is
+/// still known is found within this time. The two nodes are near each other.
+const TIMEOUT_MAX: Micros = 1_000_000;
 /// The peer's hardware address is asked for so often at first, and so often later.
 const SOLICIT_FAST: Micros = 50_000;
 const SOLICIT_SLOW: Micros = 250_000;

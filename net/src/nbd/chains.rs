@@ -52,6 +52,11 @@ impl Chains {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.nodes.capacity()
+    }
+
     /// Appends a buffer.
     pub(super) fn push(&mut self, chain: &mut Chain, buf: Buf) {
         let node = Node {

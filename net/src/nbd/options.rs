@@ -29,7 +29,7 @@ pub(super) enum Next {
     Transmit(usize),
     /// The end, once the answer is sent.
     Close,
-    /// The end at once: the option has no way to say no.
+    /// The end at once: the client does not speak this protocol.
     Drop,
 }
 
@@ -93,7 +93,7 @@ fn transmission_flags(structured: bool) -> u16 {
 /// Answers an option whose data was too long to be stored and has been drained.
 pub(super) fn answer_oversized(option: u32, out: &mut Out) -> Next {
     match option {
-        opt::EXPORT_NAME => Next::Drop,
+        opt::EXPORT_NAME => Next::Close,
         opt::ABORT => abort(out),
         opt::LIST | opt::STRUCTURED_REPLY => invalid(out, option, "this option has no data"),
         opt::INFO | opt::GO => invalid(out, option, "name or list of requests too long"),
@@ -146,7 +146,8 @@ impl Options<'_> {
 
     fn export_name(&self, agreed: &mut Negotiated, name: &[u8], out: &mut Out) -> Next {
         let Some(index) = export::find(self.exports, name) else {
-            return Next::Drop;
+            // There is no way to say no but this one.
+            return Next::Close;
         };
         out.put_u64(self.exports[index].size);
         out.put_u16(transmission_flags(agreed.structured));

@@ -164,7 +164,7 @@ impl Table {
 
     /// Requests that are not answered in full.
     pub(super) fn len(&self) -> usize {
-        self.requests_used
+        self.requests_used.count_ones() as usize
     }
 
     /// Whether every request only waits for its reply to be sent.

@@ -297,6 +297,11 @@ impl Server {
     }
 
     #[cfg(test)]
+    pub(super) fn capacities(&self) -> [usize; 3] {
+        self.shared.capacities()
+    }
+
+    #[cfg(test)]
     pub(super) fn read_bytes(&self) -> u64 {
         self.shared.read_bytes()
     }

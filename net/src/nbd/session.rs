@@ -265,6 +265,8 @@ impl Session {
         io: &mut I,
     ) -> Verdict {
         for _ in 0..ROUNDS {
+            self.needs = Needs::default();
+            self.retry_at = None;
             let mut progress = self.receive(cx, stream, io);
             progress |= self.issue(cx, io);
             progress |= self.transmit(cx, stream, io);
@@ -320,20 +322,21 @@ impl Session {
     }
 
     fn check_limit(&mut self, cx: &Context<'_>) -> Verdict {
-        match self.limit(cx.shared) {
-            Some(limit) if limit <= cx.now => {
-                let paused = cx.now > limit + PAUSED && self.phase == Phase::Transmission;
-                if !paused {
-                    return Verdict::Abort;
-                }
-                self.sent_at = cx.now;
-                if let Rx::Payload(payload) = &mut self.rx {
-                    payload.progress_at = cx.now;
-                }
-                Verdict::Continue
-            }
-            _ => Verdict::Continue,
+        let limit = match self.limit(cx.shared) {
+            Some(limit) if limit <= cx.now => limit,
+            _ => return Verdict::Continue,
+        };
+        if cx.now <= limit + PAUSED {
+            return Verdict::Abort;
         }
+        self.sent_at = cx.now;
+        if self.phase != Phase::Transmission {
+            self.since = cx.now;
+        }
+        if let Rx::Payload(payload) = &mut self.rx {
+            payload.progress_at = cx.now;
+        }
+        Verdict::Continue
     }
 
     /// Whether a poll would get anywhere, whatever the stream says.

@@ -191,6 +191,13 @@ impl Shared {
         self.stir();
     }
 
+    /// Sizes of what could grow, which must not.
+    #[cfg(test)]
+    pub(super) fn capacities(&self) -> [usize; 3] {
+        let queues = [self.waiting.capacity(), self.turns.capacity()];
+        [queues[0], queues[1], self.chains.capacity()]
+    }
+
     #[cfg(test)]
     pub(super) fn read_bytes(&self) -> u64 {
         self.read_bytes

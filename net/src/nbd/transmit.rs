@@ -44,7 +44,7 @@ impl Session {
             if !done {
                 break;
             }
-            if !self.stage(cx, io) {
+            if !self.stage() {
                 self.sent_at = cx.now;
                 return progress;
             }
@@ -129,11 +129,11 @@ impl Session {
     }
 
     /// Stages what is to be sent next; answers whether there is anything.
-    fn stage<I: SessionIo>(&mut self, _cx: &mut Context<'_>, _io: &mut I) -> bool {
-        let mut staged = false;
+    fn stage(&mut self) -> bool {
         if let Some(at) = self.lock {
             return self.stage_locked(at);
         }
+        let mut staged = false;
         while self.out.room() >= HEADER_ROOM {
             let Some(at) = self.table.ready.pop_front() else {
                 break;

@@ -31,16 +31,16 @@
 //!
 //! - `capabilities()` returns [`offload::capabilities`] for the negotiated MTU and features.
 //! - `receive()` answers `None` when there is no received frame *or no transmit buffer*: the pair
-//!   of tokens lets smoltcp answer a frame at once. Keep a few transmit buffers back from
-//!   `transmit()` for that, or a full ring blocks the very ACKs that would drain the peer's.
+//!   of tokens lets smoltcp answer a frame at once. So a full transmit ring holds back incoming
+//!   ACKs too: make it large, and reclaim what the device has sent before each turn.
 //! - `RxToken::consume` passes one frame without virtio header, merged buffers joined. With
-//!   `GUEST_TSO4/6` frames up to 64 KiB, larger than the MTU, are fine. With `GUEST_CSUM`, a frame
-//!   with neither `NEEDS_CSUM` nor `DATA_VALID` in its header was verified by nobody: drop it
-//!   unless [`offload::verify_rx`] agrees.
+//!   `GUEST_TSO4/6` frames up to 64 KiB, larger than the MTU, are fine. With `GUEST_CSUM`, smoltcp
+//!   verifies no TCP or UDP checksum: a frame with neither `NEEDS_CSUM` nor `DATA_VALID` in its
+//!   header was verified by nobody, so the driver has to.
 //! - `TxToken::consume(len, f)` gives `f` exactly `len` bytes: up to MTU + 14, or
-//!   [`offload::TSO_FRAME_MAX`] when `HOST_TSO4` is offered. `set_meta` comes before `consume`
-//!   and must be kept. After `f`, [`offload::prepare_tx`] fills in the pseudo-header sum and
-//!   returns what belongs into `virtio_net_hdr`.
+//!   [`offload::TSO_FRAME_MAX`] when `HOST_TSO4` is offered. With `CSUM`, smoltcp leaves a TCP
+//!   checksum zero: the driver stores the pseudo-header's sum and asks for `NEEDS_CSUM`. `set_meta`
+//!   comes before `consume`; its `segmentation_offload_size` is the `gso_size` of a TCP/IPv4 frame.
 //! - Notify the device once after `egress`, not for every frame.
 //!
 //! # Neighbours

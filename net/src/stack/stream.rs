@@ -8,20 +8,6 @@ pub struct TcpStream<'a> {
     pub(super) socket: &'a mut Socket<'static>,
 }
 
-impl TcpStream<'_> {
-    /// Bytes written but not yet acknowledged by the other side.
-    #[must_use]
-    pub fn unacknowledged(&self) -> usize {
-        self.socket.send_queue()
-    }
-
-    /// Size of the transmit ring in bytes: the most that [`ByteStream::writable`] can be.
-    #[must_use]
-    pub fn tx_capacity(&self) -> usize {
-        self.socket.send_capacity()
-    }
-}
-
 impl ByteStream for TcpStream<'_> {
     fn readable(&self) -> usize {
         match self.socket.state() {

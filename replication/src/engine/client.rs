@@ -35,10 +35,6 @@ impl Engine {
             Op::Read => volume.read_bytes += u64::from(len),
             _ => volume.written_bytes += u64::from(len),
         }
-        if op == Op::Discard && volume.mirrored && !volume.peer_can_discard {
-            // Only a discard that both disks perform leaves the replicas equal.
-            return self.answer(id, op, Ok(()), buf, pool);
-        }
         self.clients_live += 1;
         let slot = Slot {
             owner: Owner::Client,
@@ -93,12 +89,15 @@ impl Engine {
     /// Puts a new slot into the table and starts it before the step ends, unless an overlapping
     /// one is in its way.
     pub(super) fn enter(&mut self, slot: Slot) -> SlotId {
-        let range = slot
-            .locks_range()
-            .then_some((slot.volume, slot.offset, u64::from(slot.len)));
+        let range = slot.locks_range().then_some((
+            slot.volume,
+            slot.offset,
+            u64::from(slot.len),
+            slot.op == Op::Read,
+        ));
         let id = self.slots.insert(slot);
-        let free = range.is_none_or(|(volume, offset, len)| {
-            self.overlaps.enter(id, volume, offset, len)
+        let free = range.is_none_or(|(volume, offset, len, reads)| {
+            self.overlaps.enter(id, volume, offset, len, reads)
         });
         if free {
             self.slots.push(&mut self.ready, id);
@@ -109,8 +108,14 @@ impl Engine {
     /// Starts a slot that nothing blocks.
     pub(super) fn start(&mut self, id: SlotId, pool: &mut Pool) {
         let slot = self.slots.at(id);
-        let usable = self.volumes[slot.volume].usable();
-        if slot.orphan {
+        let volume = &self.volumes[slot.volume];
+        let usable = volume.usable();
+        // Only a discard that both disks perform leaves the replicas equal.
+        let forget = slot.owner == Owner::Client
+            && slot.op == Op::Discard
+            && volume.mirrored
+            && !(volume.config.can_discard && volume.peer_can_discard);
+        if slot.orphan || (usable && forget) {
             slot.local = Local::Done;
         } else if !usable {
             slot.local = Local::Failed;
@@ -173,7 +178,7 @@ impl Engine {
         };
         slot.remote = Remote::Sent;
         let payload = slot.buf.as_ref().map(Buf::view);
-        self.link.outstanding += 1;
+        self.count_sent();
         self.queue.push(Queued::Send { frame, payload });
         true
     }

@@ -128,7 +128,10 @@ impl Engine {
     /// When to send [`crate::api::Event::Tick`] at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Micros> {
-        let task = self.task.map(|task| task.deadline).filter(|at| *at < Micros::MAX);
+        let task = self
+            .task
+            .map(|task| task.deadline)
+            .filter(|at| *at < Micros::MAX);
         let deferred = self.deferred.iter().map(|waiting| waiting.deadline).min();
         [self.link_deadline(), task, deferred, self.resync_retry]
             .into_iter()

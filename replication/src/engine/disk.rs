@@ -21,7 +21,8 @@ impl Engine {
         let known = self.slots.get(id).is_some_and(|s| s.local == Local::Disk);
         assert!(known, "completion of a disk operation that was not issued");
         let slot = self.slots.at(id);
-        let (owner, op, at, fua, orphan) = (slot.owner, slot.op, slot.volume, slot.fua, slot.orphan);
+        let (owner, op, at, fua, orphan) =
+            (slot.owner, slot.op, slot.volume, slot.fua, slot.orphan);
         let ok = match result {
             Ok(()) => true,
             // Nothing was lost: the content of a discarded range is nobody's business.

@@ -3,7 +3,7 @@
 //! those who came later.
 
 use super::Engine;
-use super::slots::{List, Local, SlotId};
+use super::slots::{List, Local, Owner, SlotId};
 use crate::api::{DiskError, DiskToken};
 use crate::buf::Pool;
 
@@ -38,12 +38,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn flush_done(
-        &mut self,
-        at: usize,
-        result: Result<(), DiskError>,
-        pool: &mut Pool,
-    ) {
+    pub(super) fn flush_done(&mut self, at: usize, result: Result<(), DiskError>, pool: &mut Pool) {
         let flush = &mut self.volumes[at].flush;
         assert!(flush.busy, "completion of a flush that was not issued");
         flush.busy = false;
@@ -61,8 +56,13 @@ impl Engine {
 
     fn end_flush(&mut self, mut served: List, local: Local, pool: &mut Pool) {
         while let Some(id) = self.slots.pop(&mut served) {
-            self.slots.at(id).local = local;
-            self.finish_if_done(id, pool);
+            let slot = self.slots.at(id);
+            slot.local = local;
+            if slot.owner == Owner::Resync {
+                self.sync_end_flushed(id, pool);
+            } else {
+                self.finish_if_done(id, pool);
+            }
         }
     }
 }

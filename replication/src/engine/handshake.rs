@@ -43,6 +43,7 @@ impl Engine {
 
     fn send_hello(&mut self) {
         self.link.hello_sent = true;
+        self.link.handshake_until = self.now + self.config.timers.timeout;
         self.link.nonce = self.random();
         self.link.told = (self.role, self.link.discard_my_data);
         let hello = Hello {
@@ -77,7 +78,11 @@ impl Engine {
     }
 
     pub(super) fn hello_volume(&mut self, volume: HelloVolume) {
-        let expected = self.link.peer_hello.as_ref().map(|h| usize::from(h.volumes));
+        let expected = self
+            .link
+            .peer_hello
+            .as_ref()
+            .map(|h| usize::from(h.volumes));
         if !self.link.in_handshake() || expected.is_none_or(|n| self.link.peer_volumes.len() >= n) {
             return self.protocol_error("an unexpected volume in the greeting");
         }
@@ -177,7 +182,10 @@ impl Engine {
     pub(super) fn refused(&mut self, reason: Refusal, volume: u16) {
         let conflict = matches!(
             reason,
-            Refusal::SplitBrain | Refusal::Unrelated | Refusal::PrimaryIsTarget
+            Refusal::SplitBrain
+                | Refusal::Unrelated
+                | Refusal::PrimaryIsTarget
+                | Refusal::BothPrimary
         );
         let next = if conflict {
             Next::StandAlone
@@ -215,6 +223,7 @@ impl Engine {
                 Verdict::SplitBrain => Refusal::SplitBrain,
                 Verdict::Unrelated => Refusal::Unrelated,
                 Verdict::PrimaryIsTarget => Refusal::PrimaryIsTarget,
+                Verdict::BothPrimary => Refusal::BothPrimary,
                 _ => {
                     self.volumes[at].verdict = Some((verdict, rule));
                     continue;
@@ -294,7 +303,10 @@ impl Engine {
                 });
                 self.log(
                     Level::Info,
-                    text!("vol{index}: resync of {bytes} bytes to the peer: {}", rule.text()),
+                    text!(
+                        "vol{index}: resync of {bytes} bytes to the peer: {}",
+                        rule.text()
+                    ),
                 );
             }
             Verdict::Target { .. } => {
@@ -315,7 +327,10 @@ impl Engine {
             _ => {
                 self.log(
                     Level::Warn,
-                    text!("vol{index}: not mirrored ({size} bytes out of sync): {}", rule.text()),
+                    text!(
+                        "vol{index}: not mirrored ({size} bytes out of sync): {}",
+                        rule.text()
+                    ),
                 );
             }
         }
@@ -349,6 +364,9 @@ fn refusal_text(reason: Refusal, volume: u16) -> Text {
         Refusal::Unrelated => text!(
             "vol{volume}: unrelated data on the two nodes. Choose which to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
         ),
+        Refusal::BothPrimary => text!(
+            "vol{volume}: both nodes are Primary: run 'secondary' on one of them, then 'connect' on both"
+        ),
         Refusal::PrimaryIsTarget => text!(
             "vol{volume}: the Primary's data is the older one: run 'secondary' on it, then 'connect' on both nodes"
         ),
@@ -356,9 +374,10 @@ fn refusal_text(reason: Refusal, volume: u16) -> Text {
 }
 
 impl Engine {
-    /// Whether a handshake runs that commands must wait for.
+    /// Whether a handshake runs that commands must wait for: the peer was told of a role that
+    /// must not change before it ends.
     pub(super) fn negotiating(&self) -> bool {
-        self.link.in_handshake() || (self.link.up && self.link.closing)
+        (self.link.in_handshake() && self.link.hello_sent) || (self.link.up && self.link.closing)
     }
 
     /// The peer's new role and disk states.

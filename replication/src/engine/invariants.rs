@@ -18,7 +18,10 @@ impl Engine {
 
     /// At most one node acknowledges writes.
     fn check_roles(&self) {
-        assert!(!self.serving || self.role == Role::Primary, "serves but is not Primary");
+        assert!(
+            !self.serving || self.role == Role::Primary,
+            "serves but is not Primary"
+        );
         let both = self.role == Role::Primary && self.peer_role == Role::Primary;
         assert!(!both, "both nodes are Primary over a live connection");
     }
@@ -41,8 +44,7 @@ impl Engine {
                 volume.replication == ReplicationState::SyncSource,
                 "vol{index}: resync state"
             );
-            let in_sync =
-                volume.mirrored && volume.replication == ReplicationState::Established;
+            let in_sync = volume.mirrored && volume.replication == ReplicationState::Established;
             assert!(
                 !in_sync || (volume.dirty.count() == 0 && volume.disk == DiskState::UpToDate),
                 "vol{index}: called in sync with blocks marked out of sync"
@@ -86,10 +88,6 @@ impl Engine {
             ),
             "slots: clients, peer, resync, unanswered, orphans"
         );
-        assert_eq!(
-            self.slots.live(),
-            clients + peers + resyncs,
-            "slots in use"
-        );
+        assert_eq!(self.slots.live(), clients + peers + resyncs, "slots in use");
     }
 }

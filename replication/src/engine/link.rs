@@ -36,6 +36,9 @@ pub(super) enum Next {
     StandAlone,
 }
 
+/// A peer that is alive but answers no request for so many timeouts is given up (DRBD's
+/// `ko-count`): its disk hangs, and clients must not hang with it.
+const STALLED_TIMEOUTS: Micros = 7;
 /// Longer pauses between attempts while the peer is misconfigured.
 const SLOW: Micros = 4;
 
@@ -49,6 +52,8 @@ pub(super) struct Link {
     /// Why all is not well; shown in the status, logged when it changes.
     pub reason: Text,
     pub hello_sent: bool,
+    /// When this side, having told all, no longer waits for the other's part.
+    pub handshake_until: Micros,
     pub nonce: u64,
     /// Role and willingness to give data up, as the handshake told the peer.
     pub told: (Role, bool),
@@ -63,6 +68,8 @@ pub(super) struct Link {
     /// Requests that the peer lets us have unanswered, and those that are.
     pub window: usize,
     pub outstanding: usize,
+    /// When the peer last answered a request, or the first unanswered one was sent.
+    pub last_progress: Micros,
 }
 
 impl Link {
@@ -74,6 +81,7 @@ impl Link {
             next: Next::Retry,
             reason: Text::new(),
             hello_sent: false,
+            handshake_until: 0,
             nonce: 0,
             told: (Role::Secondary, false),
             peer_hello: None,
@@ -85,6 +93,7 @@ impl Link {
             retry_at: None,
             window: 0,
             outstanding: 0,
+            last_progress: 0,
         }
     }
 
@@ -109,6 +118,7 @@ impl Engine {
     pub(super) fn stand_alone(&mut self) {
         self.link.state = ConnectionState::StandAlone;
         self.link.retry_at = None;
+        self.link.discard_my_data = false;
         self.queue.push(Queued::CloseLink);
     }
 
@@ -138,7 +148,9 @@ impl Engine {
     pub(super) fn protocol_error(&mut self, what: &str) {
         self.complain(
             Level::Error,
-            text!("the peer broke the protocol: {what}; check that both nodes run the same release"),
+            text!(
+                "the peer broke the protocol: {what}; check that both nodes run the same release"
+            ),
         );
         self.close_link(Next::RetrySlowly);
     }
@@ -260,7 +272,7 @@ impl Engine {
         }
     }
 
-    /// Any frame is a sign of life. Answers what the frame's request number belongs to.
+    /// Any frame is a sign of life.
     pub(super) fn heard(&mut self) {
         self.link.last_received = self.now;
     }
@@ -287,10 +299,42 @@ impl Engine {
             );
             let next = self.link.next;
             self.close_link(next);
+        } else if self.handshake_deadline().is_some_and(|at| at <= self.now) {
+            let peer = self.config.peer.clone();
+            self.complain(
+                Level::Warn,
+                text!("peer {peer} does not finish the handshake: its disk may hang; see 'status' there"),
+            );
+            self.close_link(Next::Retry);
+        } else if self.stall_deadline().is_some_and(|at| at <= self.now) {
+            let (peer, count) = (self.config.peer.clone(), self.link.outstanding);
+            self.log(
+                Level::Error,
+                text!("peer {peer} is alive but answers none of {count} requests: its disk may hang; going on without it"),
+            );
+            self.close_link(Next::Retry);
         } else if self.now >= self.next_ping() {
             self.link.last_ping = self.now;
             self.send(Frame::Ping);
         }
+    }
+
+    fn handshake_deadline(&self) -> Option<Micros> {
+        let waiting = self.link.in_handshake() && self.link.hello_sent;
+        waiting.then_some(self.link.handshake_until)
+    }
+
+    fn stall_deadline(&self) -> Option<Micros> {
+        let limit = STALLED_TIMEOUTS * self.config.timers.timeout;
+        (self.link.outstanding > 0).then_some(self.link.last_progress + limit)
+    }
+
+    /// Counts a request that the peer must answer.
+    pub(super) fn count_sent(&mut self) {
+        if self.link.outstanding == 0 {
+            self.link.last_progress = self.now;
+        }
+        self.link.outstanding += 1;
     }
 
     fn next_ping(&self) -> Micros {
@@ -303,20 +347,30 @@ impl Engine {
             return self.link.retry_at;
         }
         let silence = self.link.last_received + self.config.timers.timeout;
-        let next = self.next_ping().min(silence);
-        Some(self.link.refused_until.map_or(next, |at| at.min(next)))
+        [
+            Some(self.next_ping()),
+            Some(silence),
+            self.link.refused_until,
+            self.handshake_deadline(),
+            self.stall_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The acknowledgement of a slot, or its refusal by the peer's disk.
     pub(super) fn answered(&mut self, wire: u64, ok: bool, pool: &mut Pool) {
-        let found = self
-            .slots
-            .by_wire_id(wire)
-            .filter(|id| self.slots.get(*id).is_some_and(|s| s.remote == Remote::Sent));
+        let found = self.slots.by_wire_id(wire).filter(|id| {
+            self.slots
+                .get(*id)
+                .is_some_and(|s| s.remote == Remote::Sent)
+        });
         let Some(id) = found else {
             return self.protocol_error("an answer to nothing that was asked");
         };
         self.link.outstanding -= 1;
+        self.link.last_progress = self.now;
         let slot = self.slots.at(id);
         slot.remote = Remote::Done;
         let (owner, op, at) = (slot.owner, slot.op, slot.volume);
@@ -326,7 +380,7 @@ impl Engine {
                 self.volumes[at].dirty.set_range(offset, len);
             }
             if owner == Owner::Resync {
-                slot_failed(self, id);
+                self.slots.at(id).local = Local::Failed;
             }
             self.peer_disk_failed(at);
         }
@@ -352,8 +406,4 @@ impl Engine {
         );
         self.ensure_generation(at);
     }
-}
-
-fn slot_failed(engine: &mut Engine, id: SlotId) {
-    engine.slots.at(id).local = Local::Failed;
 }

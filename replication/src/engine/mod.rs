@@ -28,9 +28,7 @@ mod status;
 mod tests;
 mod volume;
 
-use crate::api::{
-    Action, CommandId, DiskState, EngineConfig, Event, Level, Micros, Role, Text,
-};
+use crate::api::{Action, CommandId, DiskState, EngineConfig, Event, Level, Micros, Role, Text};
 use crate::buf::Pool;
 use crate::wire::{Frame, State};
 use ::resync::IDLE_IN_FLIGHT;

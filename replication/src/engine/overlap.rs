@@ -1,4 +1,8 @@
-//! Serialises overlapping ranges: a request waits for every earlier one that it overlaps.
+//! Serialises overlapping ranges: a request waits for every earlier one that it overlaps, unless both
+//! only read.
+//!
+//! Reads take part so that what a read has shown is on both nodes: one that were served beside a write in
+//! flight could show data that a failover takes back.
 //!
 //! Ranges are registered in arrival order and counted as blocked by the earlier ones they touch;
 //! whoever leaves unblocks the later ones. Lookup goes by hash buckets of 128 KiB extents, of
@@ -15,6 +19,7 @@ struct Range {
     volume: usize,
     start: u64,
     end: u64,
+    reads: bool,
     /// Order of arrival.
     order: u64,
     /// Earlier ranges that overlap and have not left.
@@ -31,8 +36,11 @@ impl Range {
     fn is_wide(&self) -> bool {
         self.last_extent() - self.first_extent() > 1
     }
-    fn overlaps(&self, other: &Self) -> bool {
-        self.volume == other.volume && self.start < other.end && other.start < self.end
+    fn conflicts(&self, other: &Self) -> bool {
+        self.volume == other.volume
+            && self.start < other.end
+            && other.start < self.end
+            && !(self.reads && other.reads)
     }
 }
 
@@ -63,12 +71,13 @@ impl Overlaps {
     }
 
     /// Registers a range that is not empty; answers whether it may start at once.
-    pub fn enter(&mut self, slot: u32, volume: usize, start: u64, len: u64) -> bool {
+    pub fn enter(&mut self, slot: u32, volume: usize, start: u64, len: u64, reads: bool) -> bool {
         self.arrivals += 1;
         let mut range = Range {
             volume,
             start,
             end: start + len,
+            reads,
             order: self.arrivals,
             blockers: 0,
         };
@@ -106,7 +115,7 @@ impl Overlaps {
     fn for_overlapping(&mut self, range: &Range, mut found: impl FnMut(u32, &mut Range)) {
         if range.is_wide() {
             for (slot, other) in self.ranges.iter_mut().enumerate() {
-                if let Some(other) = other.as_mut().filter(|other| other.overlaps(range)) {
+                if let Some(other) = other.as_mut().filter(|other| other.conflicts(range)) {
                     found(slot as u32, other);
                 }
             }
@@ -122,7 +131,7 @@ impl Overlaps {
                     // pair at the first extent that they have in common.
                     && other.first_extent() + position == extent
                     && extent == other.first_extent().max(range.first_extent())
-                    && other.overlaps(range)
+                    && other.conflicts(range)
                 {
                     found(slot, other);
                 }
@@ -133,7 +142,7 @@ impl Overlaps {
             let mut node = self.heads[self.heads.len() - 1];
             while node != NIL {
                 if let Some(other) = &mut self.ranges[(node / 2) as usize]
-                    && other.overlaps(range)
+                    && other.conflicts(range)
                 {
                     found(node / 2, other);
                 }
@@ -201,18 +210,18 @@ mod tests {
         #[test]
         fn agrees_with_the_obvious_model(
             steps in proptest::collection::vec(
-                (any::<bool>(), 0usize..2, 0u64..2000, 1u64..1200, any::<u8>()), 1..200),
+                (any::<bool>(), 0usize..2, 0u64..2000, 1u64..1200, any::<u8>(), any::<bool>()), 1..200),
         ) {
             let mut table = Overlaps::new(64);
-            let mut model: Vec<(u32, usize, u64, u64, bool)> = Vec::new();
-            for (enter, volume, start, len, pick) in steps {
+            let mut model: Vec<(u32, usize, u64, u64, bool, bool)> = Vec::new();
+            for (enter, volume, start, len, pick, reads) in steps {
                 if enter && model.len() < 64 {
                     let slot = (0..64).find(|s| model.iter().all(|m| m.0 != *s)).unwrap();
                     // In KiB: a third of the ranges spans more than two extents.
                     let (start, len) = (start << 10, if pick < 160 { (len % 128 + 1) << 10 } else { len << 10 });
-                    let free = model.iter().all(|m| m.1 != volume || m.2 >= start + len || start >= m.3);
-                    prop_assert_eq!(table.enter(slot, volume, start, len), free);
-                    model.push((slot, volume, start, start + len, free));
+                    let free = model.iter().all(|m| m.1 != volume || m.2 >= start + len || start >= m.3 || (m.5 && reads));
+                    prop_assert_eq!(table.enter(slot, volume, start, len, reads), free);
+                    model.push((slot, volume, start, start + len, free, reads));
                 } else if let Some(at) = model.iter().position(|m| m.4) {
                     let at = (at..model.len()).filter(|i| model[*i].4).nth(usize::from(pick) % 3).unwrap_or(at);
                     let gone = model.remove(at);
@@ -221,7 +230,7 @@ mod tests {
                     let mut want = Vec::new();
                     for i in 0..model.len() {
                         let m = model[i];
-                        let blocked = model[..i].iter().any(|e| e.1 == m.1 && e.2 < m.3 && m.2 < e.3);
+                        let blocked = model[..i].iter().any(|e| e.1 == m.1 && e.2 < m.3 && m.2 < e.3 && !(e.5 && m.5));
                         if !m.4 && !blocked {
                             want.push(m.0);
                             model[i].4 = true;

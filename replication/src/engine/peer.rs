@@ -53,7 +53,15 @@ impl Engine {
                 len,
                 unmap,
                 fua,
-            } => (volume, request, Op::Zeroes { unmap }, offset, len, fua, false),
+            } => (
+                volume,
+                request,
+                Op::Zeroes { unmap },
+                offset,
+                len,
+                fua,
+                false,
+            ),
             Frame::SyncZeroes {
                 volume,
                 request,

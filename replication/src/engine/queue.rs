@@ -77,7 +77,10 @@ impl Queue {
     }
 
     pub fn command_done(&mut self, id: CommandId, result: Result<Text, Text>) {
-        assert!(self.done.len() < TEXTS, "more commands ended than were deferred");
+        assert!(
+            self.done.len() < TEXTS,
+            "more commands ended than were deferred"
+        );
         self.done.push_back((id, result));
         self.push(Queued::CommandDone);
     }

@@ -68,7 +68,7 @@ impl Engine {
                 return;
             }
             if source.scheduler.is_done(&volume.dirty) {
-                return self.announce_end(at);
+                return self.announce_end(at, pool);
             }
             if source.paused_until > self.now {
                 let until = source.paused_until;
@@ -135,7 +135,7 @@ impl Engine {
             };
             (frame, slot.buf.as_ref().map(Buf::view))
         };
-        self.link.outstanding += 1;
+        self.count_sent();
         self.queue.push(Queued::Send { frame, payload });
     }
 
@@ -146,8 +146,7 @@ impl Engine {
         if let Some(buf) = slot.buf {
             pool.free(buf);
         }
-        let acknowledged =
-            slot.remote == Remote::Done && slot.local == Local::Done && !slot.orphan;
+        let acknowledged = slot.remote == Remote::Done && slot.local == Local::Done && !slot.orphan;
         let volume = &mut self.volumes[slot.volume];
         let Some(source) = &mut volume.source else {
             return;
@@ -170,16 +169,15 @@ impl Engine {
         }
     }
 
-    /// All blocks are on the peer's disk: let it flush and be UpToDate.
-    fn announce_end(&mut self, at: usize) {
+    /// All blocks are on the peer's disk. First this disk is flushed: otherwise a power cut of both
+    /// nodes could leave the peer, which flushes too, ahead of this one with no block marked.
+    fn announce_end(&mut self, at: usize, pool: &mut Pool) {
         let volume = &mut self.volumes[at];
         let Some(source) = &mut volume.source else {
             return;
         };
         source.ending = true;
-        // From here on the peer may be UpToDate, whether or not its answer arrives.
-        volume.peer_has_current = true;
-        let (index, uuid) = (volume.config.index, volume.current);
+        let uuid = volume.current;
         self.resyncs_live += 1;
         let id = self.slots.insert(Slot {
             owner: Owner::Resync,
@@ -190,12 +188,27 @@ impl Engine {
             len: 0,
             buf: None,
             request: 0,
-            local: Local::Done,
-            remote: Remote::Sent,
+            local: Local::Waiting,
+            remote: Remote::None,
             orphan: false,
         });
+        self.want_flush(id, pool);
+    }
+
+    /// This disk is flushed: let the peer flush and be UpToDate.
+    pub(super) fn sync_end_flushed(&mut self, id: SlotId, pool: &mut Pool) {
         let request = self.slots.wire_id(id);
-        self.link.outstanding += 1;
+        let connected = self.connected();
+        let slot = self.slots.at(id);
+        let volume = &mut self.volumes[slot.volume];
+        if slot.local == Local::Failed || slot.orphan || !connected || volume.source.is_none() {
+            return self.finish_if_done(id, pool);
+        }
+        // From here on the peer may be UpToDate, whether or not its answer arrives.
+        volume.peer_has_current = true;
+        slot.remote = Remote::Sent;
+        let (index, uuid) = (volume.config.index, volume.current);
+        self.count_sent();
         self.send(Frame::SyncEnd {
             volume: index,
             request,
@@ -212,7 +225,9 @@ impl Engine {
         volume.in_sync();
         self.log(
             Level::Info,
-            text!("vol{index}: resync done: {bytes} bytes in {milliseconds} ms; both nodes UpToDate"),
+            text!(
+                "vol{index}: resync done: {bytes} bytes in {milliseconds} ms; both nodes UpToDate"
+            ),
         );
     }
 

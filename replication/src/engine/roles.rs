@@ -127,6 +127,7 @@ impl Engine {
             }
         }
         self.role = Role::Primary;
+        self.link.discard_my_data = false;
         for at in 0..self.volumes.len() {
             self.ensure_generation(at);
         }
@@ -238,9 +239,9 @@ impl Engine {
                 Some("this node is Primary: run 'secondary' first")
             }
             PeerView::Secondary if self.granted => Some("the peer is becoming Primary"),
-            PeerView::Secondary if !self.all_comparable() => Some(
-                "a resync runs, or a disk is Inconsistent, failed or missing; see 'status'",
-            ),
+            PeerView::Secondary if !self.all_comparable() => {
+                Some("a resync runs, or a disk is Inconsistent, failed or missing; see 'status'")
+            }
             PeerView::Secondary => None,
         };
         if let Some(reason) = reason {
@@ -265,8 +266,7 @@ impl Engine {
     }
 
     pub(super) fn new_generation(&mut self, uuid: u64) {
-        let accepted =
-            self.role == Role::Secondary && self.task.is_none() && self.all_comparable();
+        let accepted = self.role == Role::Secondary && self.task.is_none() && self.all_comparable();
         if accepted {
             self.take_generation(uuid);
         }
@@ -316,7 +316,8 @@ impl Engine {
             return;
         }
         self.task = None;
-        let reason = text!("the connection to the peer was lost meanwhile; see 'status' and try again");
+        let reason =
+            text!("the connection to the peer was lost meanwhile; see 'status' and try again");
         self.done(task.id, Err(reason));
     }
 
@@ -345,6 +346,9 @@ impl Engine {
             // It may have taken the generation over: find out.
             self.reopen_link();
         }
-        self.done(task.id, Err(text!("the peer did not answer in time; see 'status'")));
+        self.done(
+            task.id,
+            Err(text!("the peer did not answer in time; see 'status'")),
+        );
     }
 }

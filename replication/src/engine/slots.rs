@@ -81,13 +81,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Whether the slot changes a range, and so excludes overlapping ones.
+    /// Whether the slot is about a range, and so keeps out overlapping ones (unless both read).
     pub fn locks_range(&self) -> bool {
-        match self.op {
-            Op::Write | Op::Discard | Op::Zeroes { .. } => true,
-            Op::Read => self.owner == Owner::Resync,
-            Op::Flush | Op::SyncEnd { .. } => false,
-        }
+        !matches!(self.op, Op::Flush | Op::SyncEnd { .. })
     }
 }
 

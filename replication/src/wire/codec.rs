@@ -5,8 +5,8 @@
 //! A body ends with the CRC-32C of the bytes before it.
 
 use super::{
-    Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal,
-    State, VERSION, WireError,
+    Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal, State, VERSION,
+    WireError,
 };
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
 use crc::{CRC_32_ISCSI, Crc, Table};
@@ -137,7 +137,7 @@ fn disk(code: u8) -> Result<DiskState, WireError> {
     })
 }
 
-const REFUSALS: [Refusal; 10] = [
+const REFUSALS: [Refusal; 11] = [
     Refusal::Version,
     Refusal::Resource,
     Refusal::SameName,
@@ -148,6 +148,7 @@ const REFUSALS: [Refusal; 10] = [
     Refusal::SplitBrain,
     Refusal::Unrelated,
     Refusal::PrimaryIsTarget,
+    Refusal::BothPrimary,
 ];
 
 fn flag(on: bool, bit: u8) -> u8 {
@@ -501,7 +502,12 @@ fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
-    for uuid in [volume.current, volume.bitmap, volume.history[0], volume.history[1]] {
+    for uuid in [
+        volume.current,
+        volume.bitmap,
+        volume.history[0],
+        volume.history[1],
+    ] {
         body.bytes(&uuid.to_le_bytes());
     }
     body.bytes(&volume.dirty.to_le_bytes());
@@ -530,4 +536,21 @@ fn decode_state(header: &Header, body: Reader<'_>) -> Result<State, WireError> {
         role: role(header.flags)?,
         disks,
     })
+}
+
+/// Gives arbitrary bytes a magic number, this version, a kind, limits and correct checksums.
+#[cfg(test)]
+pub(super) fn seal(header: &mut [u8; HEADER_LEN], kind: u8, body: &mut [u8]) {
+    header[..4].copy_from_slice(&MAGIC.to_le_bytes());
+    header[4..6].copy_from_slice(&VERSION.to_le_bytes());
+    header[6] = kind;
+    header[10..12].copy_from_slice(&(body.len() as u16).to_le_bytes());
+    if !matches!(kind, kind::WRITE | kind::SYNC_DATA) {
+        header[12..16].fill(0);
+    }
+    if let Some((fields, crc)) = body.split_last_chunk_mut::<4>() {
+        *crc = CRC32C.checksum(fields).to_le_bytes();
+    }
+    let crc = CRC32C.checksum(&header[..CHECKED]);
+    header[CHECKED..].copy_from_slice(&crc.to_le_bytes());
 }

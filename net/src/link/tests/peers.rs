@@ -42,6 +42,31 @@ fn a_node_that_boots_later_is_found_within_a_quarter_second() {
 }
 
 #[test]
+fn a_node_that_was_off_for_a_while_is_found_within_a_second() {
+    for (stays, cycled) in [(1, 2), (2, 1)] {
+        let mut world = World::new(6);
+        let mut a = End::start(&mut world, stays, cycled);
+        let mut b = End::start(&mut world, cycled, stays);
+        assert!(run(&mut world, &mut [&mut a, &mut b], SECOND, both_up));
+        run(&mut world, &mut [&mut a, &mut b], 5 * SECOND, |_, _| false);
+        let End { node, .. } = b;
+        // Its engine gives it up after six seconds; its hardware address is known for longer.
+        run(&mut world, &mut [&mut a], 6 * SECOND, |_, _| false);
+        a.close(world.now);
+        a.link.open(world.now);
+        run(&mut world, &mut [&mut a], 20 * SECOND, |_, _| false);
+        let addr = node.addr;
+        let node = world.boot(node.port, cycled, addr, 24, &[group()]);
+        let mut b = End::new(node, cycled, stays);
+        b.link.open(world.now);
+        let start = world.now;
+        assert!(run(&mut world, &mut [&mut a, &mut b], 5 * SECOND, both_up));
+        let took = world.now - start;
+        assert!(took < SECOND + SECOND / 10, "{took} us");
+    }
+}
+
+#[test]
 fn they_connect_on_a_lossy_segment() {
     for seed in 1..=8 {
         let mut world = World::new(seed);

@@ -130,7 +130,7 @@ fn unknown_export_closes_or_is_unknown() {
     world.pipe(slot).send(&option(opt::EXPORT_NAME, b"vol7"));
     world.run();
     let (verdict, bytes) = world.ended(slot);
-    assert_eq!((verdict, bytes.len()), (Verdict::Abort, 0));
+    assert_eq!((verdict, bytes.len()), (Verdict::Close, 0));
     world.finish();
 
     let (mut world, slot) = negotiating();
@@ -138,7 +138,7 @@ fn unknown_export_closes_or_is_unknown() {
         .pipe(slot)
         .send(&option(opt::EXPORT_NAME, &[b'x'; 9000]));
     world.run();
-    assert_eq!(world.ended(slot).0, Verdict::Abort);
+    assert_eq!(world.ended(slot).0, Verdict::Close);
     world.finish();
 }
 

@@ -55,8 +55,8 @@ fn requests() -> impl Strategy<Value = Vec<(u16, u16, u64, u32)>> {
 /// may send in pieces of `windows`.
 fn converse(bytes: &[u8], pieces: &[usize], windows: &[usize]) -> (Vec<u8>, Vec<u8>) {
     let mut world = World::new();
-    for (i, byte) in world.engine.disk.iter_mut().enumerate() {
-        *byte = (i / 512) as u8;
+    for (i, block) in world.engine.disk.chunks_mut(512).enumerate() {
+        block.fill(i as u8);
     }
     let slot = world.connect();
     world.pipe(slot).send_later(bytes);

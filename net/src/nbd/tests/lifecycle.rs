@@ -216,6 +216,30 @@ fn a_node_that_stood_still_gives_its_clients_their_time_again() {
 }
 
 #[test]
+fn a_standby_that_stood_still_keeps_its_withheld_clients() {
+    let mut world = World::with(4, 4096, super::mock::exports());
+    let slot = world.connect();
+    world.pass(300_000_000);
+    world.serve(true);
+    begin(&mut world, slot);
+    world.finish();
+}
+
+#[test]
+fn a_server_out_of_sockets_sends_the_oldest_silent_client_away() {
+    let mut world = World::new();
+    let client = open(&mut world, b"", false, false);
+    let silent = world.connect();
+    world.run();
+    let evicted = world.server.evict(world.now, &mut world.engine.pool);
+    assert_eq!(evicted, Some(silent));
+    assert_eq!(world.server.evict(world.now, &mut world.engine.pool), None);
+    assert_eq!(world.server.open_clients(), 1);
+    assert!(world.is_open(client));
+    world.finish();
+}
+
+#[test]
 fn a_client_that_says_goodbye_and_takes_no_answers_is_given_up() {
     let mut world = World::new();
     let slot = open(&mut world, b"", true, false);
@@ -226,5 +250,29 @@ fn a_client_that_says_goodbye_and_takes_no_answers_is_given_up() {
     assert!(world.is_open(slot));
     world.pass(30_000_000);
     assert_eq!(world.ended(slot).0, Verdict::Abort);
+    world.finish();
+}
+
+#[test]
+fn a_late_answer_is_not_taken_for_the_next_client_s() {
+    let mut world = World::new();
+    world.engine.disk[..512].fill(1);
+    world.engine.disk[512..1024].fill(2);
+    world.answering = false;
+    let slot = open(&mut world, b"", true, false);
+    world.pipe(slot).send(&request(cmd::READ, 0, 1, 0, 512));
+    world.run();
+    world.server.hang_up(slot, &mut world.engine.pool);
+    assert_eq!(open(&mut world, b"", true, false), slot);
+    world.pipe(slot).send(&request(cmd::READ, 0, 1, 512, 512));
+    world.run();
+    assert_eq!(world.engine.queue.len(), 2);
+    world.answer();
+    world.run();
+    assert_eq!(world.received(slot), []);
+    world.answer();
+    world.run();
+    let reply = replies(&world.received(slot), &[(1, 512, 512)]).remove(0);
+    assert_eq!(reply.data, [2; 512]);
     world.finish();
 }

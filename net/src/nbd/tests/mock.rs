@@ -197,6 +197,8 @@ pub struct World {
     /// What ended connections had been sent.
     graves: Vec<(u16, Vec<u8>)>,
     pub now: Micros,
+    /// The server's [`Server::capacities`] at its start.
+    capacities: [usize; 3],
     /// Whether [`World::run`] lets the engine answer.
     pub answering: bool,
 }
@@ -223,8 +225,10 @@ impl World {
             slots,
             ..ServerConfig::default()
         };
+        let server = Server::new(&config, exports, &engine.pool);
         Self {
-            server: Server::new(&config, exports, &engine.pool),
+            capacities: server.capacities(),
+            server,
             engine,
             pipes: (0..slots).map(|_| None).collect(),
             verdicts: Vec::new(),
@@ -353,6 +357,7 @@ impl World {
         assert_eq!(self.server.open_clients(), 0);
         assert_eq!(self.server.sessions().count(), 0);
         assert_eq!(self.server.poll_timeout(), None);
+        assert_eq!(self.server.capacities(), self.capacities, "something grew");
     }
 
     pub fn export_name(&self) -> String {

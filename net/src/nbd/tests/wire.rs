@@ -2,7 +2,7 @@
 
 use super::mock::World;
 use crate::nbd::proto::{
-    CHUNK_HEADER_LEN, Cursor, IHAVEOPT, NBDMAGIC, OPTION_REPLY_MAGIC, Request, SIMPLE_REPLY_MAGIC,
+    Cursor, IHAVEOPT, NBDMAGIC, OPTION_REPLY_MAGIC, Request, SIMPLE_REPLY_MAGIC,
     STRUCTURED_REPLY_MAGIC, chunk, info, opt, rep,
 };
 use alloc::vec::Vec;
@@ -87,12 +87,15 @@ pub struct Reply {
     pub chunks: usize,
 }
 
+/// Data of a read and where it belongs.
+type Piece = (u64, Vec<u8>);
+
 /// All of `bytes` as replies; `reads` tells which cookies are reads of how many bytes (to find
 /// the end of simple replies) and where they begin.
 pub fn replies(bytes: &[u8], reads: &[(u64, u64, u32)]) -> Vec<Reply> {
     let mut at = Cursor::new(bytes);
     let mut done = Vec::new();
-    let mut open: Vec<(Reply, Vec<(u64, Vec<u8>)>)> = Vec::new();
+    let mut open: Vec<(Reply, Vec<Piece>)> = Vec::new();
     while !at.is_done() {
         match at.u32().expect("magic") {
             SIMPLE_REPLY_MAGIC => {
@@ -175,9 +178,6 @@ pub fn replies(bytes: &[u8], reads: &[(u64, u64, u32)]) -> Vec<Reply> {
     assert!(open.is_empty(), "a reply without its end");
     done
 }
-
-/// The magic of a chunk, so that tests can look into raw bytes.
-pub const CHUNK: usize = CHUNK_HEADER_LEN;
 
 /// Takes the greeting off and sends the client's flags.
 pub fn begin(world: &mut World, slot: u16) {

@@ -1,8 +1,8 @@
 //! What a host does with a frame that its guest hands over with offloads: independent of
-//! `offload.rs`, so that a mistake there shows as broken frames.
+//! `driver.rs`, so that a mistake there shows as broken frames.
 
-use super::super::offload::{TxOffload, prepare_tx};
 use super::Segment;
+use super::driver::{TxOffload, prepare_tx};
 use alloc::vec::Vec;
 use smoltcp::phy::PacketMeta;
 

@@ -1,9 +1,11 @@
 //! A segment in memory for host tests: ports that are [`Device`]s, with loss, duplication,
 //! reordering, cuts, and the offloads that a virtio-net device on tap performs.
 
+pub(crate) mod driver;
 mod host;
 
-use super::offload::{Features, capabilities, verify_rx};
+use self::driver::verify_rx;
+use super::offload::{Features, capabilities};
 use super::{GroupConfig, NicConfig, Stack};
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;

@@ -144,7 +144,7 @@ fn bombard(seed: u64, v6: bool) {
         state ^= state << 17;
         (state >> 20) as usize
     };
-    for round in 0..20_000 {
+    for round in 0..8_000 {
         let mut frame = if round % 4 == 0 {
             (0..random() % 200).map(|_| random() as u8).collect()
         } else {

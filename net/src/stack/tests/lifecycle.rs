@@ -245,3 +245,31 @@ fn a_stack_may_live_in_a_static() {
     fn check<T: Send>() {}
     check::<Stack>();
 }
+
+#[test]
+fn a_reused_slot_does_not_remember_a_congested_connection() {
+    let mut world = World::new(10);
+    // One slot only, so that it must be reused.
+    let mut config = group(1);
+    config.port = None;
+    let mut a = world.node(1, &[config]);
+    let mut b = world.node(2, &[group(4)]);
+    let (at_a, at_b) = connect(&mut world, &mut a, &mut b);
+    let fresh = exchange(&mut world, &mut a, &mut b, (at_a, at_b), 1 << 20, SECOND);
+    // Everything in flight is lost, again and again.
+    pump_out(&mut a, at_a, &mut Flow::new(), 60_000);
+    world.turn(&mut [&mut a, &mut b]);
+    world.cut(&b, true);
+    pump_out(&mut a, at_a, &mut Flow::new(), 1000);
+    world.run(&mut [&mut a, &mut b], 20 * SECOND, |_, _| false);
+    world.cut(&b, false);
+    a.stack.abort(world.now, at_a);
+    b.stack.abort(world.now, at_b);
+    world.run(&mut [&mut a, &mut b], SECOND / 10, |_, _| false);
+    let conns = connect(&mut world, &mut a, &mut b);
+    let reused = exchange(&mut world, &mut a, &mut b, conns, 1 << 20, SECOND);
+    assert!(
+        reused <= fresh + fresh / 10,
+        "{reused} us instead of {fresh}"
+    );
+}

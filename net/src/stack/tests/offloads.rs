@@ -1,6 +1,7 @@
 //! Checksums and segmentation by the device.
 
-use super::super::offload::{Features, TSO_FRAME_MAX, verify_rx};
+use super::super::offload::{Features, TSO_FRAME_MAX};
+use super::super::testnet::driver::verify_rx;
 use super::*;
 
 const ALL: Features = Features {

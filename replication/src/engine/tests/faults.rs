@@ -18,21 +18,30 @@ fn a_primary_goes_on_alone_and_brings_the_peer_back_by_its_bitmap() {
     assert_ne!(pair.nodes[0].status().volumes[0].current_uuid, generation);
     assert_eq!(pair.nodes[0].out_of_sync(), 4096);
     pair.write(0, 8192, 4096, 3);
-    pair.submit(0, 100 * 1024, |_| ClientOp::Discard { len: 8192, fua: false });
+    pair.submit(0, 100 * 1024, |_| ClientOp::Discard {
+        len: 8192,
+        fua: false,
+    });
     pair.run();
     assert_eq!(pair.nodes[0].out_of_sync(), 4 * 4096);
     pair.nodes[1].disk_held = false;
     let before = pair.nodes[1].status().volumes[0].received_bytes;
     pair.heal();
     pair.assert_in_sync();
-    assert_eq!(pair.nodes[1].status().volumes[0].received_bytes - before, 4 * 4096);
+    assert_eq!(
+        pair.nodes[1].status().volumes[0].received_bytes - before,
+        4 * 4096
+    );
 }
 
 #[test]
 fn a_silent_peer_is_lost_after_the_timeout_and_not_before() {
     let mut pair = Pair::ready();
     pair.wait(30_000_000);
-    assert_eq!(pair.nodes[0].status().connection, ConnectionState::Connected);
+    assert_eq!(
+        pair.nodes[0].status().connection,
+        ConnectionState::Connected
+    );
     pair.black_hole = true;
     let id = pair.write(0, 0, 512, 1);
     pair.wait(3_900_000);
@@ -67,14 +76,19 @@ fn a_resync_goes_on_where_it_was_interrupted_and_its_target_is_never_promoted() 
     assert!(left > 0 && left < SIZE, "{left} left");
     pair.cut();
     assert_eq!(pair.nodes[1].disk(), DiskState::Inconsistent);
-    let refused = pair.command(1, Command::Primary { force: true }).unwrap_err();
+    let refused = pair
+        .command(1, Command::Primary { force: true })
+        .unwrap_err();
     assert!(refused.contains("unfinished resync"), "{refused}");
     pair.nodes[0].disk_held = false;
     pair.run();
     let before = pair.nodes[1].status().volumes[0].received_bytes;
     pair.heal();
     pair.assert_in_sync();
-    assert_eq!(pair.nodes[1].status().volumes[0].received_bytes - before, left);
+    assert_eq!(
+        pair.nodes[1].status().volumes[0].received_bytes - before,
+        left
+    );
 }
 
 #[test]
@@ -129,7 +143,10 @@ fn the_lost_end_of_a_resync_costs_nothing() {
             } else {
                 pair.ok(0, Command::Secondary { force: false });
             }
-            assert_eq!(pair.nodes[1].disk() == DiskState::Inconsistent, !target_knows);
+            assert_eq!(
+                pair.nodes[1].disk() == DiskState::Inconsistent,
+                !target_knows
+            );
             let before = pair.nodes[1].status().volumes[0].received_bytes;
             pair.heal();
             pair.assert_in_sync();
@@ -151,7 +168,12 @@ fn a_target_promoted_behind_the_back_of_its_source_is_a_split_brain() {
     pair.now += 1_000_000;
     pair.handle(0, Event::Tick);
     pair.handle(1, Event::Tick);
-    while pair.nodes[1].status().volumes.iter().any(|v| v.disk != DiskState::UpToDate) {
+    while pair.nodes[1]
+        .status()
+        .volumes
+        .iter()
+        .any(|v| v.disk != DiskState::UpToDate)
+    {
         assert!(pair.step());
     }
     pair.cut();
@@ -187,7 +209,9 @@ fn a_write_error_on_the_primary_is_the_clients_and_the_peer_can_take_over() {
 fn a_disk_error_on_the_secondary_does_not_reach_the_client() {
     for op in 0..3 {
         let mut pair = Pair::ready();
-        pair.nodes[1].disk_errors.push_back(if op == 2 { None } else { Some(DiskError::Io) });
+        pair.nodes[1]
+            .disk_errors
+            .push_back(if op == 2 { None } else { Some(DiskError::Io) });
         pair.nodes[1].disk_errors.push_back(Some(DiskError::Io));
         let id = match op {
             0 => pair.write(0, 0, 4096, 1),
@@ -197,14 +221,23 @@ fn a_disk_error_on_the_secondary_does_not_reach_the_client() {
         pair.run();
         assert_eq!(pair.reply(0, id), Some(Ok(())));
         assert_eq!(pair.nodes[1].disk(), DiskState::Failed);
-        assert_eq!(pair.nodes[0].status().volumes[0].peer_disk, DiskState::Failed);
+        assert_eq!(
+            pair.nodes[0].status().volumes[0].peer_disk,
+            DiskState::Failed
+        );
         pair.write(0, 8192, 4096, 1);
         pair.run();
         assert!(pair.nodes[0].out_of_sync() >= 4096);
         assert_ne!(pair.nodes[0].status().volumes[0].bitmap_uuid, 0);
         // The other volume is still mirrored.
-        assert_eq!(pair.nodes[0].status().volumes[1].peer_disk, DiskState::UpToDate);
-        assert_eq!(pair.nodes[0].pool.free_bytes(), pair.nodes[0].pool.total_bytes());
+        assert_eq!(
+            pair.nodes[0].status().volumes[1].peer_disk,
+            DiskState::UpToDate
+        );
+        assert_eq!(
+            pair.nodes[0].pool.free_bytes(),
+            pair.nodes[0].pool.total_bytes()
+        );
     }
 }
 
@@ -222,9 +255,21 @@ fn a_read_error_costs_the_read_only() {
 #[test]
 fn a_disk_that_shrinks_or_goes_is_given_up_and_one_that_grows_is_not() {
     let mut pair = Pair::ready();
-    pair.handle(0, Event::DiskChanged { volume: 0, size: SIZE * 2 });
+    pair.handle(
+        0,
+        Event::DiskChanged {
+            volume: 0,
+            size: SIZE * 2,
+        },
+    );
     pair.assert_in_sync();
-    pair.handle(0, Event::DiskChanged { volume: 0, size: SIZE - 512 });
+    pair.handle(
+        0,
+        Event::DiskChanged {
+            volume: 0,
+            size: SIZE - 512,
+        },
+    );
     assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
     pair.handle(0, Event::DiskChanged { volume: 1, size: 0 });
     assert_eq!(pair.nodes[0].status().volumes[1].disk, DiskState::Failed);
@@ -236,9 +281,20 @@ fn a_block_that_cannot_be_read_delays_the_resync_and_is_not_called_in_sync() {
     pair.cut();
     pair.write(0, 0, 4096, 1);
     pair.run();
-    pair.nodes[0].disk_errors.push_back(Some(DiskError::Io));
+    pair.nodes[0].disk_held = true;
     pair.network = true;
     pair.wait(600_000);
+    let is_read = |op: &(DiskToken, u16, DiskOp)| matches!(op.2, DiskOp::Read { .. });
+    let at = pair.nodes[0]
+        .ops
+        .iter()
+        .position(is_read)
+        .expect("the resync reads");
+    pair.nodes[0].ops.swap(0, at);
+    pair.nodes[0].disk_errors.push_back(Some(DiskError::Io));
+    pair.complete(0);
+    pair.nodes[0].disk_held = false;
+    pair.run();
     assert_eq!(pair.nodes[0].replication(), ReplicationState::SyncSource);
     assert_eq!(pair.nodes[0].out_of_sync(), 4096);
     pair.wait(2_000_000);
@@ -247,16 +303,47 @@ fn a_block_that_cannot_be_read_delays_the_resync_and_is_not_called_in_sync() {
 
 #[test]
 fn a_discard_that_one_disk_cannot_do_is_done_by_neither() {
-    let mut b = config("b", "a");
-    b.volumes[0].can_discard = false;
-    let mut pair = Pair::with(config("a", "b"), b);
+    for unable in 0..2 {
+        discard_with_one_unable(unable);
+    }
+}
+
+fn discard_with_one_unable(unable: usize) {
+    let mut configs = [config("a", "b"), config("b", "a")];
+    configs[unable].volumes[0].can_discard = false;
+    let [a, b] = configs;
+    let mut pair = Pair::with(a, b);
+    pair.nodes[unable].ignores_discards = true;
     pair.run();
     pair.ok(0, Command::NewCurrentUuid);
     pair.ok(0, Command::Primary { force: false });
     pair.write(0, 0, 4096, 1);
     pair.run();
-    let id = pair.submit(0, 0, |_| ClientOp::Discard { len: 4096, fua: false });
+    let id = pair.submit(0, 0, |_| ClientOp::Discard {
+        len: 4096,
+        fua: false,
+    });
     pair.run();
     assert_eq!(pair.reply(0, id), Some(Ok(())));
+    pair.assert_in_sync();
+}
+
+#[test]
+fn a_peer_that_is_alive_but_whose_disk_hangs_is_given_up_in_the_end() {
+    let mut pair = Pair::ready();
+    pair.nodes[1].disk_held = true;
+    let id = pair.write(0, 0, 4096, 1);
+    pair.wait(41_000_000);
+    assert_eq!(pair.reply(0, id), None);
+    pair.wait(2_000_000);
+    assert_eq!(pair.reply(0, id), Some(Ok(())));
+    assert!(pair.nodes[0].logged("answers none of 1 requests"));
+    // Neither node is kept from its operator by the handshake that cannot end.
+    pair.wait(30_000_000);
+    let waiting = pair.start(0, Command::Secondary { force: true });
+    pair.wait(7_000_000);
+    assert!(pair.nodes[0].done[&waiting].is_ok());
+    pair.nodes[1].disk_held = false;
+    pair.wait(10_000_000);
     pair.assert_in_sync();
 }

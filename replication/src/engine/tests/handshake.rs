@@ -8,7 +8,11 @@ fn nodes_that_know_nothing_refuse_to_guess_until_the_operator_speaks() {
     for node in &pair.nodes {
         assert_eq!(node.status().connection, ConnectionState::Connected);
         assert_eq!(node.disk(), DiskState::DUnknown);
-        assert!(node.status().reason.contains("refuses to guess"), "{}", node.status().reason);
+        assert!(
+            node.status().reason.contains("refuses to guess"),
+            "{}",
+            node.status().reason
+        );
     }
     assert!(pair.command(0, Command::Primary { force: false }).is_err());
     pair.ok(0, Command::NewCurrentUuid);
@@ -45,8 +49,17 @@ fn refusal(change: impl FnOnce(&mut EngineConfig), words: [&str; 2]) {
 #[test]
 fn misconfigured_peers_are_refused_in_words_on_both_nodes_and_tried_again() {
     let name = |text: &str| Name::try_from(text).unwrap();
-    refusal(|b| b.resource = name("r1"), ["peer has resource 'r1'", "peer has resource 'r0'"]);
-    refusal(|b| b.node = name("c"), ["'c' answers where peer 'b'", "peer a expects a peer called 'b'"]);
+    refusal(
+        |b| b.resource = name("r1"),
+        ["peer has resource 'r1'", "peer has resource 'r0'"],
+    );
+    refusal(
+        |b| b.node = name("c"),
+        [
+            "'c' answers where peer 'b'",
+            "peer a expects a peer called 'b'",
+        ],
+    );
     refusal(
         |b| {
             b.volumes.pop();
@@ -55,11 +68,17 @@ fn misconfigured_peers_are_refused_in_words_on_both_nodes_and_tried_again() {
     );
     refusal(
         |b| b.volumes[1].size = SIZE * 2,
-        ["vol1 has 2097152 bytes on the peer", "vol1 has 1048576 bytes on the peer"],
+        [
+            "vol1 has 2097152 bytes on the peer",
+            "vol1 has 1048576 bytes on the peer",
+        ],
     );
     refusal(
         |b| b.volumes[0].block_size = 4096,
-        ["vol0 has blocks of 4096 bytes", "vol0 has blocks of 512 bytes"],
+        [
+            "vol0 has blocks of 4096 bytes",
+            "vol0 has blocks of 512 bytes",
+        ],
     );
     refusal(
         |b| {
@@ -91,10 +110,22 @@ fn a_peer_of_another_version_is_refused() {
         peer: Name::try_from("a").unwrap(),
         resource: Name::try_from("r0").unwrap(),
     };
-    pair.handle(0, Event::Frame { frame: Frame::Hello(hello), buf: None });
+    pair.handle(
+        0,
+        Event::Frame {
+            frame: Frame::Hello(hello),
+            buf: None,
+        },
+    );
     assert!(pair.nodes[0].logged("protocol versions 7 to 9"));
     let refused = pair.nodes[0].out.iter().any(|sent| {
-        matches!(sent.frame, Frame::Refuse { reason: crate::wire::Refusal::Version, .. })
+        matches!(
+            sent.frame,
+            Frame::Refuse {
+                reason: crate::wire::Refusal::Version,
+                ..
+            }
+        )
     });
     assert!(refused);
 }
@@ -111,14 +142,33 @@ fn split_brain_stands_alone_until_one_side_is_given_up() {
     pair.heal();
     for node in &pair.nodes {
         assert_eq!(node.status().connection, ConnectionState::StandAlone);
-        assert!(node.status().reason.contains("split brain"), "{}", node.status().reason);
+        assert!(
+            node.status().reason.contains("split brain"),
+            "{}",
+            node.status().reason
+        );
         assert_eq!(node.engine.role(), Role::Primary);
     }
-    let refused = pair.command(1, Command::Connect { discard_my_data: true });
+    let refused = pair.command(
+        1,
+        Command::Connect {
+            discard_my_data: true,
+        },
+    );
     assert!(refused.unwrap_err().contains("secondary"));
     pair.ok(1, Command::Secondary { force: false });
-    pair.ok(1, Command::Connect { discard_my_data: true });
-    pair.ok(0, Command::Connect { discard_my_data: false });
+    pair.ok(
+        1,
+        Command::Connect {
+            discard_my_data: true,
+        },
+    );
+    pair.ok(
+        0,
+        Command::Connect {
+            discard_my_data: false,
+        },
+    );
     pair.wait(2_000_000);
     pair.assert_in_sync();
     assert_eq!(pair.nodes[1].disks[0][4096], 2);
@@ -155,8 +205,16 @@ fn nothing_is_greeted_while_the_disk_still_works_for_the_old_connection() {
     assert_eq!(pair.reply(0, id), Some(Ok(())), "the Primary goes on");
     pair.write(0, 0, 4096, 2);
     pair.heal();
-    assert_eq!(pair.nodes[1].status().connection, ConnectionState::Handshake);
-    assert!(pair.nodes[1].status().reason.contains("previous connection"));
+    assert_eq!(
+        pair.nodes[1].status().connection,
+        ConnectionState::Handshake
+    );
+    assert!(
+        pair.nodes[1]
+            .status()
+            .reason
+            .contains("previous connection")
+    );
     pair.nodes[1].disk_held = false;
     pair.wait(2_000_000);
     pair.assert_in_sync();
@@ -168,13 +226,57 @@ fn a_broken_protocol_costs_the_connection_and_nothing_else() {
     let mut pair = Pair::ready();
     for frame in [
         Frame::Ack { request: 77 },
-        Frame::Write { volume: 0, request: 1, offset: 0, fua: false },
-        Frame::SyncStart { volume: 0, uuid: 1, bytes: 1 },
-        Frame::Flush { volume: 9, request: 1 },
+        Frame::Write {
+            volume: 0,
+            request: 1,
+            offset: 0,
+            fua: false,
+        },
+        Frame::SyncStart {
+            volume: 0,
+            uuid: 1,
+            bytes: 1,
+        },
+        Frame::Flush {
+            volume: 9,
+            request: 1,
+        },
     ] {
         pair.handle(1, Event::Frame { frame, buf: None });
         pair.wait(5_000_000);
         assert!(pair.nodes[1].logged("broke the protocol"));
         pair.assert_in_sync();
     }
+}
+
+#[test]
+fn two_primaries_are_never_connected_even_when_one_has_no_disk_left() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.handle(0, Event::DiskChanged { volume: 0, size: 0 });
+    pair.handle(0, Event::DiskChanged { volume: 1, size: 0 });
+    pair.ok(1, Command::Primary { force: true });
+    pair.heal();
+    for node in &pair.nodes {
+        assert_eq!(node.status().connection, ConnectionState::StandAlone);
+        assert!(node.status().reason.contains("both nodes are Primary"));
+    }
+    pair.ok(0, Command::Secondary { force: false });
+    pair.ok(
+        0,
+        Command::Connect {
+            discard_my_data: false,
+        },
+    );
+    pair.ok(
+        1,
+        Command::Connect {
+            discard_my_data: false,
+        },
+    );
+    pair.wait(1_000_000);
+    assert_eq!(
+        pair.nodes[1].status().connection,
+        ConnectionState::Connected
+    );
 }

@@ -9,7 +9,11 @@ fn a_write_is_answered_when_both_disks_have_it() {
         pair.nodes[held].disk_held = true;
         let id = pair.write(0, 4096, 8192, 0x11 + held as u8);
         pair.run();
-        assert_eq!(pair.reply(0, id), None, "answered before node {held}'s disk");
+        assert_eq!(
+            pair.reply(0, id),
+            None,
+            "answered before node {held}'s disk"
+        );
         pair.nodes[held].disk_held = false;
         pair.run();
         assert_eq!(pair.reply(0, id), Some(Ok(())));
@@ -33,11 +37,19 @@ fn overlapping_writes_are_applied_in_one_order_and_others_do_not_wait() {
     pair.write(0, 1024, 512, 3);
     let elsewhere = pair.write(0, 512 * 1024, 4096, 4);
     pair.run();
-    assert_eq!(pair.nodes[0].ops.len(), 2, "one of the overlapping four, and the other");
+    assert_eq!(
+        pair.nodes[0].ops.len(),
+        2,
+        "one of the overlapping four, and the other"
+    );
     assert_eq!(pair.nodes[1].ops.len(), 2);
     pair.nodes[0].disk_held = false;
     pair.run();
-    assert_eq!(pair.nodes[1].ops.len(), 2, "the peer never sees two overlapping ones");
+    assert_eq!(
+        pair.nodes[1].ops.len(),
+        2,
+        "the peer never sees two overlapping ones"
+    );
     assert_eq!(pair.reply(0, zeroes), None);
     pair.nodes[1].disk_held = false;
     pair.run();
@@ -53,7 +65,9 @@ fn flushes_reach_both_disks_and_are_coalesced() {
     let before = (pair.nodes[0].flushes, pair.nodes[1].flushes);
     pair.nodes[0].disk_held = true;
     pair.nodes[1].disk_held = true;
-    let ids: Vec<_> = (0..20).map(|_| pair.submit(0, 0, |_| ClientOp::Flush)).collect();
+    let ids: Vec<_> = (0..20)
+        .map(|_| pair.submit(0, 0, |_| ClientOp::Flush))
+        .collect();
     pair.run();
     assert!(ids.iter().all(|id| pair.reply(0, *id).is_none()));
     for n in 0..2 {
@@ -94,7 +108,10 @@ fn a_flush_does_not_ride_on_one_that_was_issued_before_its_writes_completed() {
     let write = pair.write_fua(0, 0, 512, 7, true);
     pair.run();
     // The write completes while the first flush is under way.
-    let at = pair.nodes[0].ops.iter().position(|op| matches!(op.2, DiskOp::Write { .. }));
+    let at = pair.nodes[0]
+        .ops
+        .iter()
+        .position(|op| matches!(op.2, DiskOp::Write { .. }));
     let op = pair.nodes[0].ops.remove(at.unwrap()).unwrap();
     pair.nodes[0].ops.push_front(op);
     pair.complete(0);
@@ -115,7 +132,10 @@ fn impossible_requests_are_refused_without_harm() {
         pair.write(0, u64::MAX - 511, 512, 1),
         pair.write(0, 100, 512, 1),
         pair.submit(0, 0, |_| ClientOp::Discard { len: 0, fua: false }),
-        pair.submit(0, 512, |_| ClientOp::Discard { len: u32::MAX - 511, fua: false }),
+        pair.submit(0, 512, |_| ClientOp::Discard {
+            len: u32::MAX - 511,
+            fua: false,
+        }),
         pair.submit_to(0, 9, 0, |_| ClientOp::Flush),
     ];
     pair.run();
@@ -137,8 +157,15 @@ fn trim_and_zeroes_reach_both_disks_and_both_volumes_work_at_once() {
         ClientOp::Write { buf, fua: false }
     });
     pair.run();
-    pair.submit(0, 4096, |_| ClientOp::Discard { len: 8192, fua: true });
-    pair.submit(0, 65536, |_| ClientOp::WriteZeroes { len: 4096, unmap: false, fua: true });
+    pair.submit(0, 4096, |_| ClientOp::Discard {
+        len: 8192,
+        fua: true,
+    });
+    pair.submit(0, 65536, |_| ClientOp::WriteZeroes {
+        len: 4096,
+        unmap: false,
+        fua: true,
+    });
     pair.run();
     assert_eq!(pair.nodes[1].disks[0][4096..12288], [0; 8192]);
     assert_eq!(pair.nodes[1].disks[1][..4096], [0xee; 4096]);
@@ -159,5 +186,25 @@ fn a_full_engine_says_so_and_recovers() {
     pair.run();
     assert!(pair.nodes[0].engine.has_room());
     assert!(ids.iter().all(|id| pair.reply(0, *id) == Some(Ok(()))));
+    pair.assert_in_sync();
+}
+
+#[test]
+fn a_read_shows_nothing_that_a_failover_could_take_back() {
+    let mut pair = Pair::ready();
+    pair.nodes[1].disk_held = true;
+    pair.write(0, 0, 4096, 1);
+    let id = pair.submit(0, 1024, |node| {
+        ClientOp::Read(node.pool.alloc(512).unwrap())
+    });
+    let beside = pair.submit(0, 4096, |node| {
+        ClientOp::Read(node.pool.alloc(512).unwrap())
+    });
+    pair.run();
+    assert_eq!(pair.reply(0, beside), Some(Ok(())));
+    assert_eq!(pair.reply(0, id), None, "the write is on one disk only");
+    pair.nodes[1].disk_held = false;
+    pair.run();
+    assert_eq!(pair.nodes[0].replies[&id].1, [1; 512]);
     pair.assert_in_sync();
 }

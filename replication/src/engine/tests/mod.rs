@@ -1,7 +1,8 @@
 //! Two engines, their disks and the network between them, in one process.
 //!
 //! Payloads are copied when a frame is delivered, not when it is sent, and compared with what they
-//! were then: a buffer that is freed too early shows.
+//! were then: a buffer that is freed too early shows. Every call into the engine is watched for
+//! allocations, of which there must be none.
 
 mod faults;
 mod handshake;
@@ -40,6 +41,7 @@ pub(super) struct Node {
     pub serving: bool,
     /// Do not complete disk operations.
     pub disk_held: bool,
+    pub ignores_discards: bool,
     /// Complete the next operations so; `None` for well.
     pub disk_errors: VecDeque<Option<DiskError>>,
     pub flushes: usize,
@@ -87,6 +89,13 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
     }
 }
 
+fn without_allocating<T>(call: impl FnOnce() -> T) -> T {
+    let mut result = None;
+    let seen = allocation_counter::measure(|| result = Some(call()));
+    assert_eq!(seen.count_total, 0, "the engine allocated");
+    result.unwrap()
+}
+
 impl Node {
     pub fn new(now: Micros, config: EngineConfig) -> Self {
         let disks = config.volumes.iter().map(|v| std::vec![0; v.size as usize]);
@@ -103,6 +112,7 @@ impl Node {
             logs: Vec::new(),
             serving: false,
             disk_held: false,
+            ignores_discards: false,
             disk_errors: VecDeque::new(),
             flushes: 0,
             writes: 0,
@@ -115,11 +125,14 @@ impl Node {
     /// Performs the engine's actions; answers whether it closed its link.
     fn drain(&mut self) -> bool {
         let mut closed = false;
-        while let Some(action) = self.engine.poll_action() {
+        while let Some(action) = without_allocating(|| self.engine.poll_action()) {
             match action {
                 Action::Disk { token, volume, op } => self.ops.push_back((token, volume, op)),
                 Action::Send { frame, payload } => {
-                    assert!(!closed, "a frame behind the end of its connection: {frame:?}");
+                    assert!(
+                        !closed,
+                        "a frame behind the end of its connection: {frame:?}"
+                    );
                     let payload = payload.map(|view| (view, self.memory.bytes(view).to_vec()));
                     self.out.push_back(Sent { frame, payload });
                 }
@@ -165,6 +178,7 @@ impl Node {
                 disk[range(offset, view.len)].copy_from_slice(self.memory.bytes(view));
             }
             DiskOp::Flush => self.flushes += 1,
+            DiskOp::Discard { .. } if self.ignores_discards => {}
             DiskOp::Discard { offset, len } | DiskOp::WriteZeroes { offset, len, .. } => {
                 disk[range(offset, len)].fill(0);
             }
@@ -222,7 +236,7 @@ impl Pair {
 
     pub fn handle(&mut self, n: usize, event: Event) {
         let node = &mut self.nodes[n];
-        node.engine.handle(self.now, event, &mut node.pool);
+        without_allocating(|| node.engine.handle(self.now, event, &mut node.pool));
         if node.drain() {
             if self.up {
                 self.up = false;
@@ -289,7 +303,11 @@ impl Pair {
         let frame = Frame::decode(&header, &bytes[HEADER_LEN..len]).unwrap();
         assert_eq!(frame, sent.frame);
         let buf = sent.payload.map(|(view, copy)| {
-            assert_eq!(self.nodes[from].memory.bytes(view), copy, "payload changed in flight");
+            assert_eq!(
+                self.nodes[from].memory.bytes(view),
+                copy,
+                "payload changed in flight"
+            );
             let to = &mut self.nodes[1 - from];
             let buf = to.pool.alloc(view.len).expect("memory");
             to.memory.bytes_mut(buf.view()).copy_from_slice(&copy);
@@ -348,7 +366,11 @@ impl Pair {
         let end = self.now + time;
         self.run();
         loop {
-            let next = self.nodes.iter().filter_map(|n| n.engine.poll_timeout()).min();
+            let next = self
+                .nodes
+                .iter()
+                .filter_map(|n| n.engine.poll_timeout())
+                .min();
             let Some(next) = next.filter(|next| *next <= end) else {
                 break;
             };
@@ -358,7 +380,10 @@ impl Pair {
                 if due.is_some_and(|due| due <= self.now) {
                     self.handle(n, Event::Tick);
                     let again = self.nodes[n].engine.poll_timeout();
-                    assert!(again.is_none_or(|t| t > self.now), "the tick changed nothing");
+                    assert!(
+                        again.is_none_or(|t| t > self.now),
+                        "the tick changed nothing"
+                    );
                 }
             }
             self.run();
@@ -366,7 +391,12 @@ impl Pair {
         self.now = end;
     }
 
-    pub fn submit(&mut self, n: usize, offset: u64, make: impl FnOnce(&mut Node) -> ClientOp) -> RequestId {
+    pub fn submit(
+        &mut self,
+        n: usize,
+        offset: u64,
+        make: impl FnOnce(&mut Node) -> ClientOp,
+    ) -> RequestId {
         self.submit_to(n, 0, offset, make)
     }
 
@@ -455,7 +485,10 @@ impl Pair {
                 assert_eq!(volume.out_of_sync, 0);
             }
         }
-        assert!(self.nodes[0].disks == self.nodes[1].disks, "the replicas differ");
+        assert!(
+            self.nodes[0].disks == self.nodes[1].disks,
+            "the replicas differ"
+        );
         let uuid = |n: usize| self.nodes[n].status().volumes[0].current_uuid;
         assert_eq!(uuid(0), uuid(1));
     }

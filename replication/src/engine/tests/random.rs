@@ -35,7 +35,11 @@ fn walk(seed: u64) {
                 match pair.pick(8) {
                     0 => pair.submit(primary, at, |_| ClientOp::Flush),
                     1 => pair.submit(primary, at, |_| ClientOp::Discard { len, fua }),
-                    2 => pair.submit(primary, at, |_| ClientOp::WriteZeroes { len: len * 16, unmap: true, fua }),
+                    2 => pair.submit(primary, at, |_| ClientOp::WriteZeroes {
+                        len: len * 16,
+                        unmap: true,
+                        fua,
+                    }),
                     _ => pair.write_fua(primary, at, len, fill, fua),
                 };
             }
@@ -51,7 +55,10 @@ fn walk(seed: u64) {
     pair.wait(20_000_000);
     pair.assert_in_sync();
     for node in &pair.nodes {
-        assert_eq!(node.replies.len() + node.done.len(), node.next_id as usize - 1);
+        assert_eq!(
+            node.replies.len() + node.done.len(),
+            node.next_id as usize - 1
+        );
     }
 }
 

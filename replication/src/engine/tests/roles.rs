@@ -20,7 +20,11 @@ fn of_two_nodes_that_want_to_be_primary_one_becomes_it() {
 fn demotion_waits_for_what_is_in_flight_on_both_disks() {
     let mut pair = Pair::ready();
     pair.handle(0, Event::OpenClients(1));
-    assert!(pair.command(0, Command::Secondary { force: false }).unwrap_err().contains("1 client"));
+    assert!(
+        pair.command(0, Command::Secondary { force: false })
+            .unwrap_err()
+            .contains("1 client")
+    );
     pair.nodes[1].disk_held = true;
     let id = pair.write(0, 0, 4096, 1);
     let command = pair.start(0, Command::Secondary { force: true });
@@ -39,7 +43,10 @@ fn demotion_waits_for_what_is_in_flight_on_both_disks() {
 
 impl Pair {
     fn status_of(&self, n: usize) -> (Role, Role) {
-        (self.nodes[n].status().role, self.nodes[n].status().peer_role)
+        (
+            self.nodes[n].status().role,
+            self.nodes[n].status().peer_role,
+        )
     }
 }
 
@@ -50,7 +57,12 @@ fn a_demotion_that_a_disk_holds_up_is_answered_in_time_and_ends_later() {
     pair.write(0, 0, 4096, 1);
     let command = pair.start(0, Command::Secondary { force: true });
     pair.wait(7_000_000);
-    assert!(pair.nodes[0].done[&command].as_ref().unwrap_err().contains("still on their way"));
+    assert!(
+        pair.nodes[0].done[&command]
+            .as_ref()
+            .unwrap_err()
+            .contains("still on their way")
+    );
     assert_eq!(pair.status_of(1), (Role::Secondary, Role::Primary));
     pair.nodes[0].disk_held = false;
     pair.run();
@@ -60,12 +72,25 @@ fn a_demotion_that_a_disk_holds_up_is_answered_in_time_and_ends_later() {
 #[test]
 fn promotion_needs_the_peer_or_the_operators_word() {
     let mut pair = Pair::ready();
-    assert_eq!(pair.command(0, Command::Primary { force: false }).unwrap(), "already Primary");
-    assert_eq!(pair.command(1, Command::Secondary { force: false }).unwrap(), "already Secondary");
-    assert!(pair.command(1, Command::Primary { force: true }).unwrap_err().contains("Primary"));
+    assert_eq!(
+        pair.command(0, Command::Primary { force: false }).unwrap(),
+        "already Primary"
+    );
+    assert_eq!(
+        pair.command(1, Command::Secondary { force: false })
+            .unwrap(),
+        "already Secondary"
+    );
+    assert!(
+        pair.command(1, Command::Primary { force: true })
+            .unwrap_err()
+            .contains("Primary")
+    );
     pair.ok(0, Command::Secondary { force: false });
     pair.cut();
-    let refused = pair.command(1, Command::Primary { force: false }).unwrap_err();
+    let refused = pair
+        .command(1, Command::Primary { force: false })
+        .unwrap_err();
     assert!(refused.contains("--force"), "{refused}");
     pair.ok(1, Command::Primary { force: true });
     pair.write(1, 0, 4096, 8);
@@ -82,7 +107,10 @@ fn commands_wait_for_the_handshake_but_not_for_ever() {
     pair.black_hole = true;
     pair.network = true;
     pair.wait(600_000);
-    assert_eq!(pair.nodes[0].status().connection, ConnectionState::Handshake);
+    assert_eq!(
+        pair.nodes[0].status().connection,
+        ConnectionState::Handshake
+    );
     let waiting = pair.start(0, Command::Primary { force: false });
     pair.wait(500_000);
     assert!(!pair.nodes[0].done.contains_key(&waiting));
@@ -94,12 +122,23 @@ fn commands_wait_for_the_handshake_but_not_for_ever() {
 fn disconnect_and_connect_do_as_told() {
     let mut pair = Pair::ready();
     pair.ok(1, Command::Disconnect);
-    assert_eq!(pair.nodes[1].status().connection, ConnectionState::StandAlone);
+    assert_eq!(
+        pair.nodes[1].status().connection,
+        ConnectionState::StandAlone
+    );
     assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
     pair.write(0, 0, 4096, 3);
     pair.wait(5_000_000);
-    assert_eq!(pair.nodes[1].status().connection, ConnectionState::StandAlone);
-    pair.ok(1, Command::Connect { discard_my_data: false });
+    assert_eq!(
+        pair.nodes[1].status().connection,
+        ConnectionState::StandAlone
+    );
+    pair.ok(
+        1,
+        Command::Connect {
+            discard_my_data: false,
+        },
+    );
     pair.wait(2_000_000);
     pair.assert_in_sync();
 }

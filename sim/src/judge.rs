@@ -1,0 +1,200 @@
+//! The oracle's judgements of what clients are told: every answer against both disks.
+
+use crate::history::Level;
+use crate::oracle::Unflushed;
+use crate::request::{Kinds, Request};
+use crate::stamp::Value;
+use crate::trace::letter;
+use crate::world::World;
+use replication::api::DiskState;
+
+impl World {
+    pub(crate) fn oracle_submit(&mut self, n: usize, request: &Request) {
+        let weak = request.wanted.kind == Kinds::Discard && self.plan.discards_differ();
+        let branch = &mut self.oracle.branches[self.oracle.of[n]];
+        let history = &mut branch.volumes[request.wanted.volume];
+        for (sector, &value) in request.sectors().zip(&request.values) {
+            history.submit(sector, value, weak, request.begin);
+        }
+    }
+
+    /// A request's connection died, or it failed: nobody will ever know.
+    pub(crate) fn oracle_orphaned(&mut self, request: &Request) {
+        let now = self.next_order();
+        for branch in &mut self.oracle.branches {
+            let history = &mut branch.volumes[request.wanted.volume];
+            if !request.values.is_empty() {
+                for sector in request.sectors() {
+                    history.orphan(sector, request.begin, now);
+                }
+            }
+        }
+    }
+
+    /// A client got its answer.
+    pub(crate) fn oracle_answered(
+        &mut self,
+        n: usize,
+        request: &Request,
+        read: Option<Vec<Option<Value>>>,
+    ) {
+        let now = self.next_order();
+        let volume = request.wanted.volume;
+        if let Some(read) = read {
+            self.judge_read(n, request, &read, now);
+            return;
+        }
+        let first_read = self
+            .requests
+            .values()
+            .find(|r| r.wanted.kind == Kinds::Read);
+        let oldest_read = first_read.map_or(now, |r| r.begin);
+        let branch = &mut self.oracle.branches[self.oracle.of[n]];
+        let history = &mut branch.volumes[volume];
+        let mut hardened = Vec::new();
+        if request.wanted.kind == Kinds::Flush {
+            let covered = |u: &mut Unflushed| u.volume == volume && u.answered < request.begin;
+            for u in branch.unflushed.extract_if(.., covered) {
+                for sector in u.first..u.first + u.count {
+                    history.make_durable(sector, u.begin, now);
+                    hardened.push(sector);
+                }
+            }
+        } else if !request.values.is_empty() {
+            for sector in request.sectors() {
+                history.answer(sector, request.begin, now, oldest_read);
+                if request.wanted.fua {
+                    history.make_durable(sector, request.begin, now);
+                    hardened.push(sector);
+                }
+            }
+            if !request.wanted.fua {
+                branch.unflushed.push(Unflushed {
+                    answered: now,
+                    volume,
+                    first: request.wanted.first,
+                    count: request.wanted.count,
+                    begin: request.begin,
+                });
+            }
+        }
+        if request.mutates() {
+            self.oracle.claims[n] = true;
+            self.oracle.served[n] = true;
+        }
+        self.judge_copies(n, request, &hardened);
+    }
+
+    fn judge_read(&mut self, n: usize, request: &Request, read: &[Option<Value>], now: u64) {
+        let volume = request.wanted.volume;
+        let branch = self.oracle.of[n];
+        if read.len() != request.wanted.count {
+            self.fail(
+                "a read returns what was asked for",
+                format!("{:?}", request.wanted),
+            );
+            return;
+        }
+        for (sector, value) in request.sectors().zip(read) {
+            let history = &mut self.oracle.branches[branch].volumes[volume];
+            match *value {
+                Some(value) if history.readable(sector, value, request.begin) => {
+                    history.observe(sector, value, request.begin, now);
+                }
+                Some(value) => {
+                    let detail = format!(
+                        "node {} vol{volume} sector {sector}: read {}; legal:{}",
+                        letter(n),
+                        crate::stamp::describe(value),
+                        history.explain(sector)
+                    );
+                    self.fail(
+                        "a read returns the last write answered or one in flight",
+                        detail,
+                    );
+                }
+                None => {
+                    let detail = format!("node {} vol{volume} sector {sector}", letter(n));
+                    self.fail("a read returns only what was written", detail);
+                }
+            }
+        }
+    }
+
+    /// The answer promises that both nodes have the data, unless the node says it is alone.
+    fn judge_copies(&mut self, n: usize, request: &Request, hardened: &[usize]) {
+        let volume = request.wanted.volume;
+        let peer = 1 - n;
+        let alone = !self.oracle.connected(n)
+            || self.oracle.status[n]
+                .as_ref()
+                .and_then(|s| s.volumes.get(volume))
+                .is_none_or(|v| v.peer_disk != DiskState::UpToDate);
+        let same_branch = !self.oracle.split();
+        if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
+            self.oracle.standing[peer][volume] = None;
+        }
+        let mut holders = vec![n];
+        if !alone && same_branch {
+            holders.push(peer);
+        }
+        for holder in holders {
+            let standing = self.oracle.standing[holder][volume];
+            if request.mutates() && !request.values.is_empty() && standing == Some(Level::Answered)
+            {
+                for sector in request.sectors() {
+                    self.judge_sector(holder, volume, sector, Level::Answered);
+                }
+            }
+            if standing.is_some() {
+                for &sector in hardened {
+                    self.judge_sector(holder, volume, sector, Level::Durable);
+                }
+            }
+        }
+    }
+
+    /// Whether what a disk holds is legal in its node's branch.
+    pub(crate) fn judge_sector(
+        &mut self,
+        n: usize,
+        volume: usize,
+        sector: usize,
+        level: Level,
+    ) -> bool {
+        let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+        let disk = &self.nodes[n].disks[volume];
+        let (value, rule) = match level {
+            Level::Answered => (
+                disk.current()[sector],
+                "an answered write is on the disk of both nodes",
+            ),
+            Level::Durable => (
+                disk.durable()[sector],
+                "a flushed write survives a power cut",
+            ),
+        };
+        if history.legal(sector, value, level) {
+            return true;
+        }
+        let detail = format!(
+            "node {} vol{volume} sector {sector} holds {}; legal:{}",
+            letter(n),
+            crate::stamp::describe(value),
+            history.explain(sector)
+        );
+        self.fail(rule, detail);
+        false
+    }
+
+    /// Before a power cut and after it: whatever survives must do.
+    pub(crate) fn judge_survivors(&mut self, n: usize) {
+        for volume in 0..self.plan.volumes.len() {
+            if self.oracle.standing[n][volume].is_some() {
+                for sector in 0..self.plan.volumes[volume].sectors {
+                    self.judge_sector(n, volume, sector, Level::Durable);
+                }
+            }
+        }
+    }
+}

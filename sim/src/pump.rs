@@ -1,0 +1,170 @@
+//! The pump around an engine: events in, actions out, as the kernel's tasks do it.
+
+use crate::schedule::NodeEvent;
+use crate::stats::Kind;
+use crate::trace::letter;
+use crate::world::{Time, World};
+use replication::api::{Action, DiskOp, Event};
+use replication::buf::PoolMemory;
+
+impl World {
+    /// Gives an event to a node's engine and does what it wants done.
+    pub(crate) fn feed(&mut self, n: usize, event: Event) {
+        let node = &mut self.nodes[n];
+        let local = self.now - node.clock_base;
+        let Some(engine) = node.engine.as_mut() else {
+            return;
+        };
+        if self.violation.is_some() {
+            return;
+        }
+        if !matches!(event, Event::Tick) {
+            self.trace
+                .line(self.now, letter(n), || format!("<- {event:?}"));
+        }
+        engine.handle(local, event, &mut node.pool);
+        self.drain(n);
+    }
+
+    /// Does what a node's engine wants done.
+    pub(crate) fn drain(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let local = self.now - node.clock_base;
+        let Some(engine) = node.engine.as_mut() else {
+            return;
+        };
+        let mut actions = std::mem::take(&mut self.actions);
+        while let Some(action) = engine.poll_action() {
+            actions.push(action);
+        }
+        engine.check_invariants();
+        let status = engine.status(local);
+        let timeout = engine.poll_timeout();
+        self.scribble(n);
+        self.observe(n, status);
+        let mut crashed = false;
+        for action in actions.drain(..) {
+            if let Some(left) = self.nodes[n].crash_after {
+                self.nodes[n].crash_after = left.checked_sub(1);
+                if left == 0 {
+                    // The rest of the step's actions dies with the node.
+                    let power_cut = self.rng.coin();
+                    self.stop_for_a_while(n, power_cut);
+                    crashed = true;
+                    break;
+                }
+            }
+            self.perform(n, action);
+        }
+        self.actions = actions;
+        if !crashed {
+            self.set_tick(n, timeout);
+        }
+    }
+
+    pub(crate) fn set_tick(&mut self, n: usize, timeout: Option<Time>) {
+        let late = self.rng.below(4) * 100;
+        let node = &mut self.nodes[n];
+        let at = timeout.map(|t| t.saturating_add(node.clock_base));
+        if at == node.tick_at {
+            return;
+        }
+        node.tick += 1;
+        node.tick_at = at;
+        let number = node.tick;
+        if let Some(at) = at {
+            let delay = at.saturating_sub(self.now).max(1) + late;
+            self.later(n, delay, NodeEvent::Tick(number));
+        }
+    }
+
+    /// Writes rubbish over free memory, so that a buffer used after it was freed shows.
+    fn scribble(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        if self.rng.one_in(3)
+            && let Some(buf) = node.pool.alloc(4096)
+        {
+            node.memory.bytes_mut(buf.view()).fill(0xdb);
+            node.pool.free(buf);
+        }
+    }
+
+    fn perform(&mut self, n: usize, action: Action) {
+        match &action {
+            Action::Log { level, text } => {
+                self.trace
+                    .line(self.now, letter(n), || format!("log {level:?}: {text}"));
+            }
+            other => self
+                .trace
+                .line(self.now, letter(n), || format!("-> {other:?}")),
+        }
+        match action {
+            Action::Disk { token, volume, op } => {
+                self.disk_start(n, usize::from(volume), token, op)
+            }
+            Action::Send { frame, payload } => self.send(n, frame, payload),
+            Action::Reply { id, result, buf } => self.replied(n, id, result, buf),
+            Action::OpenLink => self.open_link(n),
+            Action::CloseLink => self.close_link(n),
+            Action::Serve(on) => {
+                self.nodes[n].serving = on;
+                if !on {
+                    self.drop_clients_of(n);
+                }
+            }
+            Action::CommandDone { id, result } => self.command_done(n, id, &result),
+            Action::Log { .. } => {}
+        }
+    }
+
+    fn disk_start(&mut self, n: usize, volume: usize, token: u32, op: replication::api::DiskOp) {
+        let early = self.rng.coin();
+        let node = &mut self.nodes[n];
+        let fails = self.now < node.disk_fails_until && self.rng.one_in(4);
+        if fails {
+            self.stats.count(Kind::DiskError);
+            self.oracle.disk_failed(n);
+        }
+        let Some(disk) = node.disks.get_mut(volume) else {
+            self.fail("the engine uses only its volumes", format!("vol{volume}"));
+            return;
+        };
+        if let Err(detail) = disk.start(token, op, early, fails, &node.memory) {
+            self.fail("only what clients wrote is written, in its place", detail);
+            return;
+        }
+        let (low, high) = match op {
+            DiskOp::Flush => self.plan.flush_delay,
+            _ => self.plan.disk_delay,
+        };
+        let mut delay = self.rng.range(low, high);
+        if self.now < self.nodes[n].disk_slow_until {
+            delay += self.rng.below(self.plan.timers.timeout * 2);
+        }
+        self.later(n, delay, NodeEvent::DiskDone { volume, token });
+    }
+
+    pub(crate) fn disk_done(&mut self, n: usize, volume: usize, token: u32) {
+        let misdeed = self.draw_misdeed(n, volume);
+        let node = &mut self.nodes[n];
+        let Some(disk) = node.disks.get_mut(volume) else {
+            return;
+        };
+        match disk.complete(token, &mut node.memory, misdeed) {
+            Ok(Some(done)) => {
+                let (result, all_zero) = (done.result, done.all_zero);
+                self.feed(
+                    n,
+                    Event::DiskDone {
+                        token,
+                        result,
+                        all_zero,
+                    },
+                );
+            }
+            Ok(None) => {}
+            Err(detail) => self.fail("only what clients wrote is written, in its place", detail),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Bytes on a connection: frames are encoded when they leave, decoded when they have arrived whole.
+
+use crate::schedule::NodeEvent;
+use crate::stats::Kind;
+use crate::world::World;
+use replication::api::{Event, LinkDownReason};
+use replication::buf::{BufView, PoolMemory};
+use replication::wire::{Frame, HEADER_LEN, Header, MAX_BODY};
+
+impl World {
+    /// Schedules sending and receiving where something waits.
+    pub(crate) fn kick(&mut self, n: usize) {
+        let now = self.now;
+        let gap = self.rng.below(3) * self.plan.net_delay.0 / 8;
+        let Some(e) = self.nodes[n].link.as_mut() else {
+            return;
+        };
+        let conn = e.conn;
+        if !e.departing && !e.outgoing.is_empty() {
+            e.departing = true;
+            self.later(n, gap, NodeEvent::Depart(conn));
+        }
+        let Some(e) = self.nodes[n].link.as_mut() else {
+            return;
+        };
+        if !e.arriving && (!e.inbound.is_empty() || e.fin) {
+            e.arriving = true;
+            let at = e.inbound.front().map_or(now, |s| s.0);
+            self.later(n, at.saturating_sub(now), NodeEvent::Arrive(conn));
+        }
+    }
+
+    /// The engine hands a frame out.
+    pub(crate) fn send(&mut self, n: usize, frame: Frame, payload: Option<BufView>) {
+        if let Some(e) = self.nodes[n].link.as_mut()
+            && e.up
+        {
+            e.outgoing.push_back((frame, payload));
+            self.kick(n);
+        }
+    }
+
+    /// Puts the next frame onto the wire; its payload is read from the pool only now.
+    pub(crate) fn depart(&mut self, n: usize, conn: u64) {
+        let now = self.now;
+        let window = self.plan.window;
+        let Some(e) = self.endpoint(n, conn) else {
+            return;
+        };
+        e.departing = false;
+        if e.unacked >= window {
+            return;
+        }
+        let Some((frame, payload)) = e.outgoing.pop_front() else {
+            return;
+        };
+        let mut head = [0; HEADER_LEN + MAX_BODY];
+        let used = frame.encode(payload.map_or(0, |p| p.len), &mut head);
+        let mut bytes = head[..used].to_vec();
+        if let Some(view) = payload {
+            bytes.extend_from_slice(self.nodes[n].memory.bytes(view));
+        }
+        let delay = self.net_delay();
+        let tail = if self.rng.one_in(4) {
+            bytes.split_off(self.rng.index(bytes.len()))
+        } else {
+            Vec::new()
+        };
+        let total = bytes.len() + tail.len();
+        let Some(other) = self.endpoint(1 - n, conn) else {
+            self.answer_with_reset(n, conn);
+            self.kick(n);
+            return;
+        };
+        let at = other.inbound.back().map_or(0, |s| s.0).max(now + delay);
+        other.inbound.push_back((at, bytes));
+        if !tail.is_empty() {
+            other.inbound.push_back((at + delay / 4, tail));
+        }
+        if let Some(e) = self.endpoint(n, conn) {
+            e.unacked += total;
+        }
+        self.kick(n);
+        self.kick(1 - n);
+    }
+
+    /// Takes the next bytes from the wire and the frames that are complete with them.
+    pub(crate) fn arrive(&mut self, n: usize, conn: u64) {
+        let now = self.now;
+        let sender = 1 - n;
+        let held = self.network.blocked[sender] || self.nodes[n].reader_stalled;
+        let acks_pass = !self.network.blocked[n];
+        let Some(e) = self.endpoint(n, conn) else {
+            return;
+        };
+        e.arriving = false;
+        if held || !e.up {
+            return;
+        }
+        if e.inbound.front().is_some_and(|s| s.0 <= now)
+            && let Some((_, bytes)) = e.inbound.pop_front()
+        {
+            e.received.extend_from_slice(&bytes);
+            let len = bytes.len();
+            if !acks_pass {
+                e.acks_held += len;
+            } else if let Some(s) = self.endpoint(sender, conn) {
+                s.unacked = s.unacked.saturating_sub(len);
+                self.kick(sender);
+            }
+        }
+        while self.take_frame(n, conn) {}
+        if self
+            .endpoint(n, conn)
+            .is_some_and(|e| e.fin && e.inbound.is_empty())
+        {
+            self.link_lost(n, LinkDownReason::Closed);
+        }
+        self.kick(n);
+    }
+
+    /// Takes one whole frame out of the received bytes; `false` when there is none.
+    fn take_frame(&mut self, n: usize, conn: u64) -> bool {
+        let garbles = self.nodes[n].garbles;
+        let at = self.rng.index(if garbles { HEADER_LEN } else { 1 });
+        let Some(e) = self.nodes[n].link.as_mut().filter(|e| e.conn == conn) else {
+            return false;
+        };
+        let Some(fixed) = e.received.first_chunk::<HEADER_LEN>() else {
+            return false;
+        };
+        if garbles {
+            let mut garbled = *fixed;
+            garbled[at] ^= 1 << (at % 8);
+            self.nodes[n].garbles = false;
+            if Header::parse(&garbled).is_ok() {
+                self.fail("a damaged header is noticed", format!("byte {at}"));
+            }
+            self.link_lost(n, LinkDownReason::Garbage);
+            return false;
+        }
+        let decoded = Header::parse(fixed).and_then(|header| {
+            let body_end = HEADER_LEN + header.body_len();
+            let end = body_end + header.payload_len() as usize;
+            if e.received.len() < end {
+                return Ok(None);
+            }
+            let frame = Frame::decode(&header, &e.received[HEADER_LEN..body_end])?;
+            Ok(Some((frame, body_end, end)))
+        });
+        let (frame, body_end, end) = match decoded {
+            Ok(Some(found)) => found,
+            Ok(None) => return false,
+            Err(error) => {
+                self.fail("every frame sent can be decoded", format!("{error:?}"));
+                return false;
+            }
+        };
+        let mut buf = None;
+        if end > body_end {
+            let Some(taken) = self.nodes[n].pool.alloc((end - body_end) as u32) else {
+                // No memory: the rest waits on the wire, as TCP's window would have it.
+                if let Some(e) = self.endpoint(n, conn)
+                    && !e.arriving
+                {
+                    e.arriving = true;
+                    self.later(n, 500, NodeEvent::Arrive(conn));
+                }
+                return false;
+            };
+            let bytes = self.nodes[n].memory.bytes_mut(taken.view());
+            if let Some(e) = self.nodes[n].link.as_ref() {
+                bytes.copy_from_slice(&e.received[body_end..end]);
+            }
+            buf = Some(taken);
+        }
+        if let Some(e) = self.endpoint(n, conn) {
+            e.received.drain(..end);
+        }
+        self.stats.count(Kind::Frames);
+        self.feed(n, Event::Frame { frame, buf });
+        true
+    }
+}

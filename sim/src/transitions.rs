@@ -1,0 +1,253 @@
+//! The oracle's judgements of what nodes say of themselves: promotion, resync, UpToDate.
+
+use crate::history::{History, Level};
+use crate::oracle::Branch;
+use crate::request::Request;
+use crate::stats::Kind;
+use crate::trace::letter;
+use crate::world::World;
+use replication::api::{DiskState, ReplicationState, Role, Status};
+
+impl World {
+    /// A node's state after every event.
+    pub(crate) fn observe(&mut self, n: usize, status: Status) {
+        let before = self.oracle.status[n].replace(status);
+        let Some(status) = self.oracle.status[n].as_ref() else {
+            return;
+        };
+        let promoted =
+            status.role == Role::Primary && before.as_ref().is_none_or(|b| b.role != Role::Primary);
+        let primary = status.role == Role::Primary;
+        let mut targets = Vec::new();
+        let mut started = false;
+        for (v, now) in status.volumes.iter().enumerate() {
+            let was = before.as_ref().and_then(|b| b.volumes.get(v));
+            if now.disk == DiskState::Inconsistent {
+                targets.push(v);
+            }
+            started |= now.replication == ReplicationState::SyncSource
+                && was.is_none_or(|w| w.replication != ReplicationState::SyncSource);
+        }
+        if started {
+            self.stats.count(Kind::Resyncs);
+        }
+        if primary && !targets.is_empty() {
+            self.fail(
+                "a sync target is never Primary",
+                format!("node {}", letter(n)),
+            );
+        }
+        if !targets.is_empty() {
+            self.becomes_target(n, &targets);
+        }
+        if promoted {
+            self.promoted(n);
+        }
+        let same_link = match (&self.nodes[0].link, &self.nodes[1].link) {
+            (Some(a), Some(b)) => a.conn == b.conn,
+            _ => false,
+        };
+        let linked = same_link && self.oracle.connected(0) && self.oracle.connected(1);
+        if linked && self.oracle.is_primary(0) && self.oracle.is_primary(1) {
+            self.fail("never two Primaries while connected", String::new());
+        }
+        for volume in 0..self.plan.volumes.len() {
+            let good = |n: usize| {
+                let v = self.oracle.status[n]
+                    .as_ref()
+                    .and_then(|s| s.volumes.get(volume));
+                v.is_some_and(|v| {
+                    v.disk == DiskState::UpToDate
+                        && v.peer_disk == DiskState::UpToDate
+                        && v.replication == ReplicationState::Established
+                })
+            };
+            let in_sync = linked && good(0) && good(1);
+            let began = in_sync && !self.oracle.in_sync[volume];
+            self.oracle.in_sync[volume] = in_sync;
+            if began || (in_sync && self.rng.one_in(64)) {
+                self.judge_in_sync(volume, began);
+            }
+        }
+    }
+
+    fn becomes_target(&mut self, n: usize, volumes: &[usize]) {
+        if self.oracle.split() {
+            if self.oracle.claims[n] && !self.oracle.discarding[n] {
+                let detail = format!(
+                    "node {} gives up its writes without --discard-my-data",
+                    letter(n)
+                );
+                self.fail("a split brain is never resolved silently", detail);
+            }
+            self.oracle.of[n] = self.oracle.of[1 - n];
+            self.oracle.standing[n].fill(None);
+        }
+        for &v in volumes {
+            self.oracle.standing[n][v] = None;
+        }
+    }
+
+    /// Both nodes say of themselves and of each other that they are UpToDate.
+    pub(crate) fn judge_in_sync(&mut self, volume: usize, began: bool) {
+        self.stats.count(Kind::InSyncChecks);
+        if self.oracle.split() {
+            let [a, b] = self.oracle.claims;
+            if a && b {
+                self.fail(
+                    "a split brain is never resolved silently",
+                    "both are UpToDate again".into(),
+                );
+                return;
+            }
+            let loser = usize::from(a);
+            self.oracle.of[loser] = self.oracle.of[1 - loser];
+        }
+        self.oracle.discarding = [false; 2];
+        let nobody = (0..2).all(|n| self.oracle.standing[n][volume] < Some(Level::Answered));
+        let level = if began && nobody {
+            Level::Durable
+        } else {
+            Level::Answered
+        };
+        if nobody && self.oracle.disks_failed() {
+            // A failed disk took the last good copy: what is there now is the truth.
+            let disk = &self.nodes[0].disks[volume];
+            let branch = self.oracle.of[0];
+            self.oracle.branches[branch].volumes[volume] =
+                History::new(disk.current(), disk.durable());
+        }
+        if level == Level::Durable {
+            let branch = self.oracle.of[0];
+            self.oracle.branches[branch]
+                .unflushed
+                .retain(|u| u.volume != volume);
+        }
+        for sector in 0..self.plan.volumes[volume].sectors {
+            let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
+            let branch = self.oracle.of[0];
+            let history = &self.oracle.branches[branch].volumes[volume];
+            if self.in_flight(volume, sector) {
+                continue;
+            }
+            if a != b {
+                let detail = format!(
+                    "vol{volume} sector {sector}: a holds {}, b holds {}; legal:{}",
+                    crate::stamp::describe(a),
+                    crate::stamp::describe(b),
+                    history.explain(sector)
+                );
+                self.fail("both UpToDate means identical", detail);
+                return;
+            }
+            if level == Level::Durable {
+                let now = self.order;
+                let fine = self.judge_sector(0, volume, sector, Level::Durable);
+                self.oracle.branches[branch].volumes[volume].settle(sector, a, level, now);
+                if !fine {
+                    return;
+                }
+            }
+            for n in 0..2 {
+                if !self.judge_sector(n, volume, sector, Level::Answered)
+                    || !self.judge_sector(n, volume, sector, Level::Durable)
+                {
+                    return;
+                }
+            }
+        }
+        for n in 0..2 {
+            self.oracle.standing[n][volume] = Some(Level::Answered);
+        }
+    }
+
+    /// Whether a client's write or a disk's is under way there.
+    fn in_flight(&self, volume: usize, sector: usize) -> bool {
+        let covers =
+            |r: &Request| r.wanted.volume == volume && r.mutates() && r.sectors().contains(&sector);
+        self.nodes.iter().any(|n| n.disks[volume].writing(sector))
+            || self.requests.values().any(covers)
+    }
+
+    /// A node became Primary: from now on what it holds is the truth.
+    fn promoted(&mut self, n: usize) {
+        self.stats.count(Kind::Promotions);
+        let peer = 1 - n;
+        let Some(forced) = self.oracle.forced[n] else {
+            self.fail("only the operator promotes", format!("node {}", letter(n)));
+            return;
+        };
+        let worth = self.oracle.worth(n);
+        let rival = self.oracle.is_primary(peer);
+        if worth.is_none() || rival {
+            let excused = forced && (self.plan.reckless || self.oracle.disks_failed());
+            if !excused {
+                let detail = format!(
+                    "node {} (forced: {forced}, rival Primary: {rival})",
+                    letter(n)
+                );
+                self.fail(
+                    "a node with older data than its peer is not promoted",
+                    detail,
+                );
+                return;
+            }
+            self.fork(n, worth.is_none());
+            return;
+        }
+        let branch = self.oracle.of[n];
+        for volume in 0..self.plan.volumes.len() {
+            let Some(level) = self.oracle.standing[n][volume] else {
+                continue;
+            };
+            for sector in 0..self.plan.volumes[volume].sectors {
+                if !self.judge_sector(n, volume, sector, level) {
+                    return;
+                }
+                self.oracle.branches[branch].volumes[volume].forget_sights(sector);
+                if !self.nodes[n].disks[volume].writing(sector) {
+                    let value = self.nodes[n].disks[volume].current()[sector];
+                    let order = self.order;
+                    self.oracle.branches[branch].volumes[volume]
+                        .settle(sector, value, level, order);
+                }
+            }
+            if level == Level::Durable {
+                self.oracle.branches[branch]
+                    .unflushed
+                    .retain(|u| u.volume != volume);
+                self.oracle.standing[n][volume] = Some(Level::Answered);
+            }
+            if !self.oracle.in_sync[volume] {
+                self.oracle.standing[peer][volume] = None;
+            }
+        }
+    }
+
+    /// The operator chose a node although another has or makes newer data: histories part.
+    fn fork(&mut self, n: usize, behind: bool) {
+        self.stats.count(Kind::SplitBrains);
+        self.trace.line(self.now, "!!", || {
+            format!("histories part: node {} goes its own way", letter(n))
+        });
+        let now = self.order;
+        let mut volumes = Vec::new();
+        for disk in &self.nodes[n].disks {
+            let mut history = History::new(disk.current(), disk.durable());
+            for sector in 0..disk.current().len() {
+                for value in disk.may_become(sector, &self.nodes[n].memory) {
+                    history.allow(sector, value, now);
+                }
+            }
+            volumes.push(history);
+        }
+        self.oracle.branches.push(Branch {
+            volumes,
+            unflushed: Vec::new(),
+        });
+        self.oracle.of[n] = self.oracle.branches.len() - 1;
+        self.oracle.claims[1 - n] = behind && self.oracle.served[1 - n];
+        self.oracle.claims[n] = false;
+        self.oracle.standing[n].fill(Some(Level::Answered));
+    }
+}
