@@ -70,7 +70,7 @@ run_command() {
 # case that there is none ask again and again with something harmless.
 console_answers() {
   local end=$(($(now_ms) + $(seconds_to_us "$1") / 1000))
-  await_banner
+  await_words 2 'Type help' || :
   while (($(now_ms) < end)); do
     send_command version || return 1
     if await 0.5 $'\002'"$sent"; then
@@ -80,12 +80,14 @@ console_answers() {
   done
   return 1
 }
-await_banner() {
-  local line count
-  for ((count = 0; count < 40; count++)); do
-    IFS= read -r -t 1 line <&"$from" || return 0
-    case $line in *'Type help'*) return 0 ;; *) ;; esac
+# await_words SECONDS WORDS - read the open line until a line has WORDS; 1 when time is up.
+await_words() {
+  local line end=$(($(now_ms) + $1 * 1000))
+  while (($(now_ms) < end)); do
+    IFS= read -r -t "$1" line <&"$from" || return 1
+    case $line in *"$2"*) return 0 ;; *) ;; esac
   done
+  return 1
 }
 
 verb_exec() {

@@ -146,14 +146,17 @@ verb_up() {
 first_sync() {
   local node
   serving=
-  for node in b a; do
-    # With equal disks node b is heard of through node a.
-    if [ $node = b ] && [ "$origin" != different ]; then continue; fi
-    open_line $node.console
-    console_answers 60 || die "node $node does not answer on its console; its log is $dir/$node.log"
-    if [ "$origin" = different ]; then close_line; fi
-  done
-  [ "$origin" != different ] || return 0
+  if [ "$origin" = different ]; then
+    for node in a b; do
+      open_line $node.console
+      console_answers 60 || die "node $node does not answer on its console; its log is $dir/$node.log"
+      close_line
+    done
+    return
+  fi
+  open_line a.console
+  # The node says so when the nodes have met; by then it also listens. If that was missed, asking finds out.
+  await_words 10 'connected to peer' || :
   wait_until 20000 accepted 'new-current-uuid --clear-bitmap' || refused
   wait_until 10000 accepted primary || refused
   close_line

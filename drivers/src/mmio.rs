@@ -141,8 +141,9 @@ impl MmioVirtio {
         })
     }
 
-    /// The interrupt line. Its handler must call the driver's `ack_interrupt`, or a
-    /// level-triggered line stays up.
+    /// The interrupt line. Whoever handles it calls the driver's `ack_interrupt` until that reads
+    /// nothing and only then looks at the queues: a level-triggered line would stay up, and an
+    /// edge-triggered one would not rise again.
     #[must_use]
     pub fn irq(&self) -> u32 {
         self.irq

@@ -31,7 +31,7 @@ fn qemu_io_patterns_with_fua_and_flush() {
         "read -P 0x11 0 64k",
         "read -P 0x22 64k 4k",
         "read -P 0x33 68k 512",
-        "read -P 0 69120 1k",
+        "read -P 0 70144 1k",
         "read -P 0x44 1M 2M",
         "read -P 0 256k 64k",
         "read -P 0x55 67108352 512",

@@ -41,6 +41,8 @@ pub struct Core {
     pub replies: VecDeque<Reply>,
     /// Ended commands.
     pub commands: heapless::Deque<CommandEnd, COMMANDS>,
+    /// Clients must be dropped, whatever `serve` says.
+    pub drop_clients: bool,
     /// The engine's last word on serving, until it is passed on.
     pub serve: Option<bool>,
     /// The link is to be closed, which needs its stack.
@@ -70,6 +72,7 @@ impl Core {
             link,
             replies: VecDeque::with_capacity(usize::from(max_requests)),
             commands: heapless::Deque::new(),
+            drop_clients: false,
             serve: None,
             close_link: false,
             open_link: false,
@@ -112,7 +115,10 @@ impl Core {
                     self.close_link = true;
                     self.open_link = false;
                 }
-                Action::Serve(on) => self.serve = Some(on),
+                Action::Serve(on) => {
+                    self.drop_clients |= !on;
+                    self.serve = Some(on);
+                }
                 Action::CommandDone { id, result } => {
                     if self.commands.push_back((id, result)).is_err() {
                         log::error!("the answer to command {id} was lost: nobody fetches answers");

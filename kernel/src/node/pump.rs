@@ -267,6 +267,9 @@ impl Node {
         while let Some((id, result, buf)) = self.core.replies.pop_front() {
             self.server.on_reply(id, result, buf, &mut self.core.pool);
         }
+        if core::mem::take(&mut self.core.drop_clients) {
+            self.server.set_serving(now, false, &mut self.core.pool);
+        }
         if let Some(on) = self.core.serve.take() {
             self.server.set_serving(now, on, &mut self.core.pool);
         }
