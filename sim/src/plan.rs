@@ -125,7 +125,7 @@ impl Plan {
             ]),
             fault_gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]),
             reckless: rng.percent(20),
-            disk_errors: rng.percent(10),
+            disk_errors: rng.percent(15),
             operator_gap: rng.pick(&[20_000, 100_000]),
         }
     }

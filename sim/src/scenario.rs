@@ -193,6 +193,11 @@ impl World {
         self.nodes[n].disk_slow_until = self.now + span;
     }
 
+    /// Makes a node's disks answer with errors now and then, for a while.
+    pub fn fail_disk(&mut self, n: usize, span: Time) {
+        self.nodes[n].disk_fails_until = self.now + span;
+    }
+
     /// What a node's disk holds in a sector.
     #[must_use]
     pub fn sector(&self, n: usize, sector: usize) -> Value {

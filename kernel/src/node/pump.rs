@@ -98,9 +98,9 @@ impl Node {
             self.core.event(Event::Tick);
         }
         self.accept(now);
-        self.settle(now);
+        busy |= self.settle(now);
         self.sessions(now);
-        self.settle(now);
+        busy |= self.settle(now);
         self.hand_over(now);
         busy || self.server.poll_timeout().is_some_and(|at| at <= now)
     }
@@ -251,19 +251,22 @@ impl Node {
         }
     }
 
-    fn close_link_if_asked(&mut self, now: Micros) {
-        if self.core.close_link {
-            let stack = &mut self.ports[self.link_port].stack;
-            self.core
-                .link
-                .close(now, stack, &mut self.core.pool, &self.core.payload);
-            self.core.link_closed();
+    /// `true`: the link was closed and has that to report.
+    fn close_link_if_asked(&mut self, now: Micros) -> bool {
+        if !self.core.close_link {
+            return false;
         }
+        let stack = &mut self.ports[self.link_port].stack;
+        self.core
+            .link
+            .close(now, stack, &mut self.core.pool, &self.core.payload);
+        self.core.link_closed();
+        true
     }
 
-    /// Passes the engine's answers and its word on serving to the sessions.
-    fn settle(&mut self, now: Micros) {
-        self.close_link_if_asked(now);
+    /// Passes the engine's answers and its word on serving to the sessions. `true`: the link has something to report.
+    fn settle(&mut self, now: Micros) -> bool {
+        let closed = self.close_link_if_asked(now);
         while let Some((id, result, buf)) = self.core.replies.pop_front() {
             self.server.on_reply(id, result, buf, &mut self.core.pool);
         }
@@ -273,6 +276,7 @@ impl Node {
         if let Some(on) = self.core.serve.take() {
             self.server.set_serving(now, on, &mut self.core.pool);
         }
+        closed
     }
 
     fn accept(&mut self, now: Micros) {
