@@ -1,9 +1,8 @@
 # shellcheck shell=bash
 # The pair's networks: replication (NIC 0, node to node), export (NIC 1, NBD clients), management (NIC 2).
 #
-# --net user needs no privilege. Node to node, each QEMU listens on a unix stream socket, which never drops a
-# frame, and one socat per network joins the two: either node can then be killed and booted again while the
-# other goes on (QEMU 7.2's stream netdev cannot reconnect by itself, but its listening side accepts anew).
+# --net user needs no privilege. Node to node, each QEMU is the client of a unix stream socket of wire.py, which
+# drops no frame while both nodes run and lets either be killed and booted again while the other goes on.
 # The export is QEMU's user networking with one forwarded port.
 #
 # --net tap (root) puts bridges and taps into a network namespace of this pair: that gives the guests the
@@ -39,10 +38,7 @@ export_address() {
 tap_name() { printf 't%s%d' "$1" "$2"; }
 
 prepare_net() {
-  if [ "$net" = user ]; then
-    need socat
-    return
-  fi
+  [ "$net" != user ] || return 0
   need ip
   [ "$(id -u)" = 0 ] || die "--net tap makes bridges and taps and needs root: run as root, or use --net user"
   [ -c /dev/net/tun ] || die "--net tap needs /dev/net/tun: modprobe tun"
@@ -76,7 +72,7 @@ netdev_args() {
     elif [ "$network" = export ]; then
       say -netdev "user,id=net$index,restrict=on,ipv6=off,hostfwd=tcp:$(export_address "$1")-$(export_ip "$1"):$nbd_port"
     else
-      say -netdev "stream,id=net$index,server=on,addr.type=unix,addr.path=$1.$network"
+      say -netdev "stream,id=net$index,server=off,addr.type=unix,addr.path=$1.$network"
     fi
     say -device "$(device net),id=$network,netdev=net$index,mac=$(mac "$1" $index),$(net_options "$network")"
   done
@@ -92,16 +88,13 @@ net_options() {
 }
 replication_mtu=9000
 
-# join_networks - (re)start the two relays; socat waits for both nodes' sockets, and ends with either of them.
-# A chunk of 64 KiB always fits into a unix socket that polls writable, so a relay never blocks on one
-# direction while the other has data.
-join_networks() {
+# start_wires - the cables between the nodes (see wire.py); both QEMUs connect to them when they start.
+start_wires() {
   [ "$net" = user ] || return 0
-  local network retry=retry=1000,interval=0.01
-  for network in replication management; do
-    end_process "relay-$network"
-    spawn "relay-$network" socat -b 65536 -t 0 "UNIX-CONNECT:a.$network,$retry" "UNIX-CONNECT:b.$network,$retry"
-  done
+  end_process wire
+  rm -f {a,b}.{replication,management}
+  spawn wire python3 "$top/tools/wire.py" {a,b}.replication {a,b}.management
+  wait_until 10000 test -S b.management || die "tools/wire.py does not start: $(tail -n 1 wire.err)"
 }
 
 # start_float - the socket that follows the Primary (see float.py).

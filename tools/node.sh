@@ -68,7 +68,7 @@ write_config() {
 # boot NODE - start its QEMU; it goes to the background once its devices stand, or says what is wrong.
 boot() {
   local node=$1 volume args
-  rm -f "$node.console" "$node.qmp" "$node.replication" "$node.management"
+  rm -f "$node.console" "$node.qmp"
   mapfile -t args < <(
     tr ' ' '\n' < <(machine_args && accel_args && netdev_args "$node")
     for ((volume = 0; volume < volumes; volume++)); do
@@ -113,9 +113,10 @@ verb_start() {
   rm -f "$1.pid"
   check_images
   prepare_net
+  # With both nodes gone, the helpers may be gone too.
+  if ! alive wire; then start_wires; fi
+  if ! alive float; then start_float; fi
   boot "$1"
-  # A relay that joined the old QEMU has ended with it; before the other node is there, it waits in vain.
-  if alive a && alive b; then join_networks; fi
   open_line "$1.console"
   console_answers 30 || die "node $1 does not answer on its console; its log is $dir/$1.log"
   close_line

@@ -117,9 +117,9 @@ verb_up() {
   rm -f a.log b.log
   for node in a b; do write_config $node; done
   say "Booting a and b in $dir ($machine, $accel, $mem of memory each) ..."
-  started=$(now_ms)
-  join_networks
+  start_wires
   start_float
+  started=$(now_ms)
   boot a &
   node=$!
   boot b || exit 1
@@ -216,7 +216,7 @@ verb_status() {
 # end_pair - stop every process, and leave nothing behind but the disks, their configuration and the logs.
 end_pair() {
   local name
-  for name in guest float relay-replication relay-management a b; do end_process $name; done
+  for name in guest float wire a b; do end_process $name; done
   remove_net
   clean_dir
   rm -f up.lock

@@ -72,8 +72,20 @@ impl Console {
         }
     }
 
-    /// Waits until the node's console answers; `false` when it does not within `seconds`. What is
-    /// sent before the UART is set up is lost, so it asks again and again.
+    /// Takes what has come, so that the node never waits for its reader: QEMU keeps no more than a few
+    /// hundred bytes for one that does not read.
+    pub fn drain(&mut self) {
+        self.receive();
+    }
+
+    /// Waits for the banner of a console that is coming up. What is sent before the UART is set up
+    /// is lost or torn.
+    pub fn banner(&mut self, seconds: u64) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let _ = self.until(b"Type help", end);
+    }
+
+    /// Waits until the node's console answers; `false` when it does not within `seconds`.
     pub fn answers(&mut self, seconds: u64) -> bool {
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {

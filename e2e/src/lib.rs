@@ -18,6 +18,7 @@ pub mod console;
 pub mod machine;
 pub mod nbd;
 pub mod pair;
+pub mod peer;
 pub mod tools;
 
 pub use machine::Machine;

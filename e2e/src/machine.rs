@@ -207,6 +207,7 @@ impl Machine {
     /// Boots a plan and waits for the console.
     pub fn boot(plan: Plan) -> Self {
         let mut machine = plan.boot();
+        machine.console.banner(20);
         assert!(
             machine.console.answers(60),
             "no console; QEMU: {}\nlog:\n{}",
@@ -245,8 +246,9 @@ impl Machine {
     }
 
     /// Waits until the serial line has shown `words`.
-    pub fn wait_log(&self, words: &str, seconds: u64) {
+    pub fn wait_log(&mut self, words: &str, seconds: u64) {
         wait_for(&format!("'{words}' on the console"), seconds, || {
+            self.console.drain();
             self.log().contains(words).then_some(())
         });
     }
@@ -268,8 +270,9 @@ impl Machine {
 
     /// QEMU's exit status, when it ends within `seconds`.
     pub fn ended(&mut self, seconds: u64) -> Option<i32> {
-        let child = &mut self.child;
+        let (child, console) = (&mut self.child, &mut self.console);
         wait_for("QEMU ends", seconds, || {
+            console.drain();
             child.try_wait().expect("our child")
         })
         .code()

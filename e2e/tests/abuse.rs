@@ -3,6 +3,7 @@
 
 use e2e::machine::Plan;
 use e2e::nbd::{self, Client};
+use e2e::peer::Hello;
 use e2e::{Machine, tools};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -410,4 +411,53 @@ fn a_peer_that_is_not_palisade() {
         let _ = stream.write_all(&[0; 4096]);
     });
     assert!(said.to_lowercase().contains("not"), "{said}");
+}
+
+#[test]
+fn a_peer_of_another_version() {
+    let hello = Hello {
+        version_min: 7,
+        version_max: 9,
+        ..Hello::proper()
+    };
+    let said = as_peer(|stream| stream.write_all(&hello.frames()).expect("it listens"));
+    assert!(said.contains("version"), "{said}");
+}
+
+#[test]
+fn a_peer_with_another_resource_or_name() {
+    let other = Hello {
+        resource: "r1",
+        ..Hello::proper()
+    };
+    let said = as_peer(|stream| stream.write_all(&other.frames()).expect("it listens"));
+    assert!(said.contains("r1"), "{said}");
+    let other = Hello {
+        node: "c",
+        ..Hello::proper()
+    };
+    let said = as_peer(|stream| stream.write_all(&other.frames()).expect("it listens"));
+    assert!(said.contains("node 'c'"), "{said}");
+}
+
+#[test]
+fn a_peer_with_a_disk_of_another_size() {
+    let hello = Hello {
+        size: 80 << 20,
+        ..Hello::proper()
+    };
+    let said = as_peer(|stream| stream.write_all(&hello.frames()).expect("it listens"));
+    assert!(said.contains("size"), "{said}");
+}
+
+#[test]
+fn a_proper_handshake_and_then_silence() {
+    // The tests above prove something only if a proper peer is taken in.
+    let said = as_peer(|stream| {
+        stream
+            .write_all(&Hello::proper().frames())
+            .expect("it listens");
+        std::thread::sleep(Duration::from_secs(1));
+    });
+    assert!(said.contains("connected to peer b"), "{said}");
 }

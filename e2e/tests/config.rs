@@ -95,8 +95,8 @@ fn a_missing_disk() {
 fn a_disk_that_is_too_small() {
     disk_trouble(
         vec![Disk::usual()],
-        "size = \"128M\"\n",
-        &["a-vol0", "too small"],
+        "size = \"128MiB\"\n",
+        &["a-vol0", "enlarge the disk"],
     );
 }
 

@@ -199,7 +199,7 @@ fn interrupting_the_foreground_leaves_nothing() {
 fn a_stale_directory_is_no_obstacle() {
     let pair = Pair::boot();
     // As after a crash of the host: every process is gone, and nobody cleaned up.
-    for name in ["a", "b", "float", "relay-replication", "relay-management"] {
+    for name in ["a", "b", "float", "wire"] {
         let pid = std::fs::read_to_string(pair.dir().join(format!("{name}.pid"))).expect("a pid");
         e2e::tools::must("kill", &["-9", pid.trim()], 5);
     }

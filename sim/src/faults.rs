@@ -114,6 +114,8 @@ impl World {
         if self.nodes[n].engine.is_none() {
             return;
         }
+        // Nobody replaces the only good disk: the other one must be settled, not about to be resynced.
+        let spare = self.oracle.all_in_sync() || self.oracle.is_primary(1 - n);
         if power_cut {
             self.stats.count(Kind::PowerCut);
             self.power_cut(n);
@@ -123,7 +125,7 @@ impl World {
         }
         let other_is_good =
             self.oracle.worth(1 - n).is_some() && self.nodes[1 - n].engine.is_some();
-        if other_is_good && !self.oracle.split() && self.rng.one_in(10) {
+        if spare && other_is_good && !self.oracle.split() && self.rng.one_in(10) {
             self.fault(Kind::BlankDisk, n);
             for disk in &mut self.nodes[n].disks {
                 disk.blank();

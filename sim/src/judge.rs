@@ -86,6 +86,9 @@ impl World {
     }
 
     fn judge_read(&mut self, n: usize, request: &Request, read: &[Option<Value>], now: u64) {
+        if self.oracle.amnesty {
+            return;
+        }
         let volume = request.wanted.volume;
         let branch = self.oracle.of[n];
         if read.len() != request.wanted.count {
@@ -134,7 +137,17 @@ impl World {
         if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
             self.oracle.standing[peer][volume] = None;
         }
-        let mut holders = vec![n];
+        let failed = self.oracle.disk_state(n, volume) <= Some(DiskState::Failed);
+        if failed && alone {
+            // Nobody else can have it: it must be on the disk that is given up.
+            for &sector in hardened {
+                self.judge_sector(n, volume, sector, Level::Durable);
+            }
+        }
+        let mut holders = Vec::new();
+        if !failed {
+            holders.push(n);
+        }
         if !alone && same_branch {
             holders.push(peer);
         }
@@ -174,7 +187,7 @@ impl World {
                 "a flushed write survives a power cut",
             ),
         };
-        if history.legal(sector, value, level) {
+        if self.oracle.amnesty || history.legal(sector, value, level) {
             return true;
         }
         let detail = format!(

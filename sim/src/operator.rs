@@ -137,8 +137,9 @@ impl World {
         if !self.nodes[n].runs() {
             return None;
         }
-        // A forced promotion is only harmless where it must be refused.
-        let peer_is_primary = self.oracle.connected(n)
+        // To be refused; but when the link dies before the peer is asked, it is a word that counts.
+        let peer_is_primary = self.plan.reckless
+            && self.oracle.connected(n)
             && self.oracle.is_primary(1 - n)
             && self.oracle.connected(1 - n)
             && self.same_link();

@@ -41,6 +41,9 @@ pub(crate) struct Oracle {
     pub(crate) served: [bool; 2],
     pub(crate) standing: [Vec<Standing>; 2],
     pub(crate) status: [Option<Status>; 2],
+    /// A failed disk took the last good copy of something: contents are no longer judged, only
+    /// that the replicas are equal.
+    pub(crate) amnesty: bool,
     pub(crate) in_sync: Vec<bool>,
     /// The pending or last word of the operator on promotion: whether it was forced.
     pub(crate) forced: [Option<bool>; 2],
@@ -71,6 +74,7 @@ impl Oracle {
             served: [false; 2],
             standing,
             status: [None, None],
+            amnesty: false,
             in_sync: vec![false; plan.volumes.len()],
             forced: [None; 2],
             discarding: [false; 2],

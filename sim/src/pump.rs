@@ -154,6 +154,9 @@ impl World {
         match disk.complete(token, &mut node.memory, misdeed) {
             Ok(Some(done)) => {
                 let (result, all_zero) = (done.result, done.all_zero);
+                if result.is_err() {
+                    self.oracle.disk_failed(n);
+                }
                 self.feed(
                     n,
                     Event::DiskDone {

@@ -110,14 +110,9 @@ impl World {
         } else {
             Level::Answered
         };
-        if nobody && self.oracle.disks_failed() {
-            // A failed disk took the last good copy: what is there now is the truth.
-            let disk = &self.nodes[0].disks[volume];
-            let branch = self.oracle.of[0];
-            self.oracle.branches[branch].volumes[volume] =
-                History::new(disk.current(), disk.durable());
-        }
-        if level == Level::Durable {
+        // A failed disk took the last good copy: the replicas must be equal, no more.
+        let lost = nobody && self.oracle.disks_failed();
+        if level == Level::Durable && !lost {
             let branch = self.oracle.of[0];
             self.oracle.branches[branch]
                 .unflushed
@@ -140,6 +135,9 @@ impl World {
                 self.fail("both UpToDate means identical", detail);
                 return;
             }
+            if lost {
+                continue;
+            }
             if level == Level::Durable {
                 let now = self.order;
                 let fine = self.judge_sector(0, volume, sector, Level::Durable);
@@ -156,6 +154,7 @@ impl World {
                 }
             }
         }
+        self.oracle.amnesty |= lost;
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
         }
@@ -180,8 +179,12 @@ impl World {
         let worth = self.oracle.worth(n);
         let rival = self.oracle.is_primary(peer);
         if worth.is_none() || rival {
-            let excused = forced && (self.plan.reckless || self.oracle.disks_failed());
-            if !excused {
+            if !rival && self.oracle.disks_failed() {
+                self.oracle.amnesty = true;
+                self.oracle.standing[n].fill(Some(Level::Answered));
+                return;
+            }
+            if !(forced && self.plan.reckless) {
                 let detail = format!(
                     "node {} (forced: {forced}, rival Primary: {rival})",
                     letter(n)

@@ -414,3 +414,13 @@ fn disk_error_on_the_primary_leaves_a_good_secondary() {
         world.wait_in_sync().expect("with a new disk");
     });
 }
+
+#[test]
+fn force_beside_a_connected_primary_is_refused() {
+    each_seed(&loaded(16), |world| {
+        world.run_for(100_000);
+        let refusal = world.command(1, Command::Primary { force: true });
+        assert!(refusal.is_err(), "a second Primary: {refusal:?}");
+        assert_eq!(world.role(1), Some(Role::Secondary));
+    });
+}

@@ -2,7 +2,7 @@
 
 use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued};
-use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, MAX_VOLUMES, RequestId};
+use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, DiskState, MAX_VOLUMES, RequestId};
 use crate::buf::{Buf, Pool};
 use crate::wire::Frame;
 use resync::IDLE_IN_FLIGHT;
@@ -245,10 +245,16 @@ impl Engine {
     fn finish_client(&mut self, slot: Slot, pool: &mut Pool) {
         self.clients_live -= 1;
         self.last_client = self.now;
-        let result = if slot.local == Local::Failed {
+        let volume = &mut self.volumes[slot.volume];
+        // Not Ok either when the disk failed since, unless the peer has it: nothing is promised that no
+        // good disk holds.
+        let held = volume.usable()
+            || (slot.remote == Remote::Done && volume.peer_disk == DiskState::UpToDate);
+        let result = if slot.local == Local::Failed || (slot.op != Op::Read && !held) {
             if slot.op != Op::Read {
-                let dirty = &mut self.volumes[slot.volume].dirty;
-                dirty.set_range(slot.offset, u64::from(slot.len));
+                volume
+                    .dirty
+                    .set_range(slot.offset, u64::from(slot.len));
             }
             Err(ClientError::Io)
         } else {

@@ -18,6 +18,8 @@ impl Engine {
                 };
                 if self.deferred.push_back(deferred).is_err() {
                     self.done(id, Err(text!("too many commands are waiting; try again")));
+                } else if matches!(command, Command::Primary { .. }) && self.role != Role::Primary {
+                    self.probe_peer();
                 }
             }
         }
@@ -27,6 +29,7 @@ impl Engine {
     pub(super) fn run_deferred(&mut self) {
         while self.task.is_none()
             && !self.negotiating()
+            && self.link.probe.is_none()
             && let Some(next) = self.deferred.pop_front()
         {
             match next.command {
@@ -64,7 +67,7 @@ impl Engine {
             self.reopen_link();
             return Ok("negotiating again, ready to give up this node's changes");
         }
-        self.link.discard_my_data |= discard;
+        self.link.discard_my_data = discard;
         if self.link.closing {
             if state == ConnectionState::StandAlone {
                 self.link.state = ConnectionState::Unconnected;
@@ -80,10 +83,10 @@ impl Engine {
                 "connecting"
             }
             ConnectionState::Connecting => "already looking for the peer",
-            ConnectionState::Handshake if discard => {
+            ConnectionState::Handshake if self.link.hello_sent && self.link.told.1 != discard => {
                 // The peer has been told otherwise already.
                 self.reopen_link();
-                "negotiating again, ready to give up this node's changes"
+                "negotiating again"
             }
             ConnectionState::Handshake => "the handshake is running",
         })
@@ -116,6 +119,8 @@ impl Engine {
             } else {
                 let what = if self.negotiating() {
                     "the handshake with the peer"
+                } else if self.link.probe.is_some() {
+                    "the wait for a sign of life of the peer"
                 } else {
                     "another command"
                 };

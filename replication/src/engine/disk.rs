@@ -32,10 +32,11 @@ impl Engine {
                 false
             }
         };
-        let usable = self.volumes[at].usable();
+        // What a disk that has failed since still completes is worth nothing: it is not used any more.
+        let ok = ok && (op == Op::Read || self.volumes[at].usable());
         let slot = self.slots.at(id);
         slot.local = if ok { Local::Done } else { Local::Failed };
-        if ok && fua && !orphan && usable {
+        if ok && fua && !orphan {
             return self.want_flush(id, pool);
         }
         if owner == Owner::Resync && op == Op::Read && !orphan {

@@ -45,7 +45,8 @@ impl Engine {
         self.link.hello_sent = true;
         self.link.handshake_until = self.now + self.config.timers.timeout;
         self.link.nonce = self.random();
-        self.link.told = (self.role, self.link.discard_my_data);
+        let discard_my_data = self.link.discard_my_data && self.role == Role::Secondary;
+        self.link.told = (self.role, discard_my_data);
         let hello = Hello {
             version_min: VERSION_MIN,
             version_max: VERSION,
@@ -54,7 +55,7 @@ impl Engine {
             window: self.config.max_requests + RESYNC_SLOTS,
             volumes: self.volumes.len() as u8,
             role: self.role,
-            discard_my_data: self.link.discard_my_data,
+            discard_my_data,
             node: self.config.node.clone(),
             peer: self.config.peer.clone(),
             resource: self.config.resource.clone(),

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::slots::{Owner, Remote, SlotId};
-use crate::api::{DiskState, ReplicationState, Role};
+use crate::api::{ConnectionState, DiskState, ReplicationState, Role};
 
 impl Engine {
     /// Checks what one node can check of the invariants in docs/ARCHITECTURE.md. It looks at every
@@ -33,6 +33,11 @@ impl Engine {
             assert!(
                 !(unfinished && self.role == Role::Primary),
                 "vol{index}: a sync target was promoted"
+            );
+            let alone = self.link.state != ConnectionState::Connected;
+            assert!(
+                !(alone && self.role == Role::Secondary && volume.disk == DiskState::UpToDate),
+                "vol{index}: a Secondary without its peer calls itself UpToDate"
             );
             let online = volume.replication != ReplicationState::Off;
             assert!(

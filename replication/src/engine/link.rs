@@ -39,6 +39,9 @@ pub(super) enum Next {
 /// A peer that is alive but answers no request for so many timeouts is given up (DRBD's
 /// `ko-count`): its disk hangs, and clients must not hang with it.
 const STALLED_TIMEOUTS: Micros = 7;
+/// A peer that an operator waits for is asked for a sign of life, and given up when it is silent for so long
+/// (DRBD's `ping-timeout`), at most half the ordinary timeout.
+const PROBE: Micros = 500_000;
 /// Longer pauses between attempts while the peer is misconfigured.
 const SLOW: Micros = 4;
 
@@ -64,6 +67,8 @@ pub(super) struct Link {
     pub discard_my_data: bool,
     pub last_received: Micros,
     pub last_ping: Micros,
+    /// Since when a command waits for a sign of life.
+    pub probe: Option<Micros>,
     pub retry_at: Option<Micros>,
     /// Requests that the peer lets us have unanswered, and those that are.
     pub window: usize,
@@ -90,6 +95,7 @@ impl Link {
             discard_my_data: false,
             last_received: 0,
             last_ping: 0,
+            probe: None,
             retry_at: None,
             window: 0,
             outstanding: 0,
@@ -162,6 +168,7 @@ impl Engine {
         self.link.peer_hello = None;
         self.link.peer_volumes.clear();
         self.link.refused_until = None;
+        self.link.probe = None;
         self.link.retry_at = None;
         self.link.last_received = self.now;
         self.link.last_ping = self.now;
@@ -178,6 +185,7 @@ impl Engine {
         self.link.up = false;
         self.link.closing = false;
         self.link.refused_until = None;
+        self.link.probe = None;
         if why == LinkDownReason::Garbage {
             self.complain(
                 Level::Error,
@@ -220,15 +228,12 @@ impl Engine {
         for at in 0..self.volumes.len() {
             let primary = self.role == Role::Primary;
             let volume = &mut self.volumes[at];
-            // A peer whose disk was no use cannot have gone on.
-            let peer_can_go_on =
-                volume.peer_disk > DiskState::Inconsistent || volume.peer_has_current;
             volume.end_sync();
             volume.replication = ReplicationState::Off;
             volume.mirrored = false;
             volume.peer_disk = DiskState::DUnknown;
-            if !primary && volume.disk == DiskState::UpToDate && peer_can_go_on {
-                volume.disk = DiskState::Consistent;
+            if !primary {
+                volume.doubt();
             }
             self.ensure_generation(at);
         }
@@ -290,15 +295,16 @@ impl Engine {
             self.close_link(next);
             return;
         }
-        let silent = self.now.saturating_sub(self.link.last_received);
-        if silent >= self.config.timers.timeout {
-            let seconds = self.config.timers.timeout / 1_000_000;
-            self.log(
-                Level::Warn,
-                text!("peer {} was silent for {seconds} s", self.config.peer),
-            );
-            let next = self.link.next;
-            self.close_link(next);
+        let timeout = self.config.timers.timeout;
+        if self.now.saturating_sub(self.link.last_received) >= timeout {
+            self.give_up_silent(timeout);
+        } else if let Some(at) = self.probe_deadline().filter(|at| *at <= self.now) {
+            if self.now - at >= self.probe_limit() {
+                // So late a tick: it was this node that stood still. Its peer is asked again.
+                self.probe_peer();
+            } else {
+                self.give_up_silent(self.probe_limit());
+            }
         } else if self.handshake_deadline().is_some_and(|at| at <= self.now) {
             let peer = self.config.peer.clone();
             self.complain(
@@ -317,6 +323,43 @@ impl Engine {
             self.link.last_ping = self.now;
             self.send(Frame::Ping);
         }
+    }
+
+    fn give_up_silent(&mut self, silence: Micros) {
+        let milliseconds = silence / 1000;
+        self.log(
+            Level::Warn,
+            text!(
+                "peer {} was silent for {milliseconds} ms: treated as lost",
+                self.config.peer
+            ),
+        );
+        let next = self.link.next;
+        self.close_link(next);
+    }
+
+    /// Asks a connected peer for a sign of life, for a command that must not be decided on what was true
+    /// before the peer died.
+    pub(super) fn probe_peer(&mut self) {
+        if self.connected() {
+            self.link.probe = Some(self.now);
+            self.link.last_ping = self.now;
+            self.send(Frame::Ping);
+        }
+    }
+
+    pub(super) fn pong(&mut self) {
+        self.link.probe = None;
+    }
+
+    fn probe_limit(&self) -> Micros {
+        PROBE.min(self.config.timers.timeout / 2)
+    }
+
+    /// When the peer that a command waits for is given up, unless it is heard.
+    fn probe_deadline(&self) -> Option<Micros> {
+        let asked = self.link.probe.max(self.promotion_asked())?;
+        Some(asked.max(self.link.last_received) + self.probe_limit())
     }
 
     fn handshake_deadline(&self) -> Option<Micros> {
@@ -350,6 +393,7 @@ impl Engine {
         [
             Some(self.next_ping()),
             Some(silence),
+            self.probe_deadline(),
             self.link.refused_until,
             self.handshake_deadline(),
             self.stall_deadline(),

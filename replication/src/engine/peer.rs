@@ -103,7 +103,7 @@ impl Engine {
             Frame::HelloVolume(volume) => return self.hello_volume(volume),
             Frame::Refuse { reason, volume } => return self.refused(reason, volume),
             Frame::Ping => return self.send(Frame::Pong),
-            Frame::Pong => return,
+            Frame::Pong => return self.pong(),
             _ => {}
         }
         if !self.connected() {

@@ -1,8 +1,9 @@
 //! Promotion and demotion, and the operator's statement that both disks are identical: commands
 //! that take several steps. One runs at a time; others wait, and none waits for ever.
 
+use super::volume::Volume;
 use super::{Engine, Queued, text};
-use crate::api::{CommandId, DiskState, Level, Micros, ReplicationState, Role, Text};
+use crate::api::{Command, CommandId, DiskState, Level, Micros, ReplicationState, Role, Text};
 use crate::wire::Frame;
 use fencing::{Denial, DiskGrade, Facts, PeerView, Policy, may_promote};
 
@@ -10,7 +11,7 @@ use fencing::{Denial, DiskGrade, Facts, PeerView, Policy, may_promote};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deferred {
     pub id: CommandId,
-    pub command: crate::api::Command,
+    pub command: Command,
     pub deadline: Micros,
 }
 
@@ -52,6 +53,13 @@ impl Engine {
             Role::Primary => PeerView::Primary,
             Role::Secondary | Role::Unknown => PeerView::Secondary,
         }
+    }
+
+    /// Since when the peer has been asked for its consent.
+    pub(super) fn promotion_asked(&self) -> Option<Micros> {
+        let task = self.task?;
+        matches!(task.kind, TaskKind::Promote { .. })
+            .then(|| task.deadline - self.config.timers.timeout)
     }
 
     pub(super) fn promote(&mut self, id: CommandId, force: bool) {
@@ -223,6 +231,9 @@ impl Engine {
         }
         self.task = None;
         self.role = Role::Secondary;
+        if !self.connected() {
+            self.volumes.iter_mut().for_each(Volume::doubt);
+        }
         self.log(Level::Info, text!("now Secondary"));
         self.tell_state();
         if !answered {
@@ -309,13 +320,25 @@ impl Engine {
         self.tell_state();
     }
 
-    /// The connection is gone: what waited for the peer's answer fails.
+    /// The connection is gone: a promotion is decided without the peer, what else waited for its answer
+    /// fails.
     pub(super) fn fail_link_task(&mut self) {
         let Some(task) = self.task else { return };
-        if matches!(task.kind, TaskKind::Demote { .. }) {
-            return;
+        match task.kind {
+            TaskKind::Demote { .. } => return,
+            TaskKind::Promote { force, .. } => {
+                let again = Deferred {
+                    id: task.id,
+                    command: Command::Primary { force },
+                    deadline: self.now + self.config.timers.timeout,
+                };
+                self.task = None;
+                if self.deferred.push_front(again).is_ok() {
+                    return;
+                }
+            }
+            TaskKind::NewGeneration { .. } => self.task = None,
         }
-        self.task = None;
         let reason =
             text!("the connection to the peer was lost meanwhile; see 'status' and try again");
         self.done(task.id, Err(reason));

@@ -119,6 +119,13 @@ impl Volume {
         self.peer_has_current = false;
     }
 
+    /// A Secondary without its peer cannot know whether that went on.
+    pub fn doubt(&mut self) {
+        if self.disk == DiskState::UpToDate {
+            self.disk = DiskState::Consistent;
+        }
+    }
+
     /// The peer has all data now.
     pub fn in_sync(&mut self) {
         if self.bitmap_uuid != 0 {

@@ -49,7 +49,7 @@ fn a_silent_peer_is_lost_after_the_timeout_and_not_before() {
     pair.network = false;
     pair.wait(2_200_000);
     assert_eq!(pair.reply(0, id), Some(Ok(())));
-    assert!(pair.nodes[0].logged("silent for 6 s"));
+    assert!(pair.nodes[0].logged("silent for 6000 ms"));
     pair.black_hole = false;
     pair.heal();
     pair.assert_in_sync();
