@@ -1,8 +1,8 @@
 //! `status --json`.
 
-use super::{Refusal, 
-    NodeInfo, Progress, Usage, connection_name, disk_state_name, phase_name, replication_name,
-    role_name,
+use super::{
+    NodeInfo, Progress, Refusal, Usage, connection_name, disk_state_name, phase_name,
+    replication_name, role_name,
 };
 use core::fmt::{self, Write};
 use replication::api::{Status, VolumeStatus};
@@ -52,11 +52,7 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
 ///
 /// # Errors
 /// Those of `out`.
-pub fn refused_json(
-    refusal: Refusal<'_>,
-    node: &NodeInfo<'_>,
-    out: &mut dyn Write,
-) -> fmt::Result {
+pub fn refused_json(refusal: Refusal<'_>, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::Result {
     let (problems, sentences) = match refusal {
         Refusal::Config(errors) => (errors.problems(), &[][..]),
         Refusal::Devices(sentences) => (&[][..], sentences),
@@ -72,7 +68,9 @@ pub fn refused_json(
             json.raw("column", format_args!("{}", problem.column))?;
             json.string("message", &problem.message)
         })?;
-        json.array("device_errors", sentences, |json, sentence| json.string("message", sentence))
+        json.array("device_errors", sentences, |json, sentence| {
+            json.string("message", sentence)
+        })
     })?;
     out.write_char('\n')
 }

@@ -190,10 +190,15 @@ pub fn refused_text(refusal: Refusal<'_>, out: &mut dyn Write) -> fmt::Result {
         Refusal::Config(_) => "its configuration was refused",
         Refusal::Devices(_) => "it could not start",
     };
-    writeln!(out, "this node serves nothing: {what}; correct it and boot again")?;
+    writeln!(
+        out,
+        "this node serves nothing: {what}; correct it and boot again"
+    )?;
     match refusal {
         Refusal::Config(errors) => writeln!(out, "{errors}"),
-        Refusal::Devices(problems) => problems.iter().try_for_each(|problem| writeln!(out, "{problem}")),
+        Refusal::Devices(problems) => problems
+            .iter()
+            .try_for_each(|problem| writeln!(out, "{problem}")),
     }
 }
 

@@ -252,9 +252,7 @@ impl Engine {
             || (slot.remote == Remote::Done && volume.peer_disk == DiskState::UpToDate);
         let result = if slot.local == Local::Failed || (slot.op != Op::Read && !held) {
             if slot.op != Op::Read {
-                volume
-                    .dirty
-                    .set_range(slot.offset, u64::from(slot.len));
+                volume.dirty.set_range(slot.offset, u64::from(slot.len));
             }
             Err(ClientError::Io)
         } else {

@@ -5,6 +5,7 @@
 //! evaluate the same pure rules on the same two descriptions, so no further agreement is needed. What
 //! was told is kept: a Primary goes on writing meanwhile.
 
+use super::advice::refusal_text;
 use super::link::Next;
 use super::volume::{SyncSource, side};
 use super::{Engine, Queued, RESYNC_SLOTS, text};
@@ -252,6 +253,9 @@ impl Engine {
         for at in 0..self.volumes.len() {
             self.apply(at);
         }
+        if let Some(reason) = self.undecided() {
+            self.complain(Level::Warn, reason);
+        }
         self.tell_state();
     }
 
@@ -295,6 +299,8 @@ impl Engine {
                     scheduler: Scheduler::new(),
                     ending: false,
                     paused_until: 0,
+                    unreadable: None,
+                    no_memory: false,
                 });
                 let uuid = volume.bitmap_uuid;
                 self.send(Frame::SyncStart {
@@ -318,13 +324,8 @@ impl Engine {
                     text!("vol{index}: resync from the peer: {}", rule.text()),
                 );
             }
-            Verdict::Undecided => {
-                let reason = text!(
-                    "vol{index}: not in sync: {}; refuses to guess. If this node's data is the one to keep: 'primary --force' here; if both disks are identical: 'new-current-uuid'",
-                    rule.text()
-                );
-                self.complain(Level::Warn, reason);
-            }
+            // All of these are complained about at once.
+            Verdict::Undecided => {}
             _ => {
                 self.log(
                     Level::Warn,
@@ -336,41 +337,6 @@ impl Engine {
             }
         }
         self.ensure_generation(at);
-    }
-}
-
-/// What is wrong, from either side, and what to do about it.
-fn refusal_text(reason: Refusal, volume: u16) -> Text {
-    match reason {
-        Refusal::Version => {
-            text!("no common protocol version: bring both nodes to the same release")
-        }
-        Refusal::Resource => {
-            text!("the resources differ: make 'resource' the same in both configurations")
-        }
-        Refusal::SameName => text!("both nodes have the same name: give each its own"),
-        Refusal::NotThePeer => {
-            text!("this node is not the peer that it expects: correct 'peer' in its configuration")
-        }
-        Refusal::Volumes => {
-            text!("the volumes differ: configure the same volumes on both nodes")
-        }
-        Refusal::Size => text!("vol{volume} has another size there: set the same on both nodes"),
-        Refusal::BlockSize => {
-            text!("vol{volume} has another block size there: set the same on both nodes")
-        }
-        Refusal::SplitBrain => text!(
-            "vol{volume}: split brain: both nodes went on alone. Choose whose changes to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
-        ),
-        Refusal::Unrelated => text!(
-            "vol{volume}: unrelated data on the two nodes. Choose which to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
-        ),
-        Refusal::BothPrimary => text!(
-            "vol{volume}: both nodes are Primary: run 'secondary' on one of them, then 'connect' on both"
-        ),
-        Refusal::PrimaryIsTarget => text!(
-            "vol{volume}: the Primary's data is the older one: run 'secondary' on it, then 'connect' on both nodes"
-        ),
     }
 }
 

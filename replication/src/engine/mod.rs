@@ -7,9 +7,10 @@
 //! Everything in flight sits in one fixed table (`slots`): clients' requests, the peer's requests and
 //! the resync's. A slot has a local half (the disk) and a remote half (the peer), and ends when both
 //! are done. One concern a file: `client` and `peer` admit requests, `disk` and `flush`
-//! carry out the local half, `overlap` keeps overlapping ranges apart, `link` and `handshake` manage
+//! carry out the local half, `overlap` keeps overlapping ranges apart, `link`, `liveness` and `handshake` manage
 //! the connection, `resync` is the source of a resync, `roles` and `commands` are the operator's side.
 
+mod advice;
 mod client;
 mod commands;
 mod disk;
@@ -17,6 +18,7 @@ mod flush;
 mod handshake;
 mod invariants;
 mod link;
+mod liveness;
 mod overlap;
 mod peer;
 mod queue;

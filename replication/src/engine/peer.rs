@@ -2,7 +2,7 @@
 
 use super::slots::{Local, Op, Owner, Remote, Slot};
 use super::{Engine, RESYNC_SLOTS};
-use crate::api::{ReplicationState, Role};
+use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::{Buf, Pool};
 use crate::wire::Frame;
 
@@ -187,9 +187,17 @@ impl Engine {
         if ranged && !volume.contains(request.offset, u64::from(request.len)) {
             return Err("a range outside of the volume");
         }
-        let target = volume.replication == ReplicationState::SyncTarget;
-        if request.resync && !target && volume.usable() {
+        if let Op::SyncEnd { uuid: 0 } = request.op {
+            return Err("a resync to no generation");
+        }
+        // A disk that failed in this moment has told the peer so, and answers that it did.
+        let target = volume.disk == DiskState::Inconsistent
+            && volume.replication == ReplicationState::SyncTarget;
+        if volume.usable() && request.resync && !target {
             return Err("resync data without a resync");
+        }
+        if volume.usable() && !target && !volume.mirrored {
+            return Err("a write to a volume that is not mirrored");
         }
         Ok(at)
     }

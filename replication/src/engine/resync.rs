@@ -82,11 +82,13 @@ impl Engine {
             };
             let Some(buf) = pool.alloc_up_to(run.len) else {
                 if self.resyncs_live == 0 {
+                    source.no_memory = true;
                     self.wake_resync(self.now + NO_MEMORY_PAUSE);
                 }
                 return;
             };
             run.len = buf.len();
+            source.no_memory = false;
             source.scheduler.taken(run);
             self.resyncs_live += 1;
             self.enter(Slot {
@@ -164,7 +166,9 @@ impl Engine {
         source.scheduler.finished();
         if acknowledged {
             volume.dirty.clear_range(slot.offset, u64::from(slot.len));
+            source.unreadable = source.unreadable.filter(|at| *at != slot.offset);
         } else {
+            source.unreadable = Some(slot.offset);
             source.paused_until = self.now + UNREADABLE_PAUSE;
         }
     }

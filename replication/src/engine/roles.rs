@@ -3,9 +3,11 @@
 
 use super::volume::Volume;
 use super::{Engine, Queued, text};
-use crate::api::{Command, CommandId, DiskState, Level, Micros, ReplicationState, Role, Text};
+use crate::api::{
+    Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role,
+};
 use crate::wire::Frame;
-use fencing::{Denial, DiskGrade, Facts, PeerView, Policy, may_promote};
+use fencing::{DiskGrade, Facts, PeerView, Policy, may_promote};
 
 /// A command that waits for the handshake, or for another command, to end.
 #[derive(Debug, Clone, Copy)]
@@ -90,29 +92,6 @@ impl Engine {
             deadline: self.now + self.config.timers.timeout,
         });
         self.send(Frame::PromoteRequest { request });
-    }
-
-    fn denial_text(&self, denial: Denial) -> Text {
-        let peer = &self.config.peer;
-        let worst = self.volumes.iter().min_by_key(|v| v.disk);
-        let (index, disk) = worst.map_or((0, DiskState::Diskless), |v| (v.config.index, v.disk));
-        match denial {
-            Denial::PeerIsPrimary => {
-                text!("peer {peer} is Primary: run 'secondary' there first")
-            }
-            Denial::DiskUnusable if disk == DiskState::Inconsistent => text!(
-                "vol{index} is the target of an unfinished resync: wait for it to end, or connect to the peer that has the data"
-            ),
-            Denial::DiskUnusable => {
-                text!("vol{index} has no usable disk ({disk:?}): promote the peer instead")
-            }
-            Denial::DiskDoubtful => text!(
-                "vol{index} is {disk:?}, not known to be the latest: connect to the peer, or, if this node's data is the one to go on with, 'primary --force'"
-            ),
-            Denial::PeerUnreachable => text!(
-                "peer {peer} is not connected and may be Primary: make sure that it is not, then 'primary --force'"
-            ),
-        }
     }
 
     /// The promotion takes effect. By force a doubtful disk becomes the one to go on with, in a
@@ -244,7 +223,12 @@ impl Engine {
     /// The operator states that both nodes' disks are identical.
     pub(super) fn declare_identical(&mut self, id: CommandId) {
         let reason = match self.peer_view() {
-            PeerView::Unreachable => Some("the peer is not connected: 'connect' first"),
+            PeerView::Unreachable if self.link.state == ConnectionState::StandAlone => {
+                Some("this node is StandAlone: 'connect' first")
+            }
+            PeerView::Unreachable => {
+                Some("the peer is not connected: see 'status', and try again when it is")
+            }
             PeerView::Primary => Some("the peer is Primary: run 'secondary' there first"),
             PeerView::Secondary if self.role == Role::Primary => {
                 Some("this node is Primary: run 'secondary' first")
@@ -310,6 +294,7 @@ impl Engine {
             volume.bitmap_uuid = 0;
             volume.history = [0; 2];
             volume.dirty.clear_all();
+            volume.verdict = None;
             volume.in_sync();
         }
         self.link.reason.clear();

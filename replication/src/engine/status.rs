@@ -15,7 +15,7 @@ impl Engine {
             role: self.role,
             peer_role: self.peer_role,
             connection: self.link.state,
-            reason: self.link.reason.clone(),
+            reason: self.reason(now),
             open_clients: self.open_clients,
             serving: self.serving,
             volumes: self.volumes.iter().map(|v| volume_status(v, now)).collect(),

@@ -24,6 +24,10 @@ pub(super) struct SyncSource {
     pub ending: bool,
     /// After a block that could not be read: do not try the next one before.
     pub paused_until: Micros,
+    /// Where the last run that could not be read begins, until it could.
+    pub unreadable: Option<u64>,
+    /// There was no buffer for the next run.
+    pub no_memory: bool,
 }
 
 #[derive(Debug)]

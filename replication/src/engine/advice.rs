@@ -1,0 +1,182 @@
+//! What operators are told when something needs them. Every command that is named works as written on the
+//! node where the text is shown, or names the other node.
+
+use super::{Engine, text};
+use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Text};
+use crate::lineage::Verdict;
+use crate::wire::Refusal;
+use fencing::Denial;
+
+/// A peer that has answered no request for so long is worth a word.
+const SLOW_ANSWER: Micros = 2_000_000;
+
+impl Engine {
+    /// Why not all is well; empty when nothing is amiss.
+    pub(super) fn reason(&self, now: Micros) -> Text {
+        if !self.link.reason.is_empty() {
+            return self.link.reason.clone();
+        }
+        self.missing_disk()
+            .or_else(|| self.slow_peer(now))
+            .or_else(|| self.waiting_resync())
+            .unwrap_or_default()
+    }
+
+    fn missing_disk(&self) -> Option<Text> {
+        if let Some(volume) = self.volumes.iter().find(|v| !v.usable()) {
+            return Some(text!(
+                "vol{}: the disk here is {:?}: nothing is mirrored; replace it and restart this node",
+                volume.config.index,
+                volume.disk
+            ));
+        }
+        let volume =
+            (self.volumes.iter()).find(|v| self.connected() && v.peer_disk <= DiskState::Failed)?;
+        Some(text!(
+            "vol{}: the disk of peer {} is {:?}: nothing is mirrored; replace it and restart that node",
+            volume.config.index,
+            self.config.peer,
+            volume.peer_disk
+        ))
+    }
+
+    fn slow_peer(&self, now: Micros) -> Option<Text> {
+        let silence = now.saturating_sub(self.link.last_progress);
+        let count = self.link.outstanding;
+        (count > 0 && silence >= SLOW_ANSWER).then(|| {
+            text!(
+                "peer {} has answered none of {count} requests for {} s: its disk may hang",
+                self.config.peer,
+                silence / 1_000_000
+            )
+        })
+    }
+
+    fn waiting_resync(&self) -> Option<Text> {
+        self.volumes.iter().find_map(|volume| {
+            let index = volume.config.index;
+            let source = volume.source.as_ref()?;
+            if let Some(offset) = source.unreadable {
+                Some(text!(
+                    "vol{index}: the resync waits for blocks near byte {offset} that this node's disk cannot read; they are tried again every second"
+                ))
+            } else if source.ending {
+                Some(text!("vol{index}: the resync waits for the last flush of both disks"))
+            } else if source.no_memory {
+                Some(text!("vol{index}: the resync waits for free buffers"))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// What to do about the volumes whose lineage decides nothing, if there are any.
+    pub(super) fn undecided(&self) -> Option<Text> {
+        let mut undecided = self.volumes.iter().filter_map(|v| match v.verdict {
+            Some((Verdict::Undecided, rule)) => Some((v.config.index, rule)),
+            _ => None,
+        });
+        let (index, rule) = undecided.next()?;
+        let more = undecided.count();
+        let mut said = text!("vol{index}");
+        if more > 0 {
+            said = text!("{said} and {more} more");
+        }
+        let whole = |disk: DiskState| disk > DiskState::Inconsistent;
+        let here = self.volumes.iter().all(|v| whole(v.disk));
+        let there = self.link.peer_volumes.iter().all(|v| whole(v.disk));
+        let rule = rule.text();
+        let peer = &self.config.peer;
+        Some(match (here, there) {
+            (true, true) => text!(
+                "{said}: refuses to guess: {rule}. To go on with this node's data: 'primary --force' here; if the disks are identical: 'new-current-uuid --clear-bitmap'"
+            ),
+            (true, false) => text!(
+                "{said}: refuses to guess: {rule}. To go on with this node's data: 'primary --force' here"
+            ),
+            (false, true) => text!(
+                "{said}: refuses to guess: {rule}. To go on with the data of peer {peer}: 'primary --force' there"
+            ),
+            (false, false) => text!(
+                "{said}: {rule}. Restart the node whose data is to be kept, then 'primary --force' there"
+            ),
+        })
+    }
+
+    /// Why a promotion is refused.
+    pub(super) fn denial_text(&self, denial: Denial) -> Text {
+        let peer = &self.config.peer;
+        let Some(worst) = self.volumes.iter().min_by_key(|v| v.disk) else {
+            return text!("no volume is configured");
+        };
+        let (index, disk) = (worst.config.index, worst.disk);
+        let alone = self.link.state == ConnectionState::StandAlone;
+        match denial {
+            Denial::PeerIsPrimary => {
+                text!("peer {peer} is Primary: run 'secondary' there first")
+            }
+            Denial::DiskUnusable if disk != DiskState::Inconsistent => {
+                text!("vol{index} has no usable disk ({disk:?}): promote peer {peer} instead")
+            }
+            Denial::DiskUnusable if worst.replication == ReplicationState::SyncTarget => text!(
+                "vol{index} is the target of a running resync: wait for its end, or promote peer {peer}"
+            ),
+            Denial::DiskUnusable if self.connected() => self.undecided().unwrap_or_else(|| {
+                text!("vol{index} is an unfinished copy: promote peer {peer} instead")
+            }),
+            Denial::DiskUnusable if alone => text!(
+                "vol{index} is the target of an unfinished resync: 'connect' and wait for its end, or promote peer {peer}"
+            ),
+            Denial::DiskUnusable => text!(
+                "vol{index} is the target of an unfinished resync: bring peer {peer} back and wait for its end"
+            ),
+            Denial::DiskDoubtful if self.connected() => text!(
+                "vol{index} is {disk:?}, not known to be the latest: 'primary --force' if this node's data is the one to go on with"
+            ),
+            Denial::DiskDoubtful if alone => text!(
+                "vol{index} is {disk:?}, not known to be the latest: 'connect' first, or, if this node's data is the one to go on with, 'primary --force'"
+            ),
+            Denial::DiskDoubtful => text!(
+                "vol{index} is {disk:?}, not known to be the latest, and peer {peer} is not connected: make sure that it is not Primary, then 'primary --force'"
+            ),
+            Denial::PeerUnreachable => text!(
+                "peer {peer} is not connected and may be Primary: make sure that it is not, then 'primary --force'"
+            ),
+        }
+    }
+}
+
+/// What is wrong, from either side, and what to do about it.
+pub(super) fn refusal_text(reason: Refusal, volume: u16) -> Text {
+    match reason {
+        Refusal::Version => {
+            text!("no common protocol version: bring both nodes to the same release")
+        }
+        Refusal::Resource => {
+            text!("the resources differ: make 'resource' the same in both configurations")
+        }
+        Refusal::SameName => text!("both nodes have the same name: give each its own"),
+        Refusal::NotThePeer => {
+            text!("this node is not the peer that it expects: correct 'peer' in its configuration")
+        }
+        Refusal::Volumes => {
+            text!("the volumes differ: configure the same volumes on both nodes")
+        }
+        Refusal::Size => text!("vol{volume} has another size there: set the same on both nodes"),
+        Refusal::BlockSize => {
+            text!("vol{volume} has another block size there: set the same on both nodes")
+        }
+        Refusal::SplitBrain => text!(
+            "vol{volume}: split brain: both nodes went on alone. Choose whose changes to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
+        ),
+        Refusal::Unrelated => text!(
+            "vol{volume}: unrelated data on the two nodes. Choose which to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
+        ),
+        Refusal::BothPrimary => text!(
+            "vol{volume}: both nodes are Primary: run 'secondary' on one of them, then 'connect' on both"
+        ),
+        Refusal::PrimaryIsTarget => text!(
+            "vol{volume}: the Primary's data is the older one: run 'secondary' on it, then 'connect' on both nodes"
+        ),
+    }
+}
