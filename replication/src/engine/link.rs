@@ -21,7 +21,7 @@ use crate::api::{
     Text,
 };
 use crate::buf::Pool;
-use crate::wire::{Frame, Hello, HelloVolume};
+use crate::wire::{Hello, HelloVolume};
 
 /// What comes after the connection that is being closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
