@@ -95,6 +95,7 @@ why_qemu_failed() {
   case $text in
     *'host forwarding rule'*) say "port $(export_address "$1" | sed 's/.*://') is in use: choose others with --nbd-ports A,B" ;;
     *'another process using the image'*) say "a disk image is in use by another process: $text" ;;
+    *'attempt cancelled by timeout'*) say "no node serves the export; ./run-qemu.sh status$(dir_option) says why, and 'primary' on a node makes it serve" ;;
     *) say "QEMU: ${text:-ended without a word}" ;;
   esac
 }

@@ -69,9 +69,8 @@ pub struct Ring {
     start: usize,
     /// Bytes in use.
     used: usize,
-    /// Sequence of the oldest entry, and of the next.
+    /// Sequence of the oldest entry.
     first: u64,
-    next: u64,
 }
 
 impl Ring {
@@ -83,7 +82,6 @@ impl Ring {
             start: 0,
             used: 0,
             first: 0,
-            next: 0,
         }
     }
 
@@ -109,7 +107,6 @@ impl Ring {
         for byte in safe.bytes() {
             self.put(byte);
         }
-        self.next += 1;
     }
 
     fn put(&mut self, byte: u8) {
@@ -132,16 +129,6 @@ impl Ring {
         self.start = (self.start + bytes) % self.bytes.len();
         self.used -= bytes;
         self.first += 1;
-    }
-
-    /// Sequence of the oldest entry that is still there.
-    pub fn first_sequence(&self) -> u64 {
-        self.first
-    }
-
-    /// Sequence that the next entry will get: a reader that remembers it can go on from there.
-    pub fn next_sequence(&self) -> u64 {
-        self.next
     }
 
     /// The entries from `sequence` on (or from the oldest there is), oldest first.
@@ -284,8 +271,6 @@ mod tests {
                 while bytes(&model) > room { model.remove(0); }
                 let got: Vec<(u64, String)> = ring.from(0).map(|e| (e.sequence, e.text.to_string())).collect();
                 prop_assert_eq!(&got, &model);
-                prop_assert_eq!(ring.next_sequence(), i as u64 + 1);
-                prop_assert_eq!(ring.first_sequence(), model[0].0);
                 let later: Vec<u64> = ring.from(i as u64).map(|e| e.sequence).collect();
                 prop_assert_eq!(later, [i as u64]);
             }

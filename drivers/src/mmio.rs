@@ -3,15 +3,14 @@
 
 use core::fmt;
 use virtio_drivers::{
-    Error, Hal, PhysAddr,
+    Hal, PhysAddr,
     transport::{
-        DeviceStatus, DeviceType, InterruptStatus, Transport,
+        Transport,
         mmio::{MmioError, MmioTransport, MmioVersion},
     },
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::transport::{DeviceTransport, InitError, MmioDoorbell};
+use crate::transport::{DeviceTransport, InitError, MmioDoorbell, forward_transport, wrapped};
 
 /// The command line's key for a device.
 const KEY: &str = "virtio_mmio.device=";
@@ -148,12 +147,6 @@ impl MmioVirtio {
     pub fn irq(&self) -> u32 {
         self.irq
     }
-
-    /// Whether the device has the legacy register layout.
-    #[must_use]
-    pub fn is_legacy(&self) -> bool {
-        self.transport.version() == MmioVersion::Legacy
-    }
 }
 
 impl DeviceTransport for MmioVirtio {
@@ -174,70 +167,17 @@ impl DeviceTransport for MmioVirtio {
 }
 
 impl Transport for MmioVirtio {
-    fn device_type(&self) -> DeviceType {
-        self.transport.device_type()
-    }
-    fn read_device_features(&mut self) -> u64 {
-        self.transport.read_device_features()
-    }
-    fn write_driver_features(&mut self, driver_features: u64) {
-        self.transport.write_driver_features(driver_features);
-    }
-    fn max_queue_size(&mut self, queue: u16) -> u32 {
-        self.transport.max_queue_size(queue)
-    }
+    forward_transport!(wrapped);
+
     fn notify(&mut self, queue: u16) {
         self.transport.notify(queue);
     }
-    fn get_status(&self) -> DeviceStatus {
-        self.transport.get_status()
-    }
-    fn set_status(&mut self, status: DeviceStatus) {
-        self.transport.set_status(status);
-    }
-    fn set_guest_page_size(&mut self, guest_page_size: u32) {
-        self.transport.set_guest_page_size(guest_page_size);
-    }
-    fn requires_legacy_layout(&self) -> bool {
-        self.transport.requires_legacy_layout()
-    }
-    fn queue_set(
-        &mut self,
-        queue: u16,
-        size: u32,
-        descriptors: PhysAddr,
-        driver_area: PhysAddr,
-        device_area: PhysAddr,
-    ) {
-        self.transport
-            .queue_set(queue, size, descriptors, driver_area, device_area);
-    }
-    fn queue_unset(&mut self, queue: u16) {
-        self.transport.queue_unset(queue);
-    }
-    fn queue_used(&mut self, queue: u16) -> bool {
-        self.transport.queue_used(queue)
-    }
-    fn ack_interrupt(&mut self) -> InterruptStatus {
-        self.transport.ack_interrupt()
-    }
     fn read_config_generation(&self) -> u32 {
         // Legacy devices have no such register (§4.2.4).
-        if self.is_legacy() {
-            0
-        } else {
-            self.transport.read_config_generation()
+        match self.transport.version() {
+            MmioVersion::Legacy => 0,
+            MmioVersion::Modern => self.transport.read_config_generation(),
         }
-    }
-    fn read_config_space<V: FromBytes + IntoBytes>(&self, offset: usize) -> Result<V, Error> {
-        self.transport.read_config_space(offset)
-    }
-    fn write_config_space<V: IntoBytes + Immutable>(
-        &mut self,
-        offset: usize,
-        value: V,
-    ) -> Result<(), Error> {
-        self.transport.write_config_space(offset, value)
     }
 }
 

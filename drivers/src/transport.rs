@@ -3,10 +3,10 @@
 
 use core::{fmt, ptr::NonNull};
 use virtio_drivers::{
-    Error, PAGE_SIZE, PhysAddr,
-    transport::{DeviceStatus, DeviceType, InterruptStatus, Transport},
+    PAGE_SIZE,
+    transport::{DeviceStatus, DeviceType, Transport},
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{mmio::MmioVirtio, pci::PciVirtio};
 
@@ -276,74 +276,97 @@ pub enum AnyTransport {
     Mmio(MmioVirtio),
 }
 
+/// The methods of [`Transport`] that a wrapper passes on: `$inner!(self, call)` is the call on
+/// what it wraps. The two in which wrappers differ, `notify` and `read_config_generation`, are
+/// left to them.
+macro_rules! forward_transport {
+    ($inner:ident) => {
+        fn device_type(&self) -> virtio_drivers::transport::DeviceType {
+            $inner!(self, device_type())
+        }
+        fn read_device_features(&mut self) -> u64 {
+            $inner!(self, read_device_features())
+        }
+        fn write_driver_features(&mut self, driver_features: u64) {
+            $inner!(self, write_driver_features(driver_features));
+        }
+        fn max_queue_size(&mut self, queue: u16) -> u32 {
+            $inner!(self, max_queue_size(queue))
+        }
+        fn get_status(&self) -> virtio_drivers::transport::DeviceStatus {
+            $inner!(self, get_status())
+        }
+        fn set_status(&mut self, status: virtio_drivers::transport::DeviceStatus) {
+            $inner!(self, set_status(status));
+        }
+        fn set_guest_page_size(&mut self, guest_page_size: u32) {
+            $inner!(self, set_guest_page_size(guest_page_size));
+        }
+        fn requires_legacy_layout(&self) -> bool {
+            $inner!(self, requires_legacy_layout())
+        }
+        fn queue_set(
+            &mut self,
+            queue: u16,
+            size: u32,
+            descriptors: virtio_drivers::PhysAddr,
+            driver_area: virtio_drivers::PhysAddr,
+            device_area: virtio_drivers::PhysAddr,
+        ) {
+            $inner!(
+                self,
+                queue_set(queue, size, descriptors, driver_area, device_area)
+            );
+        }
+        fn queue_unset(&mut self, queue: u16) {
+            $inner!(self, queue_unset(queue));
+        }
+        fn queue_used(&mut self, queue: u16) -> bool {
+            $inner!(self, queue_used(queue))
+        }
+        fn ack_interrupt(&mut self) -> virtio_drivers::transport::InterruptStatus {
+            $inner!(self, ack_interrupt())
+        }
+        fn read_config_space<V: zerocopy::FromBytes + zerocopy::IntoBytes>(
+            &self,
+            offset: usize,
+        ) -> Result<V, virtio_drivers::Error> {
+            $inner!(self, read_config_space(offset))
+        }
+        fn write_config_space<V: zerocopy::IntoBytes + zerocopy::Immutable>(
+            &mut self,
+            offset: usize,
+            value: V,
+        ) -> Result<(), virtio_drivers::Error> {
+            $inner!(self, write_config_space(offset, value))
+        }
+    };
+}
+/// [`forward_transport`]'s `$inner` for a struct with a field `transport`.
+macro_rules! wrapped {
+    ($self:ident, $($call:tt)*) => {
+        $self.transport.$($call)*
+    };
+}
+pub(crate) use {forward_transport, wrapped};
+
 macro_rules! either {
-    ($self:ident, $inner:ident => $call:expr) => {
+    ($self:ident, $($call:tt)*) => {
         match $self {
-            AnyTransport::Pci($inner) => $call,
-            AnyTransport::Mmio($inner) => $call,
+            AnyTransport::Pci(inner) => inner.$($call)*,
+            AnyTransport::Mmio(inner) => inner.$($call)*,
         }
     };
 }
 
 impl Transport for AnyTransport {
-    fn device_type(&self) -> DeviceType {
-        either!(self, t => t.device_type())
-    }
-    fn read_device_features(&mut self) -> u64 {
-        either!(self, t => t.read_device_features())
-    }
-    fn write_driver_features(&mut self, driver_features: u64) {
-        either!(self, t => t.write_driver_features(driver_features));
-    }
-    fn max_queue_size(&mut self, queue: u16) -> u32 {
-        either!(self, t => t.max_queue_size(queue))
-    }
+    forward_transport!(either);
+
     fn notify(&mut self, queue: u16) {
-        either!(self, t => t.notify(queue));
-    }
-    fn get_status(&self) -> DeviceStatus {
-        either!(self, t => t.get_status())
-    }
-    fn set_status(&mut self, status: DeviceStatus) {
-        either!(self, t => t.set_status(status));
-    }
-    fn set_guest_page_size(&mut self, guest_page_size: u32) {
-        either!(self, t => t.set_guest_page_size(guest_page_size));
-    }
-    fn requires_legacy_layout(&self) -> bool {
-        either!(self, t => t.requires_legacy_layout())
-    }
-    fn queue_set(
-        &mut self,
-        queue: u16,
-        size: u32,
-        descriptors: PhysAddr,
-        driver_area: PhysAddr,
-        device_area: PhysAddr,
-    ) {
-        either!(self, t => t.queue_set(queue, size, descriptors, driver_area, device_area));
-    }
-    fn queue_unset(&mut self, queue: u16) {
-        either!(self, t => t.queue_unset(queue));
-    }
-    fn queue_used(&mut self, queue: u16) -> bool {
-        either!(self, t => t.queue_used(queue))
-    }
-    fn ack_interrupt(&mut self) -> InterruptStatus {
-        either!(self, t => t.ack_interrupt())
+        either!(self, notify(queue));
     }
     fn read_config_generation(&self) -> u32 {
-        either!(self, t => t.read_config_generation())
-    }
-    fn read_config_space<V: FromBytes + IntoBytes>(&self, offset: usize) -> Result<V, Error> {
-        either!(self, t => t.read_config_space(offset))
-    }
-    fn write_config_space<V: IntoBytes + Immutable>(
-        &mut self,
-        offset: usize,
-        value: V,
-    ) -> Result<(), Error> {
-        either!(self, t => t.write_config_space(offset, value))
+        either!(self, read_config_generation())
     }
 }
 
@@ -351,12 +374,12 @@ impl DeviceTransport for AnyTransport {
     type Bell = MmioDoorbell;
 
     fn doorbell(&mut self, queue: u16) -> Result<MmioDoorbell, InitError> {
-        either!(self, t => t.doorbell(queue))
+        either!(self, doorbell(queue))
     }
     fn set_queue_vector(&mut self, queue: u16, vector: u16) -> bool {
-        either!(self, t => t.set_queue_vector(queue, vector))
+        either!(self, set_queue_vector(queue, vector))
     }
     fn set_config_vector(&mut self, vector: u16) -> bool {
-        either!(self, t => t.set_config_vector(vector))
+        either!(self, set_config_vector(vector))
     }
 }

@@ -24,7 +24,6 @@ const DIVISOR_ACCESS: u8 = 0x80;
 /// DTR, RTS, and OUT2, which lets the interrupt out of the chip.
 const READY_WITH_INTERRUPT: u8 = 0x0b;
 const DATA_READY: u8 = 0x01;
-const OVERRUN: u8 = 0x02;
 const TX_EMPTY: u8 = 0x20;
 /// Bytes that fit the transmit FIFO when it is empty.
 const FIFO_BYTES: u8 = 16;
@@ -49,7 +48,6 @@ pub struct Uart<I: Io> {
     base: u16,
     /// Bytes that surely fit the transmit FIFO.
     room: u8,
-    overruns: u32,
 }
 
 impl<I: Io> Uart<I> {
@@ -58,12 +56,7 @@ impl<I: Io> Uart<I> {
     /// # Errors
     /// [`NotPresent`], when nothing keeps what is written there.
     pub fn new(io: I, base: u16) -> Result<Self, NotPresent> {
-        let mut uart = Self {
-            io,
-            base,
-            room: 0,
-            overruns: 0,
-        };
+        let mut uart = Self { io, base, room: 0 };
         for probe in [0x5a, 0xa5] {
             uart.write(SCRATCH, probe);
             if uart.read(SCRATCH) != probe {
@@ -84,9 +77,6 @@ impl<I: Io> Uart<I> {
     /// line does not fire again for what is left.
     pub fn try_read(&mut self) -> Option<u8> {
         let status = self.read(LINE_STATUS);
-        if status & OVERRUN != 0 {
-            self.overruns = self.overruns.saturating_add(1);
-        }
         self.note_room(status);
         (status & DATA_READY != 0).then(|| self.read(DATA))
     }
@@ -108,12 +98,6 @@ impl<I: Io> Uart<I> {
     /// Turns the interrupt for received bytes on or off.
     pub fn enable_rx_interrupt(&mut self, on: bool) {
         self.write(INTERRUPT_ENABLE, if on { RX_INTERRUPT } else { 0 });
-    }
-
-    /// How often received bytes were lost because they were not read in time.
-    #[must_use]
-    pub fn overruns(&self) -> u32 {
-        self.overruns
     }
 
     fn note_room(&mut self, status: u8) {
@@ -147,7 +131,6 @@ mod tests {
         interrupts: u8,
         modem: u8,
         fifo: u8,
-        overrun: bool,
         received: VecDeque<u8>,
         fifo_out: Vec<u8>,
         status_reads: u32,
@@ -166,17 +149,15 @@ mod tests {
                 DATA => chip.received.pop_front().expect("read without data"),
                 LINE_STATUS => {
                     chip.status_reads += 1;
-                    let overrun = core::mem::take(&mut chip.overrun);
                     (if chip.received.is_empty() {
                         0
                     } else {
                         DATA_READY
-                    }) | (if overrun { OVERRUN } else { 0 })
-                        | (if chip.fifo_out.is_empty() {
-                            TX_EMPTY
-                        } else {
-                            0
-                        })
+                    }) | (if chip.fifo_out.is_empty() {
+                        TX_EMPTY
+                    } else {
+                        0
+                    })
                 }
                 SCRATCH => chip.scratch,
                 other => panic!("read of register {other}"),
@@ -252,13 +233,11 @@ mod tests {
     }
 
     #[test]
-    fn received_bytes_and_losses_are_reported() {
+    fn received_bytes_are_read_in_order() {
         let (io, mut uart) = uart();
         assert_eq!(uart.try_read(), None);
         io.0.borrow_mut().received.extend(*b"ab");
-        io.0.borrow_mut().overrun = true;
         let read: Vec<_> = core::iter::from_fn(|| uart.try_read()).collect();
         assert_eq!(read, vec![b'a', b'b']);
-        assert_eq!(uart.overruns(), 1);
     }
 }

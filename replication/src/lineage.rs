@@ -102,9 +102,7 @@ impl Rule {
             Self::BothUnknown => "neither node knows the state of its disk",
             Self::OneUnknown => "one node knows nothing of its disk, the other's is known best",
             Self::UnknownDiscarded => "the operator gave up the disk of unknown state",
-            Self::UnknownMayBeNewer => {
-                "one node knows nothing of its disk and may have gone on alone before"
-            }
+            Self::UnknownMayBeNewer => "one node knows nothing of its disk and may be newer",
             Self::NobodyWhole => "neither node has a whole copy",
             Self::UnfinishedTarget => "one copy is the target of an unfinished resync",
             Self::EqualOnePrimary => "equal generations, one node is Primary",

@@ -100,19 +100,8 @@ impl Bitmap {
     }
 
     /// Whether block number `bit` is dirty.
-    #[must_use]
-    pub fn is_set(&self, bit: u64) -> bool {
+    fn is_set(&self, bit: u64) -> bool {
         bit < self.bits && self.word(0, bit / 64) & (1 << (bit % 64)) != 0
-    }
-
-    /// Whether the byte range touches a dirty block.
-    #[must_use]
-    pub fn any_in(&self, offset: u64, len: u64) -> bool {
-        let end = offset.saturating_add(len).min(self.size);
-        len != 0
-            && self
-                .next_set(offset / BLOCK)
-                .is_some_and(|bit| bit < end.div_ceil(BLOCK))
     }
 
     /// The first run of dirty blocks at or after byte `from`, of at most `max` bytes (at least

@@ -26,12 +26,6 @@ impl Scheduler {
         Self::default()
     }
 
-    /// Requests handed out and not yet [`Scheduler::finished`].
-    #[must_use]
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight
-    }
-
     /// The next run to bring in sync, at most `max` bytes of it; [`Scheduler::taken`] must
     /// follow when it is used. `None` when there is nothing to start now.
     #[must_use]

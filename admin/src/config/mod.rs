@@ -277,19 +277,6 @@ impl Config {
         SocketAddrV4::new(address, self.replication_port)
     }
 
-    /// Where the NBD server listens: per card with the role export its place in [`Config::nics`]
-    /// and the address.
-    pub fn export_listen(&self) -> impl Iterator<Item = (usize, SocketAddrV4)> + '_ {
-        let nics = self.nics.iter().enumerate();
-        nics.filter(|(_, nic)| nic.roles.export)
-            .map(|(place, nic)| {
-                (
-                    place,
-                    SocketAddrV4::new(nic.address.address, self.export.port),
-                )
-            })
-    }
-
     /// Whether a key was left out and has its default: `net.timeout`, `volume 0.block-size`.
     pub fn is_default(&self, key: &str) -> bool {
         self.defaulted.iter().any(|name| name == key)

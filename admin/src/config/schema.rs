@@ -242,24 +242,34 @@ fn port(value: &DeValue<'_>) -> Result<u32, String> {
     value::integer(value, 1..=65535, "a TCP port")
 }
 
-fn read_nics<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> (Vec<NicDraft>, bool) {
-    let known = &["roles", "mac", "index", "address", "gateway", "mtu"];
-    let sections = reader.sections(root, "nic", known);
-    if !root.contains_key("nic") {
-        reader.missing_at_end("no [[nic]] is given, expected at least one".into());
+/// Reads every `[[name]]` with `read`; whether all of them could be read, and there was one.
+fn read_list<'t, T>(
+    reader: &mut Reader<'t>,
+    root: &DeTable<'t>,
+    (name, known, most): (&str, &[&str], usize),
+    read: impl Fn(&mut Reader<'t>, &Section<'_, 't>) -> Option<T>,
+) -> (Vec<T>, bool) {
+    let sections = reader.sections(root, name, known);
+    if !root.contains_key(name) {
+        reader.missing_at_end(format!("no [[{name}]] is given, expected at least one"));
     }
-    let mut nics = Vec::new();
+    let mut list = Vec::new();
     let count = sections.len();
     for section in sections {
-        if nics.len() == NICS_MAX {
-            let message = format!("too many [[nic]], expected at most {NICS_MAX}");
+        if list.len() == most {
+            let message = format!("too many [[{name}]], expected at most {most}");
             reader.problem(section.span, message);
             break;
         }
-        nics.extend(read_nic(reader, &section));
+        list.extend(read(reader, &section));
     }
-    let complete = nics.len() == count && count > 0;
-    (nics, complete)
+    let complete = list.len() == count && count > 0;
+    (list, complete)
+}
+
+fn read_nics<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> (Vec<NicDraft>, bool) {
+    let known = &["roles", "mac", "index", "address", "gateway", "mtu"];
+    read_list(reader, root, ("nic", known, NICS_MAX), read_nic)
 }
 
 fn read_nic<'t>(reader: &mut Reader<'t>, section: &Section<'_, 't>) -> Option<NicDraft> {
@@ -327,20 +337,7 @@ fn roles(value: &DeValue<'_>) -> Result<Roles, String> {
 
 fn read_volumes<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> Vec<VolumeDraft> {
     let known = &["index", "serial", "size", "block-size", "description"];
-    let sections = reader.sections(root, "volume", known);
-    if !root.contains_key("volume") {
-        reader.missing_at_end("no [[volume]] is given, expected at least one".into());
-    }
-    let mut volumes = Vec::new();
-    for section in sections {
-        if volumes.len() == MAX_VOLUMES {
-            let message = format!("too many [[volume]], expected at most {MAX_VOLUMES}");
-            reader.problem(section.span, message);
-            break;
-        }
-        volumes.extend(read_volume(reader, &section));
-    }
-    volumes
+    read_list(reader, root, ("volume", known, MAX_VOLUMES), read_volume).0
 }
 
 fn read_volume<'t>(reader: &mut Reader<'t>, section: &Section<'_, 't>) -> Option<VolumeDraft> {

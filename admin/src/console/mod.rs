@@ -116,16 +116,6 @@ impl Console {
         self.editor.show(out);
     }
 
-    /// Changes the prompt, from the next time it is drawn.
-    pub fn set_prompt(&mut self, prompt: &str) {
-        self.editor.set_prompt(prompt);
-    }
-
-    /// Whether a command runs: no bytes may be fed then.
-    pub fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
     /// Takes a byte from the terminal; returns a command when it completes one. A byte fed while
     /// a command runs is lost.
     pub fn feed(

@@ -12,7 +12,6 @@ pub(super) mod feature {
     pub const BLK_SIZE: u64 = 1 << 6;
     pub const FLUSH: u64 = 1 << 9;
     pub const TOPOLOGY: u64 = 1 << 10;
-    pub const CONFIG_WCE: u64 = 1 << 11;
     pub const DISCARD: u64 = 1 << 13;
     pub const WRITE_ZEROES: u64 = 1 << 14;
     /// All that this driver uses.
@@ -22,7 +21,6 @@ pub(super) mod feature {
         | BLK_SIZE
         | FLUSH
         | TOPOLOGY
-        | CONFIG_WCE
         | DISCARD
         | WRITE_ZEROES
         | crate::transport::F_EVENT_IDX
@@ -36,7 +34,6 @@ const SEG_MAX: usize = 12;
 const BLK_SIZE: usize = 20;
 const PHYSICAL_BLOCK_EXP: usize = 24;
 const OPT_IO_SIZE: usize = 28;
-pub(super) const WRITEBACK: usize = 32;
 const MAX_DISCARD_SECTORS: usize = 36;
 const DISCARD_SECTOR_ALIGNMENT: usize = 44;
 const MAX_WRITE_ZEROES_SECTORS: usize = 48;

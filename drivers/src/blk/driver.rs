@@ -9,13 +9,13 @@ use virtio_drivers::{
 use super::{
     BlkError, BlkOptions, Completion, ConfigChange, DiskInfo, IdentifyError, Op, Serial,
     SubmitError,
-    config::{WRITEBACK, feature, read_capacity},
+    config::{feature, read_capacity},
     request::{Part, Progress, Split, kind, result_of},
 };
 use crate::{
     dma::Dma,
     transport::{
-        ConfigError, DeviceTransport, F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, InitError, config,
+        ConfigError, DeviceTransport, F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, InitError,
         needs_reset, negotiate, read_consistent, start,
     },
     virtq::{AddError, QueueError, QueueOptions, Segment, Virtq},
@@ -75,7 +75,6 @@ pub struct Blk<H: Hal, T: DeviceTransport> {
     transport: T,
     info: DiskInfo,
     split: Split,
-    write_cache_switch: bool,
     checked_lengths: bool,
     slots: Dma<H>,
     free_slots: Vec<u16>,
@@ -134,7 +133,6 @@ impl<H: Hal, T: DeviceTransport> Blk<H, T> {
             transport,
             info,
             split,
-            write_cache_switch: features & feature::CONFIG_WCE != 0,
             checked_lengths: features & F_VERSION_1 != 0,
             slots,
             free_slots: (0..depth as u16).rev().collect(),
@@ -175,12 +173,6 @@ impl<H: Hal, T: DeviceTransport> Blk<H, T> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.ops.len() - self.free_ops.len()
-    }
-
-    /// The rule that the device broke, if it did; it stays reset then.
-    #[must_use]
-    pub fn broken(&self) -> Option<QueueError> {
-        self.queue.broken()
     }
 
     /// Takes an operation; `token` comes back with its completion. The device need not start
@@ -251,11 +243,6 @@ impl<H: Hal, T: DeviceTransport> Blk<H, T> {
         self.queue.arm() || !self.done.is_empty()
     }
 
-    /// Asks for no interrupts; a late one may still come.
-    pub fn disarm(&mut self) {
-        self.queue.disarm();
-    }
-
     /// Reads and acknowledges the interrupt cause. Needed with MMIO (level-triggered) and not
     /// with MSI-X.
     pub fn ack_interrupt(&mut self) -> InterruptStatus {
@@ -278,26 +265,6 @@ impl<H: Hal, T: DeviceTransport> Blk<H, T> {
             capacity_before,
             capacity_now,
         }))
-    }
-
-    /// Whether the device's volatile write cache is on; `None` where it cannot be told.
-    #[must_use]
-    pub fn write_cache(&self) -> Option<bool> {
-        if !self.write_cache_switch {
-            return None;
-        }
-        config::<T, u8>(&self.transport, WRITEBACK)
-            .ok()
-            .map(|mode| mode != 0)
-    }
-
-    /// Switches the device's volatile write cache. `false`: the device has no such switch.
-    pub fn set_write_cache(&mut self, on: bool) -> bool {
-        self.write_cache_switch
-            && self
-                .transport
-                .write_config_space(WRITEBACK, u8::from(on))
-                .is_ok()
     }
 
     /// Reads the serial number, waiting as long as `keep_waiting` says so. For bring-up: it must

@@ -30,6 +30,7 @@ use crate::{
 };
 use config::{DEFAULT_MTU, LINK_UP, MAC_AT, MTU_AT, MTU_MIN, STATUS_AT, feature};
 use header::{HEADER_BYTES, LEGACY_HEADER_BYTES};
+use offload::TxOffloads;
 use rx::{Frame, Rx, RxLayout};
 use tx::{Tx, TxPlan};
 
@@ -75,28 +76,6 @@ impl Default for NetOptions {
             config_vector: None,
         }
     }
-}
-
-/// What is known of a received frame's TCP or UDP checksum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RxChecksum {
-    /// Nothing: the stack must verify. Only where [`Capabilities::checksum_rx`] is off.
-    Unverified,
-    /// Right: device or driver verified it (or the frame has none that could be).
-    Verified,
-    /// The field holds only the pseudo-header's sum: the frame never crossed a wire. Its data
-    /// are good, but the checksum must not be verified.
-    Partial,
-}
-
-/// What came with a received frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RxMeta {
-    /// The state of its checksum.
-    pub checksum: RxChecksum,
-    /// For a frame that the device merged from segments (or that never was segmented): the
-    /// payload bytes of each segment, as the device says.
-    pub segment_bytes: Option<u16>,
 }
 
 /// Counters since the start.
@@ -203,7 +182,11 @@ impl<H: Hal, T: DeviceTransport> Net<H, T> {
             TxPlan {
                 header_bytes,
                 joined,
-                checksum: capabilities.checksum_tx,
+                offloads: TxOffloads {
+                    checksum: capabilities.checksum_tx,
+                    tso4: capabilities.tso4.is_some(),
+                    tso6: capabilities.tso6.is_some(),
+                },
                 frame_bytes_max: capabilities.tx_bytes_max(),
                 bytes: options.tx_bytes,
             },
@@ -308,12 +291,6 @@ impl<H: Hal, T: DeviceTransport> Net<H, T> {
         }
     }
 
-    /// Asks for no interrupts; a late one may still come.
-    pub fn disarm(&mut self) {
-        self.rx.queue.disarm();
-        self.tx.queue.disarm();
-    }
-
     /// Reads and acknowledges the interrupt cause. Needed with MMIO (level-triggered) and not
     /// with MSI-X.
     pub fn ack_interrupt(&mut self) -> InterruptStatus {
@@ -370,12 +347,6 @@ pub struct RxToken<'a, H: Hal, B: Doorbell> {
 }
 
 impl<H: Hal, B: Doorbell> RxToken<'_, H, B> {
-    /// What came with the frame.
-    #[must_use]
-    pub fn meta(&self) -> RxMeta {
-        self.frame.meta
-    }
-
     /// Shows the frame, from its Ethernet header on, to `f`.
     pub fn consume<R>(self, f: impl FnOnce(&[u8]) -> R) -> R {
         f(self.rx.bytes(&self.frame))
@@ -399,8 +370,8 @@ pub struct TxToken<'a, H: Hal, B: Doorbell> {
 }
 
 impl<H: Hal, B: Doorbell> TxToken<'_, H, B> {
-    /// Has the device cut the TCP packet into segments of so many payload bytes. Only for
-    /// protocols with [`Capabilities::tso4`] or [`Capabilities::tso6`].
+    /// Has the device cut the TCP packet into segments of so many payload bytes. Without effect
+    /// on a protocol for which [`Capabilities::tso4`] or [`Capabilities::tso6`] is missing.
     pub fn set_segment(&mut self, bytes: Option<NonZeroU16>) {
         self.segment = bytes;
     }

@@ -90,11 +90,22 @@ fn locate(frame: &[u8]) -> Option<Located> {
     })
 }
 
+/// What was agreed on for frames being sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TxOffloads {
+    /// The device completes TCP and UDP checksums.
+    pub checksum: bool,
+    /// It segments TCP over IPv4.
+    pub tso4: bool,
+    /// It segments TCP over IPv6.
+    pub tso6: bool,
+}
+
 /// Prepares a frame for a device that completes checksums, and cuts segments of `segment` payload
 /// bytes if given: puts the pseudo-header's sum into the frame (§5.1.6.2) and returns the header
-/// that asks for the rest.
-pub(super) fn prepare(frame: &mut [u8], segment: Option<NonZeroU16>) -> Header {
-    let Some(packet) = locate(frame) else {
+/// that asks for the rest. What `agreed` lacks is not asked for.
+pub(super) fn prepare(frame: &mut [u8], segment: Option<NonZeroU16>, agreed: TxOffloads) -> Header {
+    let Some(packet) = locate(frame).filter(|_| agreed.checksum) else {
         return Header::default();
     };
     let partial = fold(packet.pseudo_sum(frame));
@@ -109,6 +120,7 @@ pub(super) fn prepare(frame: &mut [u8], segment: Option<NonZeroU16>) -> Header {
     };
     if let Some(segment) = segment
         && packet.protocol == TCP
+        && if packet.v6 { agreed.tso6 } else { agreed.tso4 }
     {
         let tcp_bytes = usize::from(frame[packet.start + 12] >> 4) * 4;
         let headers = packet.start + tcp_bytes;
@@ -167,6 +179,12 @@ mod tests {
     use alloc::{vec, vec::Vec};
     use proptest::prelude::*;
 
+    const ALL: TxOffloads = TxOffloads {
+        checksum: true,
+        tso4: true,
+        tso6: true,
+    };
+
     fn slow_sum(bytes: &[u8]) -> u64 {
         bytes
             .chunks(2)
@@ -223,7 +241,7 @@ mod tests {
             flip in 0usize..200,
         ) {
             let mut frame = frame(v6, if tcp { TCP } else { UDP }, &payload, pad);
-            let header = prepare(&mut frame, None);
+            let header = prepare(&mut frame, None, ALL);
             prop_assert_eq!(header.flags, NEEDS_CSUM);
             let end = frame.len() - pad;
             complete(&mut frame, &header, end);
@@ -243,7 +261,7 @@ mod tests {
                 bytes[14] = version;
             }
             checksum_ok(&bytes);
-            prepare(&mut bytes, NonZeroU16::new(1448));
+            prepare(&mut bytes, NonZeroU16::new(1448), ALL);
         }
     }
 
@@ -251,17 +269,39 @@ mod tests {
     fn long_tcp_is_segmented_and_short_is_not() {
         let mss = NonZeroU16::new(1448);
         let mut long = frame(false, TCP, &[1; 4000], 0);
-        let header = prepare(&mut long, mss);
+        let header = prepare(&mut long, mss, ALL);
         assert_eq!(
             (header.gso_type, header.gso_size, header.header_len),
             (GSO_TCPV4, 1448, 54)
         );
         assert_eq!((header.csum_start, header.csum_offset), (34, 16));
         let mut long = frame(true, TCP, &[1; 4000], 0);
-        let header = prepare(&mut long, mss);
+        let header = prepare(&mut long, mss, ALL);
         assert_eq!((header.gso_type, header.header_len), (GSO_TCPV6, 74));
         let mut short = frame(false, TCP, &[1; 1448], 0);
-        assert_eq!(prepare(&mut short, mss).gso_type, 0);
+        assert_eq!(prepare(&mut short, mss, ALL).gso_type, 0);
+    }
+
+    #[test]
+    fn only_what_was_agreed_is_asked_for() {
+        let mss = NonZeroU16::new(1448);
+        for v6 in [false, true] {
+            let long = frame(v6, TCP, &[1; 4000], 0);
+            let one = TxOffloads {
+                tso4: v6,
+                tso6: !v6,
+                ..ALL
+            };
+            let header = prepare(&mut long.clone(), mss, one);
+            assert_eq!((header.flags, header.gso_type), (NEEDS_CSUM, 0));
+            let none = TxOffloads {
+                checksum: false,
+                ..ALL
+            };
+            let mut same = long.clone();
+            assert_eq!(prepare(&mut same, mss, none), Header::default());
+            assert_eq!(same, long);
+        }
     }
 
     #[test]
@@ -269,11 +309,11 @@ mod tests {
         let mut arp = vec![0xff; 42];
         arp[12..14].copy_from_slice(&[0x08, 0x06]);
         let before = arp.clone();
-        assert_eq!(prepare(&mut arp, None), Header::default());
+        assert_eq!(prepare(&mut arp, None, ALL), Header::default());
         assert_eq!(arp, before);
         let mut fragment = frame(false, UDP, &[1, 2, 3], 0);
         fragment[20] |= 0x20;
-        assert_eq!(prepare(&mut fragment, None), Header::default());
+        assert_eq!(prepare(&mut fragment, None, ALL), Header::default());
         assert!(checksum_ok(&fragment));
         let no_checksum = frame(false, UDP, &[1, 2, 3], 0);
         assert!(checksum_ok(&no_checksum));

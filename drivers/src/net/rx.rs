@@ -10,7 +10,7 @@ use alloc::{vec, vec::Vec};
 use virtio_drivers::Hal;
 
 use super::{
-    NetStats, RxChecksum, RxMeta,
+    NetStats,
     config::RxPlan,
     header::{DATA_VALID, HEADER_BYTES, Header, NEEDS_CSUM},
     offload,
@@ -42,7 +42,6 @@ enum Place {
 pub(super) struct Frame {
     place: Place,
     len: usize,
-    pub(super) meta: RxMeta,
 }
 
 /// The receive half of a NIC.
@@ -193,21 +192,7 @@ impl<H: Hal, B: Doorbell> Rx<H, B> {
             self.stats.rx_copied += 1;
             Place::Copy
         };
-        let checksum = if !self.checksum {
-            RxChecksum::Unverified
-        } else if header.flags & NEEDS_CSUM != 0 {
-            RxChecksum::Partial
-        } else {
-            RxChecksum::Verified
-        };
-        let frame = Frame {
-            place,
-            len,
-            meta: RxMeta {
-                checksum,
-                segment_bytes: (header.gso_type != 0).then_some(header.gso_size),
-            },
-        };
+        let frame = Frame { place, len };
         let vouched = header.flags & (NEEDS_CSUM | DATA_VALID) != 0;
         if self.checksum && !vouched && !offload::checksum_ok(self.bytes(&frame)) {
             return Err(|stats| &mut stats.rx_bad_checksum);

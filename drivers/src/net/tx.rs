@@ -5,8 +5,8 @@ use core::num::NonZeroU16;
 use virtio_drivers::Hal;
 
 use super::{
-    header::{HEADER_BYTES, Header},
-    offload,
+    header::HEADER_BYTES,
+    offload::{self, TxOffloads},
 };
 use crate::{
     dma::Dma,
@@ -43,7 +43,7 @@ pub(super) struct Tx<H: Hal, B: Doorbell> {
     header_bytes: usize,
     /// The device takes header and frame as one buffer.
     joined: bool,
-    checksum: bool,
+    offloads: TxOffloads,
     frame_bytes_max: usize,
     /// A token was refused for want of room; the next arm asks for transmit interrupts.
     pub(super) starved: bool,
@@ -65,7 +65,7 @@ struct Place {
 pub(super) struct TxPlan {
     pub header_bytes: usize,
     pub joined: bool,
-    pub checksum: bool,
+    pub offloads: TxOffloads,
     pub frame_bytes_max: usize,
     /// Wished size of the ring of frames.
     pub bytes: usize,
@@ -88,7 +88,7 @@ impl<H: Hal, B: Doorbell> Tx<H, B> {
             sent: 0,
             header_bytes: plan.header_bytes,
             joined: plan.joined,
-            checksum: plan.checksum,
+            offloads: plan.offloads,
             frame_bytes_max: plan.frame_bytes_max,
             starved: false,
             frames: 0,
@@ -174,11 +174,7 @@ impl<H: Hal, B: Doorbell> Tx<H, B> {
         // no frame in flight overlaps it, so neither device nor another slice uses it.
         let frame = unsafe { core::slice::from_raw_parts_mut(ptr, len) };
         let result = build(frame);
-        let header = if self.checksum {
-            offload::prepare(frame, segment)
-        } else {
-            Header::default()
-        };
+        let header = offload::prepare(frame, segment, self.offloads);
         for (i, byte) in header.to_bytes()[..self.header_bytes].iter().enumerate() {
             self.memory.write(start + i, *byte);
         }

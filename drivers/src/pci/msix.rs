@@ -81,15 +81,6 @@ impl MsixTable {
         true
     }
 
-    /// Masks or unmasks an entry; masked interrupts stay pending. `false`: no such entry.
-    pub(super) fn mask(&mut self, entry: u16, masked: bool) -> bool {
-        if entry >= self.entries {
-            return false;
-        }
-        self.write(entry, 3, if masked { MASKED } else { 0 });
-        true
-    }
-
     fn write(&mut self, entry: u16, word: usize, value: u32) {
         let at = usize::from(entry) * ENTRY_BYTES as usize + 4 * word;
         debug_assert!(at + 4 <= self.table.bytes, "entry beyond the table");

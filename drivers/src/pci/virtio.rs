@@ -3,19 +3,20 @@
 
 use alloc::vec::Vec;
 use virtio_drivers::{
-    Error, Hal, PhysAddr,
+    Hal,
     transport::{
-        DeviceStatus, DeviceType, InterruptStatus, Transport,
+        Transport,
         pci::{
             PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, VIRTIO_PCI_CAP_NOTIFY_CFG,
             bus::{ConfigurationAccess, DeviceFunction, PCI_CAP_ID_VNDR},
         },
     },
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{BarRange, Mapping, MsiMessage, Pci, PciError, msix::MsixTable};
-use crate::transport::{DeviceTransport, Doorbell, InitError, MmioDoorbell};
+use crate::transport::{
+    DeviceTransport, Doorbell, InitError, MmioDoorbell, forward_transport, wrapped,
+};
 
 /// Most capabilities that fit in configuration space (192 bytes of 4); a longer list is a loop.
 const CAPABILITIES_MAX: usize = 48;
@@ -127,13 +128,6 @@ impl PciVirtio {
             .is_some_and(|msix| msix.set(entry, message))
     }
 
-    /// Masks or unmasks an MSI-X entry; masked interrupts stay pending. `false`: no such entry.
-    pub fn mask_msix(&mut self, entry: u16, masked: bool) -> bool {
-        self.msix
-            .as_mut()
-            .is_some_and(|msix| msix.mask(entry, masked))
-    }
-
     fn read_common(&self, offset: usize) -> u16 {
         debug_assert!(offset + 2 <= COMMON_BYTES, "beyond the structure");
         // SAFETY: within the mapped structure, whose start is aligned to 4 bytes. The transport
@@ -190,66 +184,14 @@ impl DeviceTransport for PciVirtio {
 }
 
 impl Transport for PciVirtio {
-    fn device_type(&self) -> DeviceType {
-        self.transport.device_type()
-    }
-    fn read_device_features(&mut self) -> u64 {
-        self.transport.read_device_features()
-    }
-    fn write_driver_features(&mut self, driver_features: u64) {
-        self.transport.write_driver_features(driver_features);
-    }
-    fn max_queue_size(&mut self, queue: u16) -> u32 {
-        self.transport.max_queue_size(queue)
-    }
+    forward_transport!(wrapped);
+
     fn notify(&mut self, queue: u16) {
         if let Ok(bell) = self.doorbell(queue) {
             bell.ring();
         }
     }
-    fn get_status(&self) -> DeviceStatus {
-        self.transport.get_status()
-    }
-    fn set_status(&mut self, status: DeviceStatus) {
-        self.transport.set_status(status);
-    }
-    fn set_guest_page_size(&mut self, guest_page_size: u32) {
-        self.transport.set_guest_page_size(guest_page_size);
-    }
-    fn requires_legacy_layout(&self) -> bool {
-        self.transport.requires_legacy_layout()
-    }
-    fn queue_set(
-        &mut self,
-        queue: u16,
-        size: u32,
-        descriptors: PhysAddr,
-        driver_area: PhysAddr,
-        device_area: PhysAddr,
-    ) {
-        self.transport
-            .queue_set(queue, size, descriptors, driver_area, device_area);
-    }
-    fn queue_unset(&mut self, queue: u16) {
-        self.transport.queue_unset(queue);
-    }
-    fn queue_used(&mut self, queue: u16) -> bool {
-        self.transport.queue_used(queue)
-    }
-    fn ack_interrupt(&mut self) -> InterruptStatus {
-        self.transport.ack_interrupt()
-    }
     fn read_config_generation(&self) -> u32 {
         self.transport.read_config_generation()
-    }
-    fn read_config_space<V: FromBytes + IntoBytes>(&self, offset: usize) -> Result<V, Error> {
-        self.transport.read_config_space(offset)
-    }
-    fn write_config_space<V: IntoBytes + Immutable>(
-        &mut self,
-        offset: usize,
-        value: V,
-    ) -> Result<(), Error> {
-        self.transport.write_config_space(offset, value)
     }
 }

@@ -9,7 +9,7 @@ use virtio_drivers::transport::DeviceStatus;
 use crate::{
     DeviceType,
     fake::{FakeHal, FakeNic, FakeTransport, Shared, nic_config},
-    net::{Net, NetOptions, RxChecksum},
+    net::{Net, NetOptions},
     transport::{ConfigError, F_ANY_LAYOUT, F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, InitError},
     virtq::QueueError,
 };
@@ -56,15 +56,10 @@ impl Nic {
         Self::new(TAP, 1500, NetOptions::default())
     }
 
-    /// The next received frame, with what came with it.
-    fn received(&mut self) -> Option<(Vec<u8>, RxChecksum, Option<u16>)> {
+    /// The next received frame.
+    fn received(&mut self) -> Option<Vec<u8>> {
         let (rx, _) = self.net.receive()?;
-        let meta = rx.meta();
-        Some((
-            rx.consume(<[u8]>::to_vec),
-            meta.checksum,
-            meta.segment_bytes,
-        ))
+        Some(rx.consume(<[u8]>::to_vec))
     }
 }
 
@@ -149,7 +144,7 @@ fn long_frames_span_buffers_and_are_one_slice() {
     for i in 0..200 {
         let len = [65549, 14, 4084, 4085, 9014, 40000][i % 6];
         assert!(nic.device.deliver([0; 12], &plain(len, i)));
-        assert_eq!(nic.received().expect("delivered").0, plain(len, i));
+        assert_eq!(nic.received().expect("delivered"), plain(len, i));
         delivered += 1;
     }
     let stats = nic.net.stats();
@@ -181,7 +176,7 @@ fn a_device_that_fills_buffers_out_of_order_costs_copies_only() {
         }
     }
     // 9026 bytes in pieces of 4000: the three buffers just hold them.
-    assert_eq!(nic.received().expect("complete").0, frame);
+    assert_eq!(nic.received().expect("complete"), frame);
     assert_eq!(nic.net.stats().rx_copied, 1);
 }
 
@@ -190,7 +185,7 @@ fn without_mergeable_buffers_each_holds_any_frame() {
     let mut nic = Nic::new((STREAM | MTU) & !MRG_RXBUF, 65535, NetOptions::default());
     for i in 0..50 {
         assert!(nic.device.deliver([0; 12], &plain(65549, i)));
-        assert_eq!(nic.received().expect("delivered").0, plain(65549, i));
+        assert_eq!(nic.received().expect("delivered"), plain(65549, i));
     }
     // 1 MiB of buffers of 64 KiB each.
     let mut posted = 0;
@@ -233,7 +228,7 @@ fn oversize_and_runt_frames_are_counted_and_dropped() {
     nic.device.rx.push(u32::from(chain.id), 5);
     assert!(nic.device.deliver([0; 12], &plain(5000, 1)));
     assert!(nic.device.deliver([0; 12], &plain(1514, 2)));
-    assert_eq!(nic.received().expect("the good one").0, plain(1514, 2));
+    assert_eq!(nic.received().expect("the good one"), plain(1514, 2));
     let stats = nic.net.stats();
     assert_eq!(
         (stats.rx_oversize, stats.rx_runt, stats.rx_frames),
@@ -252,20 +247,15 @@ fn checksum_states_are_told_apart() {
     nic.device.deliver(vouched, &tcp(100, 0x1111));
     nic.device.deliver([0; 12], &tcp(100, 0x1111));
     nic.device.deliver([0; 12], &plain(60, 1));
-    let (frame, checksum, segment) = nic.received().expect("partial");
-    assert_eq!(
-        (frame, checksum, segment),
-        (tcp(3000, 0x1111), RxChecksum::Partial, Some(1448))
-    );
-    let (_, checksum, segment) = nic.received().expect("vouched for");
-    assert_eq!((checksum, segment), (RxChecksum::Verified, None));
-    assert_eq!(nic.received().expect("not TCP").0, plain(60, 1));
+    assert_eq!(nic.received().expect("partial"), tcp(3000, 0x1111));
+    assert_eq!(nic.received().expect("vouched for"), tcp(100, 0x1111));
+    assert_eq!(nic.received().expect("not TCP"), plain(60, 1));
     assert_eq!(nic.net.stats().rx_bad_checksum, 1);
 
     // Without the feature the stack verifies.
     let mut nic = Nic::new(STREAM, 1500, NetOptions::default());
     nic.device.deliver([0; 12], &tcp(100, 0x1111));
-    assert_eq!(nic.received().expect("handed up").1, RxChecksum::Unverified);
+    assert_eq!(nic.received().expect("handed up"), tcp(100, 0x1111));
 }
 
 #[test]
@@ -369,7 +359,7 @@ fn legacy_devices_get_their_header_apart() {
         nic.device.tx.push(u32::from(chain.id), 0);
         for i in 0..1000 {
             assert!(nic.device.deliver([0; 12], &plain(1000, i)));
-            assert_eq!(nic.received().expect("delivered").0, plain(1000, i));
+            assert_eq!(nic.received().expect("delivered"), plain(1000, i));
         }
     }
 }
@@ -450,7 +440,7 @@ proptest! {
             }
             for _ in 1..burst {
                 let Some(expected) = waiting.pop_front() else { break };
-                prop_assert_eq!(nic.received().expect("delivered").0, expected);
+                prop_assert_eq!(nic.received().expect("delivered"), expected);
             }
             nic.net.kick();
         }

@@ -279,8 +279,8 @@ impl<H: Hal, B: Doorbell> Virtq<H, B> {
     }
 
     /// Requests that the device holds.
-    #[must_use]
-    pub fn outstanding(&self) -> u16 {
+    #[cfg(test)]
+    pub(crate) fn outstanding(&self) -> u16 {
         self.outstanding
     }
 

@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 use admin::config::{Config, ConfigErrors, OnPanic};
 use embassy_executor::Spawner;
 use embassy_time::{Duration, with_timeout};
-use replication::api::{Level, Micros};
+use replication::api::Level;
 
 use crate::panic::Policy;
 use crate::platform::Platform;
@@ -33,9 +33,6 @@ use crate::{mem, panic, time};
 use budget::Budget;
 use pump::Node;
 use start::{Spare, Started};
-
-/// The data path looks after itself at least this often, in case a device loses an interrupt.
-const HEARTBEAT: Micros = 1_000_000;
 
 /// Everything there is.
 pub struct Appliance {
@@ -126,11 +123,7 @@ async fn data_path(appliance: &'static RefCell<Appliance>) {
                 Duration::from_ticks(0)
             } else {
                 let now = time::now_micros();
-                let deadline = node
-                    .deadline()
-                    .unwrap_or(Micros::MAX)
-                    .clamp(now, now + HEARTBEAT);
-                Duration::from_micros(deadline - now)
+                Duration::from_micros(node.deadline(now) - now)
             }
         };
         if pause.as_ticks() == 0 {

@@ -17,6 +17,8 @@ use crate::time;
 const FRAMES: usize = 64;
 /// Events of the link in one turn, for the same reason.
 const LINK_EVENTS: usize = 64;
+/// Every port and session gets a turn at least this often, in microseconds, in case a device loses an interrupt.
+const SWEEP: Micros = 1_000_000;
 
 /// A NIC and the TCP/IP on it.
 pub struct Port {
@@ -30,7 +32,12 @@ pub struct Port {
     pub place: usize,
     /// Place in the order of discovery.
     pub index: u16,
+    /// The transmit ring was full: the device tells when there is room.
     blocked: bool,
+    /// Something may have to be sent.
+    dirty: bool,
+    /// When the stack wants a turn, as far as that is known.
+    due: Option<Option<Micros>>,
 }
 
 impl Port {
@@ -43,7 +50,30 @@ impl Port {
             place,
             index,
             blocked: false,
+            dirty: true,
+            due: None,
         }
+    }
+}
+
+impl Port {
+    /// Lets the stack send if anything asks for it, and rings the doorbells.
+    fn hand_over(&mut self, now: Micros) {
+        let due = self.due.flatten().is_some_and(|at| at <= now);
+        if self.dirty || due {
+            self.blocked = self.stack.egress(now, &mut self.nic) == Egress::Blocked;
+            self.dirty = self.blocked;
+            self.due = None;
+        }
+        self.nic.driver_mut().kick();
+    }
+
+    /// When the stack wants a turn. Asking it means a walk over its sockets, so the answer is kept until the next turn.
+    fn due(&mut self, now: Micros) -> Option<Micros> {
+        if self.blocked {
+            return None;
+        }
+        *self.due.get_or_insert_with(|| self.stack.poll_at(now))
     }
 }
 
@@ -67,6 +97,12 @@ pub struct Node {
     link_port: usize,
     conns: Vec<Conn>,
     open_clients: u32,
+    /// Sessions were polled or answered: when they are due is to be asked anew.
+    sessions_due: bool,
+    /// When a session is due.
+    sessions_at: Option<Micros>,
+    /// When everything is looked after, whether or not anything asks for it.
+    sweep_at: Micros,
 }
 
 impl Node {
@@ -80,6 +116,9 @@ impl Node {
             link_port,
             conns,
             open_clients: 0,
+            sessions_due: true,
+            sessions_at: None,
+            sweep_at: 0,
         }
     }
 
@@ -88,8 +127,14 @@ impl Node {
         let now = time::now_micros();
         self.core.now = now;
         let mut busy = false;
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
+            self.ports.iter_mut().for_each(|port| port.dirty = true);
+            self.sessions_due = true;
+        }
         for port in &mut self.ports {
             let frames = port.stack.ingress(now, &mut port.nic, FRAMES);
+            port.dirty |= frames > 0;
             busy |= frames == FRAMES;
         }
         busy |= self.disks();
@@ -102,7 +147,10 @@ impl Node {
         self.sessions(now);
         busy |= self.settle(now);
         self.hand_over(now);
-        busy || self.server.poll_timeout().is_some_and(|at| at <= now)
+        if core::mem::take(&mut self.sessions_due) {
+            self.sessions_at = self.server.poll_timeout();
+        }
+        busy || self.sessions_at.is_some_and(|at| at <= now)
     }
 
     /// Asks every device for an interrupt when it has something. `true`: one has already.
@@ -117,23 +165,16 @@ impl Node {
         ready
     }
 
-    /// When the next turn must be, even if no device brings anything. `None`: only then.
-    pub fn deadline(&mut self) -> Option<Micros> {
-        let now = time::now_micros();
-        let stacks = self
-            .ports
-            .iter_mut()
-            .filter(|port| !port.blocked)
-            .filter_map(|port| port.stack.poll_at(now));
-        [
+    /// When the next turn must be, even if no device brings anything; not before `now`.
+    pub fn deadline(&mut self, now: Micros) -> Micros {
+        let stacks = self.ports.iter_mut().filter_map(|port| port.due(now));
+        let others = [
             self.core.engine.poll_timeout(),
             self.core.link.poll_at(),
-            self.server.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(stacks)
-        .min()
+            self.sessions_at,
+        ];
+        let due = others.into_iter().flatten().chain(stacks);
+        due.fold(self.sweep_at, Micros::min).max(now)
     }
 
     /// Devices without MSI-X hold their interrupt line until it is acknowledged. `true`: some device's
@@ -156,6 +197,7 @@ impl Node {
             match port.nic.driver_mut().config_changed() {
                 Ok(Some(up)) => {
                     port.stack.set_link(up);
+                    port.dirty = true;
                     log::warn!(
                         "nic {}: link {}",
                         port.index,
@@ -196,6 +238,7 @@ impl Node {
     /// Drops every connection, for a restart: clients and peer notice at once.
     pub fn hang_up(&mut self) {
         let now = time::now_micros();
+        self.ports.iter_mut().for_each(|port| port.dirty = true);
         for conn in core::mem::take(&mut self.conns) {
             self.ports[conn.port].stack.abort(now, conn.handle);
             self.server.hang_up(conn.slot, &mut self.core.pool);
@@ -229,6 +272,9 @@ impl Node {
 
     /// Passes on what the link brought. `true`: there may be more.
     fn link(&mut self, now: Micros) -> bool {
+        if self.core.link.poll_at().is_some_and(|at| at <= now) {
+            self.ports[self.link_port].dirty = true;
+        }
         for _ in 0..LINK_EVENTS {
             let stack = &mut self.ports[self.link_port].stack;
             let Some(event) =
@@ -238,6 +284,7 @@ impl Node {
             else {
                 return false;
             };
+            self.ports[self.link_port].dirty = true;
             self.link_event(event);
             self.close_link_if_asked(now);
         }
@@ -261,6 +308,7 @@ impl Node {
             .link
             .close(now, stack, &mut self.core.pool, &self.core.payload);
         self.core.link_closed();
+        self.ports[self.link_port].dirty = true;
         true
     }
 
@@ -268,8 +316,10 @@ impl Node {
     fn settle(&mut self, now: Micros) -> bool {
         let closed = self.close_link_if_asked(now);
         while let Some((id, result, buf)) = self.core.replies.pop_front() {
+            self.sessions_due = true;
             self.server.on_reply(id, result, buf, &mut self.core.pool);
         }
+        self.sessions_due |= self.core.serve.is_some();
         if core::mem::take(&mut self.core.drop_clients) {
             self.server.set_serving(now, false, &mut self.core.pool);
         }
@@ -285,6 +335,8 @@ impl Node {
                 continue;
             };
             while let Some(handle) = self.ports[at].stack.accept(group) {
+                self.ports[at].dirty = true;
+                self.sessions_due = true;
                 let peer = self.ports[at].stack.peer(handle);
                 let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
                 match self.server.accept(now, peer, &mut self.core.pool) {
@@ -322,12 +374,16 @@ impl Node {
                     Verdict::Abort
                 }
                 Some(stream) if !self.server.wants_poll(conn.slot, now, &stream) => {
-                    Verdict::Continue
+                    at += 1;
+                    continue;
                 }
                 Some(mut stream) => self
                     .server
                     .poll(conn.slot, now, &mut stream, &mut self.core),
             };
+            self.sessions_due = true;
+            self.ports[conn.port].dirty = true;
+            let stack = &mut self.ports[conn.port].stack;
             match verdict {
                 Verdict::Continue => {
                     at += 1;
@@ -338,7 +394,11 @@ impl Node {
             }
             self.conns.swap_remove(at);
         }
-        let open = self.server.open_clients();
+        let open = if self.sessions_due {
+            self.server.open_clients()
+        } else {
+            self.open_clients
+        };
         if open != self.open_clients {
             self.open_clients = open;
             self.core.event(Event::OpenClients(open));
@@ -350,12 +410,10 @@ impl Node {
         for disk in &mut self.core.disks {
             disk.kick();
         }
-        self.core
-            .link
-            .flush(&mut self.ports[self.link_port].stack, &self.core.payload);
+        let port = &mut self.ports[self.link_port];
+        port.dirty |= self.core.link.flush(&mut port.stack, &self.core.payload);
         for port in &mut self.ports {
-            port.blocked = port.stack.egress(now, &mut port.nic) == Egress::Blocked;
-            port.nic.driver_mut().kick();
+            port.hand_over(now);
         }
     }
 }

@@ -10,7 +10,7 @@ use admin::config::{Config, Mac};
 use net::link::{PeerLink, PeerLinkConfig};
 use net::nbd::{Export, Server, ServerConfig};
 use net::stack::{GroupConfig, GroupId, Liveness, NicConfig, Stack};
-use replication::api::{EngineConfig, VolumeConfig};
+use replication::api::{EngineConfig, Micros, VolumeConfig};
 use replication::buf::{MAX_BUF, PAGE, Pool};
 use replication::engine::Engine;
 
@@ -26,6 +26,8 @@ use crate::{mem, rng, time};
 
 /// Sockets of the peer link: the link, one that replaces it, two that listen.
 const LINK_SLOTS: usize = 4;
+/// An acknowledgement on the peer link waits so long for a frame to travel with: about the time of a disk request.
+const LINK_ACK_DELAY: Micros = 2_000;
 /// Connections that may be on their way in at once.
 const EXPORT_BACKLOG: usize = 4;
 /// An idle client is asked for a sign of life after the first, and dropped after the second.
@@ -337,6 +339,8 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 rx_bytes: budget.link_ring,
                 tx_bytes: budget.link_ring,
                 liveness: None,
+                // The peer never holds back small segments.
+                ack_delay: Some(LINK_ACK_DELAY),
             });
         }
         let mut export = None;
@@ -349,6 +353,8 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 rx_bytes: budget.client_ring,
                 tx_bytes: budget.client_ring,
                 liveness: Some(CLIENT_LIVENESS),
+                // Some clients' sockets wait for the acknowledgement of a request's header before its payload.
+                ack_delay: None,
             });
         }
         let index = taken.spare.index;

@@ -107,12 +107,6 @@ impl PeerLink {
         }
     }
 
-    /// Which part this node plays.
-    #[must_use]
-    pub fn side(&self) -> Side {
-        Side::of(self.config.local, self.config.peer)
-    }
-
     /// `Action::OpenLink`: have a connection from now on, again after each loss, until
     /// [`PeerLink::close`].
     pub fn open(&mut self, now: Micros) {
@@ -155,31 +149,11 @@ impl PeerLink {
     }
 
     /// Writes queued frames into the socket. Call before the stack's egress; if frames remain,
-    /// the stack's next acknowledgement makes room.
-    pub fn flush<M: PoolMemory>(&mut self, stack: &mut Stack, memory: &M) {
-        if let Some(mut stream) = self.live.and_then(|conn| stack.stream(conn)) {
-            self.tx.pump(&mut stream, memory);
-        }
-    }
-
-    /// Whether the engine has a link.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.announced
-    }
-
-    /// Whether `conn` belongs to the link, so that nobody else looks at it.
-    #[must_use]
-    pub fn owns(&self, conn: ConnHandle) -> bool {
-        self.live == Some(conn)
-            || self.dialling == Some(conn)
-            || self.candidates.iter().any(|c| c.conn == Some(conn))
-    }
-
-    /// Whether a received payload waits for a pool buffer: poll again when buffers were freed.
-    #[must_use]
-    pub fn starved(&self) -> bool {
-        self.rx.starved()
+    /// the stack's next acknowledgement makes room. `true`: something was written, so the stack
+    /// has something to send.
+    pub fn flush<M: PoolMemory>(&mut self, stack: &mut Stack, memory: &M) -> bool {
+        let stream = self.live.and_then(|conn| stack.stream(conn));
+        stream.is_some_and(|mut stream| self.tx.pump(&mut stream, memory) > 0)
     }
 
     /// When [`PeerLink::poll`] must be called even if nothing came in.

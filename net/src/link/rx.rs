@@ -43,7 +43,6 @@ pub struct LinkRx {
     stage: Stage,
     header: [u8; HEADER_LEN],
     body: Box<[u8; MAX_BODY]>,
-    starved: bool,
 }
 
 impl Default for LinkRx {
@@ -60,12 +59,11 @@ impl LinkRx {
             stage: Stage::Header(0),
             header: [0; HEADER_LEN],
             body: Box::new([0; MAX_BODY]),
-            starved: false,
         }
     }
 
     /// The next whole frame with its payload, which is the caller's to free; `None` until more
-    /// bytes come or, when [`LinkRx::starved`], until the pool has a buffer.
+    /// bytes come or, for a payload, until the pool has a buffer.
     ///
     /// # Errors
     /// [`LinkError`]: nothing more can be read from this connection.
@@ -75,7 +73,6 @@ impl LinkRx {
         pool: &mut Pool,
         memory: &mut M,
     ) -> Result<Option<(Frame, Option<Buf>)>, LinkError> {
-        self.starved = false;
         if !self.poll_header(stream)? {
             return Ok(None);
         }
@@ -141,7 +138,6 @@ impl LinkRx {
             *place = pool.alloc(*len).map(|buf| (buf, 0));
         }
         let Some((buf, got)) = place else {
-            self.starved = true;
             return false;
         };
         let bytes = memory.bytes_mut(buf.view());
@@ -149,16 +145,8 @@ impl LinkRx {
         *got == bytes.len()
     }
 
-    /// Whether the last [`LinkRx::poll`] stopped for want of a pool buffer: call it again when
-    /// buffers were freed.
-    #[must_use]
-    pub fn starved(&self) -> bool {
-        self.starved
-    }
-
     /// Forgets a frame that was received in part, and gives its buffer back.
     pub fn reset(&mut self, pool: &mut Pool) {
-        self.starved = false;
         let stage = core::mem::replace(&mut self.stage, Stage::Header(0));
         if let Stage::Payload(_, _, Some((buf, _))) = stage {
             pool.free(buf);

@@ -99,18 +99,6 @@ impl LinkTx {
         true
     }
 
-    /// Whether everything was written.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.head_sent == self.head_len && self.payload.is_none()
-    }
-
-    /// Frames that wait, not counting one that was written in part.
-    #[must_use]
-    pub fn queued(&self) -> usize {
-        self.queue.len()
-    }
-
     /// Forgets everything, for a new connection.
     pub fn clear(&mut self) {
         self.queue.clear();

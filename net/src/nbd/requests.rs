@@ -9,9 +9,9 @@ use replication::buf::Buf;
 
 /// Requests of one session in progress at most: the bits of a mask (QEMU has 16, nbdcopy 64 in
 /// flight).
-pub(super) const REQUESTS: usize = 64;
+pub(super) const REQUESTS: usize = u64::BITS as usize;
 /// Parts of reads of one session at most: the bits of a mask.
-pub(super) const PARTS: usize = 64;
+pub(super) const PARTS: usize = u64::BITS as usize;
 
 /// Which piece of which session an engine request belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,14 +119,60 @@ pub(super) struct Part {
     pub buf: Option<Buf>,
 }
 
+/// Places for as many values as a mask has bits.
+#[derive(Debug)]
+struct Slots<T> {
+    places: Vec<Option<T>>,
+    /// A bit for each place that is taken.
+    used: u64,
+}
+
+impl<T> Slots<T> {
+    fn new() -> Self {
+        Self {
+            places: (0..u64::BITS).map(|_| None).collect(),
+            used: 0,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used == u64::MAX
+    }
+
+    /// Stores a value in the lowest free place; the caller has checked that there is one.
+    fn insert(&mut self, value: T) -> u8 {
+        debug_assert!(!self.is_full());
+        let at = self.used.trailing_ones() as u8;
+        self.places[usize::from(at)] = Some(value);
+        self.used |= 1 << at;
+        at
+    }
+
+    fn get(&self, at: u8) -> Option<&T> {
+        self.places.get(usize::from(at))?.as_ref()
+    }
+
+    fn get_mut(&mut self, at: u8) -> Option<&mut T> {
+        self.places.get_mut(usize::from(at))?.as_mut()
+    }
+
+    fn remove(&mut self, at: u8) -> Option<T> {
+        let value = self.places.get_mut(usize::from(at))?.take();
+        self.used &= !(1 << at);
+        value
+    }
+
+    /// The highest place that is taken.
+    fn last(&self) -> Option<u8> {
+        self.used.checked_ilog2().map(|bit| bit as u8)
+    }
+}
+
 /// Fixed-size tables of both.
 #[derive(Debug)]
 pub(super) struct Table {
-    requests: Vec<Option<Request>>,
-    parts: Vec<Option<Part>>,
-    /// A bit for each request and part that exists.
-    requests_used: u64,
-    parts_used: u64,
+    requests: Slots<Request>,
+    parts: Slots<Part>,
     /// A bit for each part that the engine has delivered.
     delivered: u64,
     /// Where the search for a part to send begins.
@@ -142,10 +188,8 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn new() -> Self {
         Self {
-            requests: (0..REQUESTS).map(|_| None).collect(),
-            parts: (0..PARTS).map(|_| None).collect(),
-            requests_used: 0,
-            parts_used: 0,
+            requests: Slots::new(),
+            parts: Slots::new(),
             delivered: 0,
             turn: 0,
             reads: Deque::new(),
@@ -155,70 +199,60 @@ impl Table {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.requests_used == u64::MAX
+        self.requests.is_full()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.requests_used == 0
+        self.requests.used == 0
     }
 
     /// Requests that are not answered in full.
     pub(super) fn len(&self) -> usize {
-        self.requests_used.count_ones() as usize
+        self.requests.used.count_ones() as usize
     }
 
     /// Whether every request only waits for its reply to be sent.
     pub(super) fn is_settled(&self) -> bool {
         let open = |r: &Request| r.pending > 0 || r.queued || !r.payload.is_empty();
-        !self.requests.iter().flatten().any(open)
+        !self.requests.places.iter().flatten().any(open)
     }
 
     /// Stores a request; the caller has looked at [`Table::is_full`].
     pub(super) fn insert(&mut self, request: Request) -> u8 {
-        let at = first_free(self.requests_used);
-        self.requests[usize::from(at)] = Some(request);
-        self.requests_used |= 1 << at;
-        at
+        self.requests.insert(request)
     }
 
     pub(super) fn get(&mut self, at: u8) -> Option<&mut Request> {
-        self.requests.get_mut(usize::from(at))?.as_mut()
+        self.requests.get_mut(at)
     }
 
     pub(super) fn remove(&mut self, at: u8) -> Option<Request> {
-        let request = self.requests.get_mut(usize::from(at))?.take();
-        self.requests_used &= !(1 << at);
-        request
+        self.requests.remove(at)
     }
 
     pub(super) fn parts_full(&self) -> bool {
-        self.parts_used == u64::MAX
+        self.parts.is_full()
     }
 
     /// Stores a part; the caller has looked at [`Table::parts_full`].
     pub(super) fn insert_part(&mut self, part: Part) -> u8 {
-        let at = first_free(self.parts_used);
-        self.parts[usize::from(at)] = Some(part);
-        self.parts_used |= 1 << at;
-        at
+        self.parts.insert(part)
     }
 
     pub(super) fn part(&mut self, at: u8) -> Option<&mut Part> {
-        self.parts.get_mut(usize::from(at))?.as_mut()
+        self.parts.get_mut(at)
     }
 
     pub(super) fn remove_part(&mut self, at: u8) -> Option<Part> {
-        let part = self.parts.get_mut(usize::from(at))?.take();
-        self.parts_used &= !(1 << at);
+        let part = self.parts.remove(at)?;
         self.delivered &= !(1 << at);
         self.turn = (u32::from(at) + 1) % PARTS as u32;
-        part
+        Some(part)
     }
 
     /// Stores what the engine delivered for a part.
     pub(super) fn deliver(&mut self, at: u8, buf: Option<Buf>) {
-        let part = self.parts.get_mut(usize::from(at)).and_then(Option::as_mut);
-        if let (Some(part), Some(buf)) = (part, buf) {
+        if let (Some(part), Some(buf)) = (self.parts.get_mut(at), buf) {
             part.buf = Some(buf);
             self.delivered |= 1 << at;
         }
@@ -229,13 +263,13 @@ impl Table {
     pub(super) fn find_part(&self, wanted: impl Fn(u8, &Part, &Request) -> bool) -> Option<u8> {
         let mut left = self.delivered.rotate_right(self.turn);
         while left != 0 {
-            let at = (left.trailing_zeros() + self.turn) % PARTS as u32;
-            let part = self.parts[at as usize].as_ref();
-            let request = part.and_then(|p| self.requests[usize::from(p.request)].as_ref());
+            let at = ((left.trailing_zeros() + self.turn) % PARTS as u32) as u8;
+            let part = self.parts.get(at);
+            let request = part.and_then(|p| self.requests.get(p.request));
             if let (Some(part), Some(request)) = (part, request)
-                && wanted(at as u8, part, request)
+                && wanted(at, part, request)
             {
-                return Some(at as u8);
+                return Some(at);
             }
             left &= left - 1;
         }
@@ -251,7 +285,7 @@ impl Table {
 
     /// Takes out any request; to empty the table.
     pub(super) fn pop_request(&mut self) -> Option<Request> {
-        self.remove(last_used(self.requests_used)?)
+        self.remove(self.requests.last()?)
     }
 
     #[cfg(test)]
@@ -261,19 +295,8 @@ impl Table {
 
     /// Takes out any part; to empty the table.
     pub(super) fn pop_part(&mut self) -> Option<Part> {
-        self.remove_part(last_used(self.parts_used)?)
+        self.remove_part(self.parts.last()?)
     }
-}
-
-/// The lowest clear bit; the caller has checked that there is one.
-fn first_free(used: u64) -> u8 {
-    debug_assert_ne!(used, u64::MAX);
-    used.trailing_ones() as u8
-}
-
-/// The highest set bit.
-fn last_used(used: u64) -> Option<u8> {
-    used.checked_ilog2().map(|bit| bit as u8)
 }
 
 /// Puts `index` at the end of `queue`. A request is in each queue at most once, so that none of

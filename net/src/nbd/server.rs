@@ -182,24 +182,6 @@ impl Server {
             .is_some_and(|session| session.wants_poll(now, &self.shared, stream))
     }
 
-    /// The part of [`Server::wants_poll`] that does not depend on the stream: for integrators
-    /// that poll a session anyway when its socket has something new.
-    #[must_use]
-    pub fn is_due(&self, slot: u16, now: Micros) -> bool {
-        self.sessions
-            .get(usize::from(slot))
-            .is_some_and(|session| session.is_due(now, &self.shared))
-    }
-
-    /// Ends the connection that is the least loss among those without an open export, and says
-    /// in which slot it was: reset its socket. For integrators that run out of sockets before
-    /// the server runs out of slots. `None`: nobody may be sent away.
-    pub fn evict(&mut self, now: Micros, pool: &mut Pool) -> Option<u16> {
-        let slot = self.victim(now)?;
-        self.hang_up(slot, pool);
-        Some(slot)
-    }
-
     /// The connection of `slot` is gone: forgets its session.
     pub fn hang_up(&mut self, slot: u16, pool: &mut Pool) {
         match self.sessions.get_mut(usize::from(slot)) {
@@ -256,12 +238,6 @@ impl Server {
                 _ => {}
             }
         }
-    }
-
-    /// Whether clients are served.
-    #[must_use]
-    pub fn is_serving(&self) -> bool {
-        self.serving
     }
 
     /// Clients that have an export open.

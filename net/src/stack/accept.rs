@@ -1,6 +1,6 @@
 //! Listening without a backlog: armed sockets, half-open ones, and who gives way to whom.
 
-use super::config::GroupId;
+use super::config::{GroupConfig, GroupId};
 use super::conn::ConnHandle;
 use super::nic::Stack;
 use super::slot::SlotState;
@@ -21,20 +21,7 @@ impl Stack {
         let slot = self.oldest(index, |stack, i| stack.slots[i].state == SlotState::Ready)?;
         self.enter(slot, SlotState::Owned);
         self.slots[slot].dialling = false;
-        self.slots[slot].dead_counted = false;
-        self.totals.accepted += 1;
-        // Data may have arrived before anyone owned it.
-        self.active.insert(slot);
         Some(self.conn_handle(slot))
-    }
-
-    /// Whether the group listens and has no socket left to take another connection: until the
-    /// application closes or aborts one, the next client is refused (reset).
-    #[must_use]
-    pub fn needs_slot(&self, group: GroupId) -> bool {
-        self.groups
-            .get(usize::from(group.0))
-            .is_some_and(|group| group.config.port.is_some() && group.armed == 0)
     }
 
     /// Arms sockets up to the group's backlog; in need, at the expense of the oldest half-open
@@ -68,7 +55,6 @@ impl Stack {
         let half_open = |stack: &Self, i: usize| stack.slots[i].state == SlotState::HalfOpen;
         let victim = self.oldest(group, half_open)?;
         self.oldest(group, |stack, i| i != victim && half_open(stack, i))?;
-        self.totals.half_open_dropped += 1;
         self.silence(victim);
         Some(victim)
     }
@@ -150,19 +136,19 @@ impl Stack {
         group.ready += usize::from(state == SlotState::Ready);
         self.draining -= usize::from(drains(old));
         self.draining += usize::from(drains(state));
-        if old == SlotState::Owned {
-            self.active.remove(slot);
-        }
     }
 
-    /// Applies the group's keep-alive to an established connection.
-    pub(super) fn keep_alive(&mut self, slot: usize) {
-        let liveness = self.groups[usize::from(self.slots[slot].group)]
-            .config
-            .liveness;
+    /// Applies the group's timers to an established connection.
+    pub(super) fn set_timers(&mut self, slot: usize) {
+        let GroupConfig {
+            liveness,
+            ack_delay,
+            ..
+        } = self.groups[usize::from(self.slots[slot].group)].config;
         let micros = |t: Micros| Duration::from_micros(t);
         let socket = self.sockets.get_mut::<Socket>(self.slots[slot].handle);
         socket.set_timeout(liveness.map(|l| micros(l.timeout)));
         socket.set_keep_alive(liveness.map(|l| micros(l.probe)));
+        socket.set_ack_delay(ack_delay.map(micros));
     }
 }

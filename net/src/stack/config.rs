@@ -48,6 +48,9 @@ pub struct GroupConfig {
     pub tx_bytes: usize,
     /// Keep-alive; `None` where the protocol above has heartbeats of its own.
     pub liveness: Option<Liveness>,
+    /// How long an acknowledgement may wait for data to travel with, in microseconds. Only where
+    /// the other side does not hold back small segments until it has one (Nagle); `None`: never.
+    pub ack_delay: Option<Micros>,
 }
 
 /// Names a group: its place in the list given to [`super::Stack::new`].

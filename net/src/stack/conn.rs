@@ -101,7 +101,6 @@ impl Stack {
         }
         self.enter(slot, SlotState::Owned);
         self.slots[slot].dialling = true;
-        self.slots[slot].dead_counted = false;
         self.solicit(remote.ip());
         Ok(self.conn_handle(slot))
     }
@@ -137,21 +136,6 @@ impl Stack {
         let slot = usize::from(conn.slot);
         let entry = self.slots.get(slot)?;
         (entry.state == SlotState::Owned && entry.generation == conn.generation).then_some(slot)
-    }
-
-    /// An owned connection on which something happened since it was last returned here: bytes
-    /// came, room for sending appeared, its state changed. Takes turns among the connections.
-    pub fn next_active(&mut self) -> Option<ConnHandle> {
-        let slot = self.active.pop_from(self.cursor)?;
-        self.cursor = slot + 1;
-        Some(self.conn_handle(slot))
-    }
-
-    /// Makes [`Stack::next_active`] return `conn` again: for work that was left over.
-    pub fn mark_active(&mut self, conn: ConnHandle) {
-        if let Some(slot) = self.owned(conn) {
-            self.active.insert(slot);
-        }
     }
 
     /// What can be expected of the connection.

@@ -42,22 +42,6 @@ impl SlotSet {
         self.remove(slot);
         Some(slot)
     }
-
-    /// Takes the lowest member at or after `start` out, or else the lowest of all.
-    pub(super) fn pop_from(&self, start: usize) -> Option<usize> {
-        for (index, word) in self.0.iter().enumerate().skip(start / 64) {
-            let mut bits = word.load(Ordering::Relaxed);
-            if index == start / 64 {
-                bits &= u64::MAX << (start % 64);
-            }
-            if bits != 0 {
-                let slot = index * 64 + bits.trailing_zeros() as usize;
-                self.remove(slot);
-                return Some(slot);
-            }
-        }
-        self.pop()
-    }
 }
 
 struct SlotWaker {
@@ -88,15 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pops_in_turn_and_wraps() {
+    fn wakers_insert_and_the_lowest_comes_first() {
         let set = Arc::new(SlotSet::new());
-        for slot in [3, 63, 64, 200] {
+        for slot in [200, 64, 63, 3, 64] {
             waker(&set, slot).wake();
         }
-        assert_eq!(set.pop_from(63), Some(63));
-        assert_eq!(set.pop_from(64), Some(64));
-        assert_eq!(set.pop_from(201), Some(3), "wraps to the lowest");
-        assert_eq!(set.pop_from(255), Some(200));
-        assert_eq!(set.pop(), None);
+        let popped: [_; 5] = core::array::from_fn(|_| set.pop());
+        assert_eq!(popped, [Some(3), Some(63), Some(64), Some(200), None]);
     }
 }

@@ -33,42 +33,22 @@ impl Stack {
             }
             (SlotState::Listening | SlotState::HalfOpen, State::Established | State::CloseWait) => {
                 self.enter(slot, SlotState::Ready);
-                self.keep_alive(slot);
+                self.set_timers(slot);
                 self.refill(group);
             }
-            (SlotState::HalfOpen, State::Listen | State::Closed) => {
-                self.totals.half_open_dropped += 1;
-                self.release(now, slot);
+            (SlotState::Owned, State::Established | State::CloseWait)
+                if self.slots[slot].dialling =>
+            {
+                self.slots[slot].dialling = false;
+                self.set_timers(slot);
             }
-            (SlotState::Ready, State::Closed) => {
-                self.totals.died += 1;
-                self.release(now, slot);
-            }
-            (SlotState::Owned, _) => self.service_owned(slot, tcp),
-            (SlotState::Closing { .. } | SlotState::Aborting { .. }, State::Closed) => {
-                self.release(now, slot);
-            }
+            (SlotState::HalfOpen, State::Listen | State::Closed)
+            | (
+                SlotState::Ready | SlotState::Closing { .. } | SlotState::Aborting { .. },
+                State::Closed,
+            ) => self.release(now, slot),
             (SlotState::Closing { .. }, _) => self.discard_received(slot),
             // Steps within a state; smoltcp woke us for nothing.
-            _ => {}
-        }
-    }
-
-    fn service_owned(&mut self, slot: usize, tcp: State) {
-        self.active.insert(slot);
-        let entry = &mut self.slots[slot];
-        match tcp {
-            State::Established | State::CloseWait if entry.dialling => {
-                entry.dialling = false;
-                self.totals.dialled += 1;
-                self.keep_alive(slot);
-            }
-            State::Closed if !entry.dead_counted => {
-                entry.dead_counted = true;
-                if !entry.dialling {
-                    self.totals.died += 1;
-                }
-            }
             _ => {}
         }
     }

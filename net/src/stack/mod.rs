@@ -8,7 +8,7 @@
 //! # One turn
 //!
 //! 1. [`Stack::ingress`] until the device is empty or the budget is spent;
-//! 2. the application: [`Stack::accept`], [`Stack::next_active`], [`Stack::stream`], ...;
+//! 2. the application: [`Stack::accept`], then each connection's [`Stack::stream`];
 //! 3. [`Stack::egress`], so that answers carry the acknowledgements of what was just read;
 //! 4. sleep until an interrupt or [`Stack::poll_at`].
 //!
@@ -22,8 +22,7 @@
 //! smoltcp has no backlog: a port accepts as many connections at once as it has sockets armed.
 //! A group keeps `backlog` of them armed, re-armed between any two received frames. When no free
 //! slot is left the oldest half-open connection gives way, so a flood of SYNs cannot keep a real
-//! client out; when every slot is taken by an established connection, [`Stack::needs_slot`] tells
-//! the server that it should evict somebody.
+//! client out; while every slot is taken by an established connection, the next client is refused.
 //!
 //! # What the device adapter must do
 //!
@@ -55,7 +54,6 @@ mod config;
 mod conn;
 mod dirty;
 mod maintain;
-mod meter;
 mod neighbor;
 mod nic;
 pub mod offload;
@@ -65,9 +63,9 @@ mod stream;
 pub(crate) mod testnet;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use config::{GroupConfig, GroupId, Liveness, MAX_GROUPS, MAX_SLOTS, NicConfig, StackError};
 pub use conn::{ConnHandle, ConnState, DialError};
-pub use meter::NicStats;
 pub use nic::{Egress, Stack};
 pub use stream::TcpStream;

@@ -2,9 +2,9 @@
 
 use super::config::{GroupConfig, MAX_GROUPS, NicConfig, StackError, check_groups};
 use super::dirty::{SlotSet, waker};
-use super::meter::{Counters, Metered, NicStats};
 use super::neighbor::Outbox;
 use super::slot::{Slot, SlotState};
+use super::watch::Watched;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -46,13 +46,7 @@ pub struct Stack {
     pub(super) groups: heapless::Vec<Group, MAX_GROUPS>,
     /// Slots whose sockets changed and have not been looked at.
     pub(super) dirty: Arc<SlotSet>,
-    /// Owned slots that the application should look at.
-    pub(super) active: SlotSet,
-    /// Where [`Stack::next_active`] goes on.
-    pub(super) cursor: usize,
     pub(super) wakers: Vec<Waker>,
-    pub(super) counters: Counters,
-    pub(super) totals: NicStats,
     pub(super) outbox: Outbox,
     pub(super) link_up: bool,
     /// Slots in [`SlotState::Closing`] or [`SlotState::Aborting`].
@@ -106,11 +100,7 @@ impl Stack {
             slots: Vec::with_capacity(total),
             groups: heapless::Vec::new(),
             dirty: Arc::new(SlotSet::new()),
-            active: SlotSet::new(),
-            cursor: 0,
             wakers: Vec::with_capacity(total),
-            counters: Counters::default(),
-            totals: NicStats::default(),
             outbox: Outbox::new(mac, cidrs),
             link_up: true,
             draining: 0,
@@ -155,7 +145,6 @@ impl Stack {
                 generation: 0,
                 order: 0,
                 handle: self.sockets.add(socket),
-                dead_counted: false,
                 dialling: false,
             });
         }
@@ -166,13 +155,9 @@ impl Stack {
     /// `budget` means that the device is empty (or has no transmit buffer for an answer).
     pub fn ingress<D: Device>(&mut self, now: Micros, device: &mut D, budget: usize) -> usize {
         for done in 0..budget {
-            let mut metered = Metered {
-                device,
-                counters: &self.counters,
-            };
-            let result =
-                self.iface
-                    .poll_ingress_single(instant(now), &mut metered, &mut self.sockets);
+            let result = self
+                .iface
+                .poll_ingress_single(instant(now), device, &mut self.sockets);
             if result == PollIngressSingleResult::None {
                 return done;
             }
@@ -189,22 +174,18 @@ impl Stack {
             return Egress::Done;
         }
         self.maintain(now);
-        let full_before = self.counters.tx_full();
-        let mut metered = Metered {
-            device,
-            counters: &self.counters,
-        };
-        self.outbox.send(instant(now), &mut metered);
+        let mut watched = Watched::new(device);
+        self.outbox.send(instant(now), &mut watched);
         while self
             .iface
-            .poll_egress(instant(now), &mut metered, &mut self.sockets)
+            .poll_egress(instant(now), &mut watched, &mut self.sockets)
             == PollResult::SocketStateChanged
         {}
         self.service(now);
-        if self.counters.tx_full() == full_before {
-            Egress::Done
-        } else {
+        if watched.was_full() {
             Egress::Blocked
+        } else {
+            Egress::Done
         }
     }
 
@@ -236,12 +217,6 @@ impl Stack {
         self.link_up = up;
     }
 
-    /// Whether the link is up, as last told.
-    #[must_use]
-    pub fn link_up(&self) -> bool {
-        self.link_up
-    }
-
     /// Tells the segment where the own addresses live (gratuitous ARP, unsolicited neighbour
     /// advertisement), in the next [`Stack::egress`].
     pub fn announce(&mut self) {
@@ -268,16 +243,13 @@ impl Stack {
         }
     }
 
-    /// The counters now.
-    #[must_use]
-    pub fn stats(&self) -> NicStats {
-        let mut stats = self.totals;
-        self.counters.fill(&mut stats);
-        let established = self.slots.iter().filter(|slot| {
+    /// Connections that stand, accepted by the application or not.
+    #[cfg(test)]
+    pub(crate) fn established(&self) -> usize {
+        let stands = |slot: &&Slot| {
             matches!(slot.state, SlotState::Owned | SlotState::Ready)
                 && self.sockets.get::<Socket>(slot.handle).may_send()
-        });
-        stats.established = u32::try_from(established.count()).unwrap_or(u32::MAX);
-        stats
+        };
+        self.slots.iter().filter(stands).count()
     }
 }

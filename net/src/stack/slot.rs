@@ -51,8 +51,6 @@ pub(super) struct Slot {
     /// Order of entering the state, to find the oldest.
     pub(super) order: u64,
     pub(super) handle: SocketHandle,
-    /// The application has been told that the connection died, or it is being dialled.
-    pub(super) dead_counted: bool,
     /// Dialled and not established yet.
     pub(super) dialling: bool,
 }

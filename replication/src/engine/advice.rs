@@ -89,13 +89,13 @@ impl Engine {
         let peer = &self.config.peer;
         Some(match (here, there) {
             (true, true) => text!(
-                "{said}: refuses to guess: {rule}. To go on with this node's data: 'primary --force' here; if the disks are identical: 'new-current-uuid --clear-bitmap'"
+                "{said}: refuses to guess: {rule}. To keep this node's data: 'primary --force' here; if the disks are identical: 'new-current-uuid --clear-bitmap'"
             ),
             (true, false) => text!(
-                "{said}: refuses to guess: {rule}. To go on with this node's data: 'primary --force' here"
+                "{said}: refuses to guess: {rule}. To keep this node's data: 'primary --force' here"
             ),
             (false, true) => text!(
-                "{said}: refuses to guess: {rule}. To go on with the data of peer {peer}: 'primary --force' there"
+                "{said}: refuses to guess: {rule}. To keep the data of peer {peer}: 'primary --force' there"
             ),
             (false, false) => text!(
                 "{said}: {rule}. Restart the node whose data is to be kept, then 'primary --force' there"

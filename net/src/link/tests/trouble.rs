@@ -73,7 +73,7 @@ fn silent_connections_do_not_add_up() {
         });
         let before = b.node.stack.status(conn);
         assert!(matches!(before, ConnState::Open));
-        if a.node.stack.stats().established > 3 {
+        if a.node.established() > 3 {
             panic!("more than the link and two candidates");
         }
         run(&mut world, &mut [&mut a, &mut b], 2 * SECOND, |_, _| false);

@@ -2,7 +2,8 @@
 
 use super::mock::{DISK, Seen, World};
 use super::wire::{
-    begin, info_data, meta_data, open, option, option_replies, replies, request, write,
+    info_data, meta_data, negotiating, open, opened, option, option_replies, replies, request,
+    write,
 };
 use crate::nbd::Verdict;
 use crate::nbd::proto::{cflag, cmd, info, opt, rep};
@@ -15,24 +16,14 @@ const ENOSPC: u32 = 28;
 
 /// The types of the answers to one option.
 fn kinds(world: &mut World, slot: u16, number: u32, data: &[u8]) -> Vec<u32> {
-    world.pipe(slot).send(&option(number, data));
-    world.run();
+    world.say(slot, &option(number, data));
     let bytes = world.received(slot);
     option_replies(&bytes).into_iter().map(|r| r.1).collect()
 }
 
-/// A connection that is about to negotiate.
-fn negotiating() -> (World, u16) {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
-    (world, slot)
-}
-
 /// The error of the answer to a request.
 fn error(world: &mut World, slot: u16, bytes: &[u8]) -> u32 {
-    world.pipe(slot).send(bytes);
-    world.run();
+    world.say(slot, bytes);
     let replies = replies(&world.received(slot), &[]);
     assert_eq!(replies.len(), 1);
     replies[0].error
@@ -49,8 +40,7 @@ fn unknown_client_flag_drops_the_connection() {
         let mut world = World::new();
         let slot = world.connect();
         world.run();
-        world.pipe(slot).send(&(1u32 << flag | 1).to_be_bytes());
-        world.run();
+        world.say(slot, &(1u32 << flag | 1).to_be_bytes());
         assert_eq!(world.ended(slot).0, Verdict::Abort);
         world.finish();
     }
@@ -67,8 +57,7 @@ fn unknown_option_of_any_length_is_drained_and_unsupported() {
     // An absurd length: nobody waits for 4 GiB of nothing.
     let mut absurd = option(0x4242, &[]);
     absurd[12..].copy_from_slice(&u32::MAX.to_be_bytes());
-    world.pipe(slot).send(&absurd);
-    world.run();
+    world.say(slot, &absurd);
     assert_eq!(world.ended(slot).0, Verdict::Abort);
     world.finish();
 }
@@ -78,8 +67,7 @@ fn wrong_option_magic_drops_the_connection() {
     let (mut world, slot) = negotiating();
     let mut bad = option(opt::LIST, &[]);
     bad[7] ^= 1;
-    world.pipe(slot).send(&bad);
-    world.run();
+    world.say(slot, &bad);
     assert_eq!(world.ended(slot).0, Verdict::Abort);
     world.finish();
 }
@@ -127,8 +115,7 @@ fn unknown_export_closes_or_is_unknown() {
             assert_eq!(answers, [rep::ERR_UNKNOWN]);
         }
     }
-    world.pipe(slot).send(&option(opt::EXPORT_NAME, b"vol7"));
-    world.run();
+    world.say(slot, &option(opt::EXPORT_NAME, b"vol7"));
     let (verdict, bytes) = world.ended(slot);
     assert_eq!((verdict, bytes.len()), (Verdict::Close, 0));
     world.finish();
@@ -213,12 +200,10 @@ fn meta_context_abuse() {
 
 #[test]
 fn bad_request_magic_disconnects() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     let mut bad = request(cmd::READ, 0, 1, 0, 512);
     bad[0] ^= 0x80;
-    world.pipe(slot).send(&bad);
-    world.run();
+    world.say(slot, &bad);
     let (verdict, bytes) = world.ended(slot);
     assert_eq!((verdict, bytes.len()), (Verdict::Abort, 0));
     world.finish();
@@ -227,8 +212,7 @@ fn bad_request_magic_disconnects() {
 #[test]
 fn unknown_commands_and_flags_are_einval_and_fua_is_tolerated() {
     for structured in [false, true] {
-        let mut world = World::new();
-        let slot = open(&mut world, b"", structured, structured);
+        let (mut world, slot) = opened(structured, structured);
         for command in [8, 9, 100, 0x8000, 0xffff] {
             let ask = request(command, 0, 1, 0, 512);
             assert_eq!(error(&mut world, slot, &ask), EINVAL);
@@ -254,8 +238,7 @@ fn unknown_commands_and_flags_are_einval_and_fua_is_tolerated() {
                     continue;
                 }
                 let ask = request(command, flag, 1, 0, len);
-                world.pipe(slot).send(&ask);
-                world.run();
+                world.say(slot, &ask);
                 let read = [(1, 0, 512)];
                 let reads = if command == cmd::READ { &read[..] } else { &[] };
                 let got = replies(&world.received(slot), reads).remove(0);
@@ -279,8 +262,7 @@ fn unknown_commands_and_flags_are_einval_and_fua_is_tolerated() {
 
 #[test]
 fn ranges_beyond_the_end_or_around_the_world() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, true);
+    let (mut world, slot) = opened(true, true);
     let size = DISK as u64;
     for (offset, len) in [
         (size, 512),
@@ -322,8 +304,7 @@ fn unaligned_requests_are_einval() {
 
 #[test]
 fn flush_with_an_offset_or_length_is_einval() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     for (offset, len) in [(512, 0), (0, 512)] {
         let ask = request(cmd::FLUSH, 0, 1, offset, len);
         assert_eq!(error(&mut world, slot, &ask), EINVAL);
@@ -347,8 +328,7 @@ fn write_above_the_maximum() {
     assert!(is_alive(&mut world, slot));
     // Beyond any client's limit.
     let ask = request(cmd::WRITE, 0, 1, 0, (64 << 20) + 512);
-    world.pipe(slot).send(&ask);
-    world.run();
+    world.say(slot, &ask);
     assert_eq!(world.ended(slot).0, Verdict::Abort);
     world.finish();
 }
@@ -401,8 +381,7 @@ fn trim_and_zeroes_of_almost_four_gib_are_cut_up() {
 #[test]
 fn zero_length_anything_does_not_disconnect() {
     for structured in [false, true] {
-        let mut world = World::new();
-        let slot = open(&mut world, b"", structured, structured);
+        let (mut world, slot) = opened(structured, structured);
         for (command, expected) in [
             (cmd::READ, 0),
             (cmd::WRITE, 0),
@@ -421,11 +400,10 @@ fn zero_length_anything_does_not_disconnect() {
     }
 }
 
-#[test]
-fn disc_finishes_writes_in_flight_then_closes() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
-    world.engine.room = 2;
+/// A client that has sent eight writes and DISC to an engine that has `room` and does not answer.
+fn writing_when_told_to_go(room: usize) -> (World, u16) {
+    let (mut world, slot) = opened(false, false);
+    world.engine.room = room;
     world.answering = false;
     for i in 0..8u64 {
         world
@@ -433,8 +411,13 @@ fn disc_finishes_writes_in_flight_then_closes() {
             .send(&write(0, i, i * 4096, &[i as u8 + 1; 4096]));
     }
     world.pipe(slot).send(&request(cmd::DISC, 0, 77, 0, 0));
-    world.pipe(slot).send(b"this is never read");
-    world.run();
+    (world, slot)
+}
+
+#[test]
+fn disc_finishes_writes_in_flight_then_closes() {
+    let (mut world, slot) = writing_when_told_to_go(2);
+    world.say(slot, b"this is never read");
     assert!(world.is_open(slot));
     world.answering = true;
     world.run();
@@ -451,16 +434,7 @@ fn disc_finishes_writes_in_flight_then_closes() {
 
 #[test]
 fn disc_and_hanging_up_at_once_still_finishes_the_writes() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
-    world.engine.room = 1;
-    world.answering = false;
-    for i in 0..8u64 {
-        world
-            .pipe(slot)
-            .send(&write(0, i, i * 4096, &[i as u8 + 1; 4096]));
-    }
-    world.pipe(slot).send(&request(cmd::DISC, 0, 77, 0, 0));
+    let (mut world, slot) = writing_when_told_to_go(1);
     world.pipe(slot).closed = true;
     world.pipe(slot).window = 0;
     world.run();
@@ -477,11 +451,9 @@ fn disc_and_hanging_up_at_once_still_finishes_the_writes() {
 #[test]
 fn disconnect_in_mid_write_applies_nothing() {
     for cut in [29, 600, 300_000, 1_048_576 + 27] {
-        let mut world = World::new();
-        let slot = open(&mut world, b"", false, false);
+        let (mut world, slot) = opened(false, false);
         let whole = write(0, 1, 0, &vec![7; 1 << 20]);
-        world.pipe(slot).send(&whole[..cut]);
-        world.run();
+        world.say(slot, &whole[..cut]);
         world.pipe(slot).closed = true;
         world.run();
         assert_eq!(world.ended(slot).0, Verdict::Close);
@@ -509,8 +481,7 @@ fn slow_loris_is_cut_off_after_the_handshake_limit() {
 
 #[test]
 fn an_idle_client_with_an_open_export_is_kept() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     assert_eq!(world.server.poll_timeout(), None);
     world.pass(3_600_000_000);
     assert!(is_alive(&mut world, slot));
@@ -532,17 +503,13 @@ fn hundreds_of_connections_do_not_starve_a_proper_client() {
     let proper = world.connect();
     world.run();
     world.received(proper);
-    world.pipe(proper).send(&[0, 0, 0, 3]);
-    world.run();
+    world.say(proper, &[0, 0, 0, 3]);
     for _ in 0..100 {
         world.now += 1000;
         assert_ne!(world.connect(), proper, "silent connections go first");
         world.run();
     }
-    world
-        .pipe(proper)
-        .send(&option(opt::GO, &info_data(b"", &[])));
-    world.run();
+    world.say(proper, &option(opt::GO, &info_data(b"", &[])));
     world.received(proper);
     assert!(is_alive(&mut world, proper));
     world.finish();
@@ -550,8 +517,7 @@ fn hundreds_of_connections_do_not_starve_a_proper_client() {
 
 #[test]
 fn a_client_that_never_reads_replies_is_not_read_from() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     world.pipe(slot).window = 0;
     for i in 0..1000 {
         world.pipe(slot).send(&request(cmd::READ, 0, i, 0, 65536));
@@ -573,8 +539,7 @@ fn a_client_that_never_reads_replies_is_not_read_from() {
 #[test]
 fn engine_errors_reach_the_client_as_eio() {
     for structured in [false, true] {
-        let mut world = World::new();
-        let slot = open(&mut world, b"", structured, false);
+        let (mut world, slot) = opened(structured, false);
         world.engine.fault = Some((300_000, ClientError::Io));
         let read = request(cmd::READ, 0, 1, 299_520, 512);
         let read_2 = request(cmd::READ, 0, 1, 299_520, 1024);
@@ -588,8 +553,7 @@ fn engine_errors_reach_the_client_as_eio() {
             error(&mut world, slot, &request(cmd::TRIM, 0, 1, 0, 512)),
             EINVAL
         );
-        world.pipe(slot).send(&read);
-        world.run();
+        world.say(slot, &read);
         let reply = replies(&world.received(slot), &[(1, 299_520, 512)]).remove(0);
         assert_eq!((reply.error, reply.data.len()), (0, 512));
         world.finish();

@@ -111,8 +111,7 @@ proptest! {
         bytes.extend(garbage);
         let mut world = World::new();
         let slot = world.connect();
-        world.pipe(slot).send(&bytes);
-        world.run();
+        world.say(slot, &bytes);
         if world.is_open(slot) {
             world.pipe(slot).closed = closed;
             world.run();
@@ -127,8 +126,7 @@ proptest! {
         bytes[at] ^= flip;
         let mut world = World::new();
         let slot = world.connect();
-        world.pipe(slot).send(&bytes);
-        world.run();
+        world.say(slot, &bytes);
         world.finish();
     }
 

@@ -1,7 +1,7 @@
 //! Roles, limits, eviction, and answers that come too late.
 
 use super::mock::World;
-use super::wire::{begin, info_data, open, option, replies, request, write};
+use super::wire::{begin, info_data, open, opened, option, replies, request, write};
 use crate::nbd::proto::{cmd, opt};
 use crate::nbd::{Phase, Verdict};
 use alloc::vec;
@@ -21,10 +21,7 @@ fn a_standby_withholds_the_greeting_until_it_serves() {
     begin(&mut world, slot);
     // The handshake limit counts from the greeting on.
     world.pass(9_000_000);
-    world
-        .pipe(slot)
-        .send(&option(opt::GO, &info_data(b"", &[])));
-    world.run();
+    world.say(slot, &option(opt::GO, &info_data(b"", &[])));
     assert_eq!(world.server.open_clients(), 1);
     world.finish();
 }
@@ -64,8 +61,7 @@ fn losing_the_role_drops_everybody_without_answers() {
     world.pipe(busy).send(&request(cmd::READ, 0, 1, 0, 65536));
     world.pipe(busy).send(&write(0, 2, 0, &[7; 4096]));
     let partial = write(0, 3, 0, &vec![8; 1 << 20]);
-    world.pipe(busy).send(&partial[..500_000]);
-    world.run();
+    world.say(busy, &partial[..500_000]);
     world.serve(false);
     world.run();
     for slot in [busy, young] {
@@ -80,8 +76,7 @@ fn losing_the_role_drops_everybody_without_answers() {
     world.answering = true;
     world.run();
     assert_eq!(world.received(next), [], "late answers are nobody's");
-    world.pipe(next).send(&request(cmd::READ, 0, 1, 0, 512));
-    world.run();
+    world.say(next, &request(cmd::READ, 0, 1, 0, 512));
     let reply = replies(&world.received(next), &[(1, 0, 512)]).remove(0);
     assert_eq!(
         reply.data,
@@ -93,8 +88,7 @@ fn losing_the_role_drops_everybody_without_answers() {
 
 #[test]
 fn serving_again_at_once_does_not_revive_a_dropped_client() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     world.serve(false);
     world.serve(true);
     world.run();
@@ -112,8 +106,7 @@ fn not_serving_from_the_engine_drops_the_client_without_an_answer() {
     ] {
         let slot = open(&mut world, b"", false, false);
         world.engine.fault = Some((0, ClientError::NotServing));
-        world.pipe(slot).send(&ask);
-        world.run();
+        world.say(slot, &ask);
         let (verdict, bytes) = world.ended(slot);
         assert_eq!((verdict, bytes.len()), (Verdict::Abort, 0));
     }
@@ -122,8 +115,7 @@ fn not_serving_from_the_engine_drops_the_client_without_an_answer() {
 
 #[test]
 fn what_a_dead_session_had_not_submitted_is_never_submitted() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     world.answering = false;
     world.engine.room = 2;
     for i in 0..6u64 {
@@ -172,10 +164,7 @@ fn eviction_takes_silent_old_handshakes_and_never_open_exports() {
     assert_eq!(world.server.open_clients(), 3);
     assert_eq!(world.connect(), talking, "the only one that may go");
     begin(&mut world, talking);
-    world
-        .pipe(talking)
-        .send(&option(opt::GO, &info_data(b"", &[])));
-    world.run();
+    world.say(talking, &option(opt::GO, &info_data(b"", &[])));
     assert_eq!(world.try_connect(), None, "every slot has an export open");
     assert!(world.is_open(open_slot));
     world.finish();
@@ -183,15 +172,12 @@ fn eviction_takes_silent_old_handshakes_and_never_open_exports() {
 
 #[test]
 fn a_stalled_payload_is_given_up_after_its_limit() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     let whole = write(0, 1, 0, &vec![7; 1 << 20]);
-    world.pipe(slot).send(&whole[..100_000]);
-    world.run();
+    world.say(slot, &whole[..100_000]);
     assert_eq!(world.server.poll_timeout(), Some(world.now + 30_000_000));
     world.pass(29_000_000);
-    world.pipe(slot).send(&whole[100_000..200_000]);
-    world.run();
+    world.say(slot, &whole[100_000..200_000]);
     world.pass(29_000_000);
     // A trickle is no progress.
     world.pipe(slot).send(&whole[200_000..200_010]);
@@ -202,15 +188,12 @@ fn a_stalled_payload_is_given_up_after_its_limit() {
 
 #[test]
 fn a_node_that_stood_still_gives_its_clients_their_time_again() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     let whole = write(0, 1, 0, &vec![7; 1 << 20]);
-    world.pipe(slot).send(&whole[..100_000]);
-    world.run();
+    world.say(slot, &whole[..100_000]);
     world.pass(300_000_000);
     assert!(world.is_open(slot));
-    world.pipe(slot).send(&whole[100_000..]);
-    world.run();
+    world.say(slot, &whole[100_000..]);
     assert_eq!(replies(&world.received(slot), &[])[0].error, 0);
     world.finish();
 }
@@ -226,27 +209,11 @@ fn a_standby_that_stood_still_keeps_its_withheld_clients() {
 }
 
 #[test]
-fn a_server_out_of_sockets_sends_the_oldest_silent_client_away() {
-    let mut world = World::new();
-    let client = open(&mut world, b"", false, false);
-    let silent = world.connect();
-    world.run();
-    let evicted = world.server.evict(world.now, &mut world.engine.pool);
-    assert_eq!(evicted, Some(silent));
-    assert_eq!(world.server.evict(world.now, &mut world.engine.pool), None);
-    assert_eq!(world.server.open_clients(), 1);
-    assert!(world.is_open(client));
-    world.finish();
-}
-
-#[test]
 fn a_client_that_says_goodbye_and_takes_no_answers_is_given_up() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     world.pipe(slot).window = 10;
     world.pipe(slot).send(&request(cmd::READ, 0, 1, 0, 65536));
-    world.pipe(slot).send(&request(cmd::DISC, 0, 2, 0, 0));
-    world.run();
+    world.say(slot, &request(cmd::DISC, 0, 2, 0, 0));
     assert!(world.is_open(slot));
     world.pass(30_000_000);
     assert_eq!(world.ended(slot).0, Verdict::Abort);
@@ -260,12 +227,10 @@ fn a_late_answer_is_not_taken_for_the_next_client_s() {
     world.engine.disk[512..1024].fill(2);
     world.answering = false;
     let slot = open(&mut world, b"", true, false);
-    world.pipe(slot).send(&request(cmd::READ, 0, 1, 0, 512));
-    world.run();
+    world.say(slot, &request(cmd::READ, 0, 1, 0, 512));
     world.server.hang_up(slot, &mut world.engine.pool);
     assert_eq!(open(&mut world, b"", true, false), slot);
-    world.pipe(slot).send(&request(cmd::READ, 0, 1, 512, 512));
-    world.run();
+    world.say(slot, &request(cmd::READ, 0, 1, 512, 512));
     assert_eq!(world.engine.queue.len(), 2);
     world.answer();
     world.run();

@@ -154,8 +154,7 @@ fn a_stalled_write_does_not_starve_others() {
     let stalled = open(&mut world, b"", false, false);
     let other = open(&mut world, b"", false, false);
     let whole = write(0, 1, 0, &vec![1; 2 << 20]);
-    world.pipe(stalled).send(&whole[..1000]);
-    world.run();
+    world.say(stalled, &whole[..1000]);
     world.pipe(other).send(&write(0, 2, 0, &vec![2; 2 << 20]));
     world.run();
     assert_eq!(world.received(other), []);
@@ -178,8 +177,7 @@ fn a_waiting_write_asks_again_when_others_free_memory_silently() {
         resync.push(buf);
     }
     world.pipe(slot).send(&write(0, 1, 0, &[1; 4096]));
-    world.pipe(slot).send(&request(cmd::READ, 0, 2, 0, 4096));
-    world.run();
+    world.say(slot, &request(cmd::READ, 0, 2, 0, 4096));
     assert_eq!(world.received(slot), []);
     for buf in resync {
         world.engine.pool.free(buf);
@@ -273,14 +271,12 @@ fn a_fragmented_pool_serves_in_small_pieces() {
     let data: Vec<u8> = (0..1_050_112).map(|i| (i / 512 + i) as u8).collect();
     for slot in slots {
         world.engine.seen.clear();
-        world.pipe(slot).send(&write(1, 1, 4096, &data));
-        world.run();
+        world.say(slot, &write(1, 1, 4096, &data));
         assert_eq!(replies(&world.received(slot), &[])[0].error, 0);
         // 256 pages, one block, and the flush that FUA becomes.
         assert_eq!(world.engine.seen.len(), 258);
         let len = data.len() as u32;
-        world.pipe(slot).send(&request(cmd::READ, 0, 2, 4096, len));
-        world.run();
+        world.say(slot, &request(cmd::READ, 0, 2, 4096, len));
         let reply = replies(&world.received(slot), &[(2, 4096, len)]).remove(0);
         assert!(reply.error == 0 && reply.data == data);
     }

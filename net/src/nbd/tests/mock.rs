@@ -319,6 +319,12 @@ impl World {
         panic!("never comes to rest");
     }
 
+    /// Has the client of `slot` send `bytes`, and runs.
+    pub fn say(&mut self, slot: u16, bytes: &[u8]) {
+        self.pipe(slot).send(bytes);
+        self.run();
+    }
+
     /// Passes `time` and runs.
     pub fn pass(&mut self, time: Micros) {
         self.now += time;

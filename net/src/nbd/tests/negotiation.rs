@@ -1,7 +1,9 @@
 //! Every option of the negotiation.
 
 use super::mock::{DISK, World};
-use super::wire::{begin, info_data, meta_data, open, option, option_replies, replies, request};
+use super::wire::{
+    begin, info_data, meta_data, negotiating, open, option, option_replies, replies, request,
+};
 use crate::nbd::proto::{cmd, info, opt, rep};
 use crate::nbd::{Phase, Verdict};
 use alloc::vec;
@@ -14,8 +16,7 @@ const FLAGS_DF: [u8; 2] = [0x0d, 0xed];
 
 /// Sends one option and returns the answers.
 fn ask(world: &mut World, slot: u16, number: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
-    world.pipe(slot).send(&option(number, data));
-    world.run();
+    world.say(slot, &option(number, data));
     let bytes = world.received(slot);
     let strip = |(option, kind, data)| {
         assert_eq!(option, number);
@@ -39,14 +40,12 @@ fn export_name_with_and_without_zeroes() {
         world.run();
         world.received(slot);
         world.pipe(slot).send(&[0, 0, 0, flags]);
-        world.pipe(slot).send(&option(opt::EXPORT_NAME, b"vol1"));
-        world.run();
+        world.say(slot, &option(opt::EXPORT_NAME, b"vol1"));
         let answer = world.received(slot);
         assert_eq!(answer[..10], size_and(FLAGS)[2..]);
         assert_eq!(answer[10..], vec![0; zeroes]);
         assert_eq!(world.export_name(), "vol1");
-        world.pipe(slot).send(&request(cmd::FLUSH, 0, 5, 0, 0));
-        world.run();
+        world.say(slot, &request(cmd::FLUSH, 0, 5, 0, 0));
         assert_eq!(replies(&world.received(slot), &[])[0].error, 0);
         world.finish();
     }
@@ -59,8 +58,7 @@ fn an_old_client_without_fixed_newstyle_gets_its_export() {
     world.run();
     world.received(slot);
     world.pipe(slot).send(&[0; 4]);
-    world.pipe(slot).send(&option(opt::EXPORT_NAME, b""));
-    world.run();
+    world.say(slot, &option(opt::EXPORT_NAME, b""));
     assert_eq!(world.received(slot).len(), 134);
     assert_eq!(world.export_name(), "vol0", "the default export");
     world.finish();
@@ -68,9 +66,7 @@ fn an_old_client_without_fixed_newstyle_gets_its_export() {
 
 #[test]
 fn list_names_every_export() {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
+    let (mut world, slot) = negotiating();
     let answers = ask(&mut world, slot, opt::LIST, &[]);
     let entry = |n: u8| (rep::SERVER, vec![0, 0, 0, 4, b'v', b'o', b'l', n]);
     assert_eq!(answers, [entry(b'0'), entry(b'1'), (rep::ACK, vec![])]);
@@ -95,9 +91,7 @@ fn a_list_longer_than_any_buffer_is_complete() {
 
 #[test]
 fn info_gives_all_information_and_goes_on_negotiating() {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
+    let (mut world, slot) = negotiating();
     let wanted = [info::NAME, info::DESCRIPTION, info::BLOCK_SIZE, 77];
     let answers = ask(&mut world, slot, opt::INFO, &info_data(b"", &wanted));
     let sizes = [[0, 3, 0, 0], [2, 0, 0, 0], [16, 0, 0, 0x80], [0, 0, 0, 0]].concat();
@@ -134,9 +128,7 @@ fn a_block_size_that_no_client_would_assume_is_told_unasked() {
 
 #[test]
 fn df_is_offered_with_structured_replies_only() {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
+    let (mut world, slot) = negotiating();
     let ack = [(rep::ACK, vec![])];
     assert_eq!(ask(&mut world, slot, opt::STRUCTURED_REPLY, &[]), ack);
     assert_eq!(
@@ -151,11 +143,8 @@ fn df_is_offered_with_structured_replies_only() {
 
 #[test]
 fn abort_is_acknowledged_and_closes() {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
-    world.pipe(slot).send(&option(opt::ABORT, &[]));
-    world.run();
+    let (mut world, slot) = negotiating();
+    world.say(slot, &option(opt::ABORT, &[]));
     let (verdict, bytes) = world.ended(slot);
     assert_eq!(verdict, Verdict::Close);
     assert_eq!(option_replies(&bytes), [(opt::ABORT, rep::ACK, vec![])]);
@@ -164,9 +153,7 @@ fn abort_is_acknowledged_and_closes() {
 
 #[test]
 fn starttls_and_extended_headers_are_unsupported() {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
+    let (mut world, slot) = negotiating();
     for number in [opt::STARTTLS, 11, 4, 0, u32::MAX] {
         assert_eq!(
             ask(&mut world, slot, number, &[]),
@@ -183,9 +170,7 @@ fn starttls_and_extended_headers_are_unsupported() {
 
 #[test]
 fn meta_contexts_are_listed() {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
+    let (mut world, slot) = negotiating();
     let context = (rep::META_CONTEXT, b"\0\0\0\0base:allocation".to_vec());
     let ack = (rep::ACK, vec![]);
     let mut list = |queries: &[&[u8]]| {
@@ -208,8 +193,7 @@ fn meta_contexts_are_listed() {
 fn a_chosen_context_counts_for_its_export_only() {
     let status = |world: &mut World, slot: u16| {
         let ask = request(cmd::BLOCK_STATUS, 8, 1, 4096, 8192);
-        world.pipe(slot).send(&ask);
-        world.run();
+        world.say(slot, &ask);
         replies(&world.received(slot), &[]).remove(0)
     };
     let mut world = World::new();
@@ -250,17 +234,12 @@ fn a_chosen_context_counts_for_its_export_only() {
 
 #[test]
 fn the_default_export_and_its_name_are_one() {
-    let mut world = World::new();
-    let slot = world.connect();
-    begin(&mut world, slot);
+    let (mut world, slot) = negotiating();
     ask(&mut world, slot, opt::STRUCTURED_REPLY, &[]);
     let data = meta_data(b"", &[b"base:allocation"]);
     ask(&mut world, slot, opt::SET_META_CONTEXT, &data);
     ask(&mut world, slot, opt::GO, &info_data(b"vol0", &[]));
-    world
-        .pipe(slot)
-        .send(&request(cmd::BLOCK_STATUS, 0, 1, 0, 512));
-    world.run();
+    world.say(slot, &request(cmd::BLOCK_STATUS, 0, 1, 0, 512));
     assert_eq!(replies(&world.received(slot), &[])[0].extents, [(512, 0)]);
     let status = world.server.sessions().next().expect("a session");
     assert_eq!((status.phase, status.export), (Phase::Transmission, "vol0"));

@@ -1,7 +1,7 @@
 //! What requests do when all is well, and how replies look.
 
 use super::mock::{DISK, Seen, World};
-use super::wire::{open, replies, request, write};
+use super::wire::{open, opened, replies, request, write};
 use crate::nbd::proto::{cflag, cmd};
 use crate::nbd::{Phase, Verdict};
 use alloc::vec;
@@ -18,8 +18,7 @@ fn pattern(offset: usize, len: usize) -> Vec<u8> {
 #[test]
 fn what_is_written_is_read_in_every_layout() {
     for (structured, flags) in [(false, 0), (true, 0), (true, cflag::DF)] {
-        let mut world = World::new();
-        let slot = open(&mut world, b"", structured, false);
+        let (mut world, slot) = opened(structured, false);
         for (cookie, (offset, len)) in [
             (0, 512),
             (512, 4096),
@@ -32,14 +31,10 @@ fn what_is_written_is_read_in_every_layout() {
         {
             let cookie = cookie as u64;
             let data = pattern(offset, len);
-            world
-                .pipe(slot)
-                .send(&write(0, cookie, offset as u64, &data));
-            world.run();
+            world.say(slot, &write(0, cookie, offset as u64, &data));
             assert_eq!(replies(&world.received(slot), &[])[0].error, 0);
             let ask = request(cmd::READ, flags, cookie, offset as u64, len as u32);
-            world.pipe(slot).send(&ask);
-            world.run();
+            world.say(slot, &ask);
             let wanted = [(cookie, offset as u64, len as u32)];
             let reply = replies(&world.received(slot), &wanted).remove(0);
             assert_eq!((reply.cookie, reply.error), (cookie, 0));
@@ -56,14 +51,10 @@ fn what_is_written_is_read_in_every_layout() {
 
 #[test]
 fn chunks_leave_as_they_complete() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     world.engine.disk = pattern(0, DISK);
     world.answering = false;
-    world
-        .pipe(slot)
-        .send(&request(cmd::READ, 0, 1, 0, 512 << 10));
-    world.run();
+    world.say(slot, &request(cmd::READ, 0, 1, 0, 512 << 10));
     assert_eq!(world.engine.queue.len(), 4);
     let mut sent = Vec::new();
     for index in [3, 0, 1, 0] {
@@ -81,17 +72,13 @@ fn chunks_leave_as_they_complete() {
 #[test]
 fn ordered_replies_wait_for_their_next_part_and_let_none_between() {
     for (structured, flags) in [(false, 0), (true, cflag::DF)] {
-        let mut world = World::new();
-        let slot = open(&mut world, b"", structured, false);
+        let (mut world, slot) = opened(structured, false);
         world.engine.disk = pattern(0, DISK);
         world.answering = false;
         world
             .pipe(slot)
             .send(&request(cmd::READ, flags, 1, 0, 384 << 10));
-        world
-            .pipe(slot)
-            .send(&request(cmd::READ, flags, 2, 4096, 512));
-        world.run();
+        world.say(slot, &request(cmd::READ, flags, 2, 4096, 512));
         // Queue: parts 0, 1, 2 of the first, then the second.
         world.answer_at(2);
         world.run();
@@ -115,14 +102,10 @@ fn ordered_replies_wait_for_their_next_part_and_let_none_between() {
 
 #[test]
 fn a_late_error_in_a_simple_reply_ends_the_connection() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     world.answering = false;
     world.engine.fault = Some((256 << 10, ClientError::Io));
-    world
-        .pipe(slot)
-        .send(&request(cmd::READ, 0, 1, 0, 512 << 10));
-    world.run();
+    world.say(slot, &request(cmd::READ, 0, 1, 0, 512 << 10));
     world.answer();
     world.run();
     assert!(!world.received(slot).is_empty(), "the reply has begun");
@@ -134,14 +117,10 @@ fn a_late_error_in_a_simple_reply_ends_the_connection() {
 
 #[test]
 fn an_early_error_in_a_simple_reply_is_an_error_reply() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     world.answering = false;
     world.engine.fault = Some((256 << 10, ClientError::Io));
-    world
-        .pipe(slot)
-        .send(&request(cmd::READ, 0, 1, 0, 512 << 10));
-    world.run();
+    world.say(slot, &request(cmd::READ, 0, 1, 0, 512 << 10));
     world.answer_at(2);
     world.answering = true;
     world.run();
@@ -152,13 +131,9 @@ fn an_early_error_in_a_simple_reply_is_an_error_reply() {
 
 #[test]
 fn an_error_in_chunks_tells_its_place() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     world.engine.fault = Some((256 << 10, ClientError::Io));
-    world
-        .pipe(slot)
-        .send(&request(cmd::READ, 0, 1, 0, 512 << 10));
-    world.run();
+    world.say(slot, &request(cmd::READ, 0, 1, 0, 512 << 10));
     let reply = replies(&world.received(slot), &[(1, 0, 512 << 10)]).remove(0);
     assert_eq!((reply.error, reply.error_at), (5, Some(256 << 10)));
     world.finish();
@@ -166,15 +141,11 @@ fn an_error_in_chunks_tells_its_place() {
 
 #[test]
 fn an_error_in_one_chunk_is_padded_and_told_behind_it() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     world.answering = false;
     world.engine.disk = pattern(0, DISK);
     world.engine.fault = Some((256 << 10, ClientError::Io));
-    world
-        .pipe(slot)
-        .send(&request(cmd::READ, cflag::DF, 1, 0, 512 << 10));
-    world.run();
+    world.say(slot, &request(cmd::READ, cflag::DF, 1, 0, 512 << 10));
     world.answer();
     world.run();
     let mut sent = world.received(slot);
@@ -191,8 +162,7 @@ fn an_error_in_one_chunk_is_padded_and_told_behind_it() {
 
 #[test]
 fn fua_is_a_flag_on_one_piece_and_a_flush_behind_several() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     world.pipe(slot).send(&write(cflag::FUA, 1, 0, &[1; 4096]));
     world.run();
     assert_eq!(world.engine.seen, [Seen::Write(0, 4096, true)]);
@@ -214,8 +184,7 @@ fn fua_is_a_flag_on_one_piece_and_a_flush_behind_several() {
 
 #[test]
 fn the_flush_of_a_fua_write_waits_for_all_its_pieces() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", false, false);
+    let (mut world, slot) = opened(false, false);
     world.answering = false;
     world
         .pipe(slot)
@@ -239,8 +208,7 @@ fn the_flush_of_a_fua_write_waits_for_all_its_pieces() {
 
 #[test]
 fn trim_and_zeroes_carry_their_flags() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     let ops = [
         (cmd::TRIM, 0, Seen::Discard(4096, 8192, false)),
         (cmd::TRIM, cflag::FUA, Seen::Discard(4096, 8192, true)),
@@ -258,10 +226,7 @@ fn trim_and_zeroes_carry_their_flags() {
     ];
     for (command, flags, expected) in ops {
         world.engine.seen.clear();
-        world
-            .pipe(slot)
-            .send(&request(command, flags, 1, 4096, 8192));
-        world.run();
+        world.say(slot, &request(command, flags, 1, 4096, 8192));
         assert_eq!(replies(&world.received(slot), &[])[0].error, 0);
         assert_eq!(world.engine.seen, [expected]);
     }
@@ -273,8 +238,7 @@ fn a_fast_zero_that_would_be_slow_is_refused() {
     let mut world = World::new();
     let slot = open(&mut world, b"vol1", true, false);
     let ask = request(cmd::WRITE_ZEROES, cflag::FAST_ZERO, 1, 0, 4096);
-    world.pipe(slot).send(&ask);
-    world.run();
+    world.say(slot, &ask);
     assert_eq!(replies(&world.received(slot), &[])[0].error, 95);
     assert_eq!(world.engine.seen, []);
     world.finish();
@@ -282,12 +246,10 @@ fn a_fast_zero_that_would_be_slow_is_refused() {
 
 #[test]
 fn cache_and_block_status_do_not_trouble_the_engine() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, true);
+    let (mut world, slot) = opened(true, true);
     world.pipe(slot).send(&request(cmd::CACHE, 0, 1, 0, 65536));
     let status = request(cmd::BLOCK_STATUS, cflag::REQ_ONE, 2, 512, 1 << 20);
-    world.pipe(slot).send(&status);
-    world.run();
+    world.say(slot, &status);
     let all = replies(&world.received(slot), &[]);
     assert_eq!((all[0].cookie, all[0].error), (1, 0));
     assert_eq!((all[1].error, &all[1].extents), (0, &vec![(1 << 20, 0)]));
@@ -297,8 +259,7 @@ fn cache_and_block_status_do_not_trouble_the_engine() {
 
 #[test]
 fn sixty_four_requests_are_in_flight_at_once() {
-    let mut world = World::new();
-    let slot = open(&mut world, b"", true, false);
+    let (mut world, slot) = opened(true, false);
     world.answering = false;
     for i in 0..100 {
         world
@@ -321,10 +282,7 @@ fn two_exports_go_to_their_volumes_and_are_counted() {
     let second = open(&mut world, b"vol1", false, false);
     world.answering = false;
     world.pipe(first).send(&write(0, 1, 0, &[1; 512]));
-    world
-        .pipe(second)
-        .send(&request(cmd::READ, 0, 1, 4096, 4096));
-    world.run();
+    world.say(second, &request(cmd::READ, 0, 1, 4096, 4096));
     let volumes: Vec<_> = world.engine.queue.iter().map(|r| r.volume).collect();
     assert_eq!(volumes, [0, 1]);
     world.answering = true;

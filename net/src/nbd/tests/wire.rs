@@ -208,3 +208,18 @@ pub fn open(world: &mut World, name: &[u8], structured: bool, allocation: bool) 
     assert_eq!((last.0, last.1), (opt::GO, rep::ACK));
     slot
 }
+
+/// A world with a connection that is about to negotiate.
+pub fn negotiating() -> (World, u16) {
+    let mut world = World::new();
+    let slot = world.connect();
+    begin(&mut world, slot);
+    (world, slot)
+}
+
+/// A world with a connection that has the default export open.
+pub fn opened(structured: bool, allocation: bool) -> (World, u16) {
+    let mut world = World::new();
+    let slot = open(&mut world, b"", structured, allocation);
+    (world, slot)
+}

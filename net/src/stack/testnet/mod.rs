@@ -39,6 +39,15 @@ struct PortState {
     cut: bool,
     features: Features,
     big_frames: bool,
+    traffic: Traffic,
+}
+
+/// What a port's stack took from it and handed to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) rx_frames: usize,
+    pub(crate) tx_frames: usize,
+    pub(crate) tx_bytes: usize,
 }
 
 /// The wire between the ports: every frame reaches all others.
@@ -108,6 +117,8 @@ pub(crate) struct Port {
     /// Frames that may still be sent in this turn: a small transmit ring.
     pub(crate) tx_room: Option<usize>,
     pub(crate) tx_ring: Option<usize>,
+    /// Frames that found no room.
+    pub(crate) tx_refused: usize,
 }
 
 pub(crate) struct Rx(Vec<u8>);
@@ -133,6 +144,9 @@ impl TxToken for Tx<'_> {
         let mut frame = vec![0xa5; len];
         let result = f(&mut frame);
         let mut segment = self.port.segment.borrow_mut();
+        let traffic = &mut segment.ports[self.port.index].traffic;
+        traffic.tx_frames += 1;
+        traffic.tx_bytes += len;
         host::transmit(&mut segment, self.port.index, frame, self.meta);
         result
     }
@@ -161,7 +175,10 @@ impl Port {
 impl PortDevice<'_> {
     fn take_tx(&mut self) -> bool {
         match &mut self.port.tx_room {
-            Some(0) => false,
+            Some(0) => {
+                self.port.tx_refused += 1;
+                false
+            }
             Some(room) => {
                 *room -= 1;
                 true
@@ -191,6 +208,7 @@ impl Device for PortDevice<'_> {
             if state.features.rx_checksum && !first.partial && !verify_rx(&first.frame) {
                 continue;
             }
+            state.traffic.rx_frames += 1;
             break first.frame;
         };
         let meta = PacketMeta::default();
@@ -222,6 +240,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Connections that stand, accepted by the application or not.
+    pub(crate) fn established(&self) -> usize {
+        self.stack.established()
+    }
+
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.addr, port)
     }
@@ -267,6 +290,7 @@ impl World {
             mtu: self.mtu,
             tx_room: None,
             tx_ring: None,
+            tx_refused: 0,
         }
     }
 
@@ -307,6 +331,10 @@ impl World {
         };
         let stack = Stack::new(self.now, &mut port.device(), &nic, groups).expect("valid");
         Node { stack, port, addr }
+    }
+
+    pub(crate) fn traffic(&self, node: &Node) -> Traffic {
+        self.segment.borrow().ports[node.port.index].traffic
     }
 
     /// Whether a frame is on its way.

@@ -24,8 +24,6 @@ fn a_close_delivers_what_was_written_and_frees_the_slot() {
         assert!(a.stack.stream(at_a).is_none(), "a stale handle is harmless");
         world.run(&mut [&mut a, &mut b], SECOND / 100, |_, _| false);
     }
-    assert_eq!(b.stack.stats().accepted, 6);
-    assert_eq!((a.stack.stats().died, b.stack.stats().died), (0, 0));
 }
 
 #[test]
@@ -46,7 +44,6 @@ fn a_close_against_a_peer_that_goes_on_sending_ends() {
         dead && flow.sent > 1 << 20,
         "read and discarded, then reset"
     );
-    assert_eq!(b.stack.stats().died, 1);
 }
 
 #[test]
@@ -149,9 +146,9 @@ fn while_the_link_is_down_nothing_backs_off() {
     world.cut(&a, true);
     let mut flow = Flow::new();
     pump_out(&mut a, at_a, &mut flow, 1000);
-    let sent = a.stack.stats().tx_frames;
+    let before = world.traffic(&a);
     world.run(&mut [&mut a, &mut b], 40 * SECOND, |_, _| false);
-    assert_eq!(a.stack.stats().tx_frames, sent);
+    assert_eq!(world.traffic(&a), before);
     assert_eq!(a.stack.poll_at(world.now), None);
     world.cut(&a, false);
     a.stack.set_link(true);

@@ -25,6 +25,7 @@ fn group(slots: usize) -> GroupConfig {
         rx_bytes: 64 << 10,
         tx_bytes: 64 << 10,
         liveness: None,
+        ack_delay: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checksums and segmentation by the device.
 
 use super::super::offload::{Features, TSO_FRAME_MAX};
+use super::super::testnet::Traffic;
 use super::super::testnet::driver::verify_rx;
 use super::*;
 
@@ -10,7 +11,7 @@ const ALL: Features = Features {
     rx_checksum: true,
 };
 
-fn transfer(features: Features, big_frames: bool, mtu: usize) -> (NicStats, Vec<Vec<u8>>) {
+fn transfer(features: Features, big_frames: bool, mtu: usize) -> (Traffic, Vec<Vec<u8>>) {
     let mut world = World::new(42);
     world.features = features;
     world.big_frames = big_frames;
@@ -25,7 +26,7 @@ fn transfer(features: Features, big_frames: bool, mtu: usize) -> (NicStats, Vec<
     let took = exchange(&mut world, &mut a, &mut b, conns, 1 << 20, 10 * SECOND);
     assert!(took < SECOND / 2, "{took} us: something was retransmitted");
     let trace = world.segment.borrow_mut().trace.take().expect("traced");
-    (a.stack.stats(), trace)
+    (world.traffic(&a), trace)
 }
 
 #[test]
@@ -45,15 +46,15 @@ fn the_device_cuts_large_frames() {
         rx_checksum: false,
         ..ALL
     };
-    let (stats, trace) = transfer(features, false, 1500);
+    let (traffic, trace) = transfer(features, false, 1500);
     assert!(
         trace
             .iter()
             .all(|frame| frame.len() <= 1514 && verify_rx(frame))
     );
     assert!(
-        stats.tx_bytes / stats.tx_frames > 3000,
-        "frames handed over were large: {stats:?}"
+        traffic.tx_bytes / traffic.tx_frames > 3000,
+        "frames handed over were large: {traffic:?}"
     );
 }
 

@@ -347,3 +347,61 @@ fn a_peer_that_is_alive_but_whose_disk_hangs_is_given_up_in_the_end() {
     pair.wait(10_000_000);
     pair.assert_in_sync();
 }
+
+#[test]
+fn nothing_is_answered_well_that_only_a_failed_disk_holds() {
+    for alone in [false, true] {
+        let mut pair = Pair::ready();
+        if alone {
+            pair.cut();
+        }
+        pair.nodes[0].disk_held = true;
+        pair.nodes[0].disk_errors.push_back(Some(DiskError::Io));
+        let bad = pair.write(0, 0, 4096, 1);
+        let durable = pair.write_fua(0, 8192, 4096, 2, true);
+        let plain = pair.write(0, 16384, 4096, 3);
+        pair.nodes[0].disk_held = false;
+        pair.run();
+        for id in [bad, durable, plain] {
+            assert_eq!(pair.reply(0, id), Some(Err(ClientError::Io)));
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_after_its_part_was_done_leaves_no_answer_behind_that_nobody_keeps() {
+    for lost in [false, true] {
+        let mut pair = Pair::ready();
+        pair.nodes[1].disk_held = true;
+        let id = pair.write(0, 0, 4096, 1);
+        pair.run();
+        pair.handle(0, Event::DiskChanged { volume: 0, size: 0 });
+        if lost {
+            pair.cut();
+        } else {
+            pair.nodes[1].disk_held = false;
+            pair.run();
+        }
+        let expected = if lost { Err(ClientError::Io) } else { Ok(()) };
+        assert_eq!(pair.reply(0, id), Some(expected));
+    }
+}
+
+#[test]
+fn what_waits_for_the_end_of_a_dying_connection_is_written_when_it_is_over() {
+    let mut pair = Pair::ready();
+    let node = &mut pair.nodes[0];
+    // The engine asks for the end of the connection; the word that it is over takes a while.
+    let bad = Event::Frame {
+        frame: Frame::Ack { request: 77 },
+        buf: None,
+    };
+    node.engine.handle(pair.now, bad, &mut node.pool);
+    assert!(node.drain());
+    let id = pair.write(0, 0, 4096, 1);
+    assert!(pair.nodes[0].ops.is_empty(), "neither sent nor marked");
+    pair.cut();
+    pair.run();
+    assert_eq!(pair.reply(0, id), Some(Ok(())));
+    assert_eq!(pair.nodes[0].out_of_sync(), 4096);
+}

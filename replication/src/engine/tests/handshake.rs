@@ -280,3 +280,85 @@ fn two_primaries_are_never_connected_even_when_one_has_no_disk_left() {
         ConnectionState::Connected
     );
 }
+
+/// Feeds node 1 a frame that breaks the protocol, with a payload where the kind has one.
+fn breaks(pair: &mut Pair, frame: Frame) {
+    let bulk = matches!(frame, Frame::Write { .. } | Frame::SyncData { .. });
+    let before = pair.nodes[1].writes;
+    pair.nodes[1].logs.clear();
+    let buf = bulk.then(|| pair.nodes[1].pool.alloc(4096).expect("memory"));
+    pair.handle(1, Event::Frame { frame, buf });
+    assert_ne!(
+        pair.nodes[1].status().connection,
+        ConnectionState::Connected
+    );
+    while !pair.nodes[1].ops.is_empty() {
+        pair.complete(1);
+    }
+    assert_eq!(pair.nodes[1].writes, before, "the disk was written");
+    let pool = &pair.nodes[1].pool;
+    assert_eq!(pool.free_bytes(), pool.total_bytes());
+}
+
+#[test]
+fn a_disk_is_written_only_while_it_mirrors_or_is_a_target() {
+    let (volume, request, offset, fua) = (0, 1, 0, false);
+    let write = || Frame::Write {
+        volume,
+        request,
+        offset,
+        fua,
+    };
+    let sync = || Frame::SyncData {
+        volume,
+        request,
+        offset,
+    };
+    // Undecided; in sync; and a target whose resync has not been announced.
+    breaks(&mut Pair::new(), write());
+    breaks(&mut Pair::new(), sync());
+    breaks(&mut Pair::ready(), sync());
+    let end = |uuid| Frame::SyncEnd {
+        volume,
+        request,
+        uuid,
+    };
+    breaks(&mut Pair::ready(), end(5));
+    for announced in [false, true] {
+        let mut pair = Pair::ready();
+        pair.cut();
+        pair.write(0, 0, 4096, 1);
+        pair.run();
+        pair.nodes[0].disk_held = true;
+        pair.network = true;
+        pair.wait(499_999);
+        pair.now += 1;
+        pair.handle(0, Event::Tick);
+        pair.handle(1, Event::Tick);
+        while pair.nodes[1].replication() != ReplicationState::SyncTarget {
+            assert!(pair.step());
+        }
+        if announced {
+            pair.run();
+            assert_eq!(pair.nodes[1].disk(), DiskState::Inconsistent);
+            breaks(&mut pair, end(0));
+        } else {
+            assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
+            breaks(&mut pair, sync());
+        }
+    }
+}
+
+#[test]
+fn more_requests_than_the_window_allows_cost_the_link() {
+    let mut pair = Pair::ready();
+    pair.nodes[1].disk_held = true;
+    for request in 0..200 {
+        let frame = Frame::Flush { volume: 0, request };
+        pair.handle(1, Event::Frame { frame, buf: None });
+    }
+    assert!(pair.nodes[1].logged("more requests than the window"));
+    pair.nodes[1].disk_held = false;
+    pair.wait(5_000_000);
+    pair.assert_in_sync();
+}

@@ -4,15 +4,18 @@
 //! were then: a buffer that is freed too early shows. Every call into the engine is watched for
 //! allocations, of which there must be none.
 
+mod advice;
 mod faults;
 mod handshake;
+mod hostile;
+mod liveness;
 mod mirror;
 mod random;
 mod roles;
 
 use super::Engine;
 use crate::api::*;
-use crate::buf::{BufView, Pool, PoolMemory, VecMemory};
+use crate::buf::{BufView, PAGE, Pool, PoolMemory, VecMemory};
 use crate::wire::{Frame, HEADER_LEN, Header, MAX_BODY};
 use std::collections::{BTreeMap, VecDeque};
 use std::string::{String, ToString};
@@ -42,6 +45,7 @@ pub(super) struct Node {
     /// Do not complete disk operations.
     pub disk_held: bool,
     pub ignores_discards: bool,
+    pub reads_fail: bool,
     /// Complete the next operations so; `None` for well.
     pub disk_errors: VecDeque<Option<DiskError>>,
     pub flushes: usize,
@@ -113,6 +117,7 @@ impl Node {
             serving: false,
             disk_held: false,
             ignores_discards: false,
+            reads_fail: false,
             disk_errors: VecDeque::new(),
             flushes: 0,
             writes: 0,
@@ -275,7 +280,12 @@ impl Pair {
         let Some((token, volume, op)) = self.nodes[n].ops.remove(pick) else {
             return;
         };
-        let error = self.nodes[n].disk_errors.pop_front().flatten();
+        let unreadable = self.nodes[n].reads_fail && matches!(op, DiskOp::Read { .. });
+        let error = if unreadable {
+            Some(DiskError::Io)
+        } else {
+            self.nodes[n].disk_errors.pop_front().flatten()
+        };
         let all_zero = error.is_none() && self.nodes[n].perform(volume, op);
         let result = error.map_or(Ok(()), Err);
         self.handle(

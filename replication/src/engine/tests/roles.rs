@@ -156,3 +156,65 @@ fn a_lost_answer_to_new_current_uuid_leads_to_no_guess() {
     pair.ok(0, Command::NewCurrentUuid);
     pair.assert_in_sync();
 }
+
+#[test]
+fn a_secondary_without_its_peer_doubts_itself_even_if_it_was_primary() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.ok(0, Command::Secondary { force: false });
+    assert_eq!(pair.nodes[0].disk(), DiskState::Consistent);
+    // Meanwhile the peer serves, and restarts: what it answered must not be overwritten unasked.
+    pair.ok(1, Command::Primary { force: true });
+    let id = pair.write(1, 0, 4096, 9);
+    pair.run();
+    assert_eq!(pair.reply(1, id), Some(Ok(())));
+    let disks = std::mem::take(&mut pair.nodes[1].disks);
+    pair.nodes[1] = Node::new(pair.now, config("b", "a"));
+    pair.nodes[1].disks = disks;
+    pair.heal();
+    assert_eq!(
+        pair.nodes[0].status().connection,
+        ConnectionState::Connected
+    );
+    assert_eq!(pair.nodes[1].disk(), DiskState::DUnknown);
+    assert_eq!(pair.nodes[1].disks[0][0], 9);
+}
+
+#[test]
+fn a_word_to_give_data_up_does_not_outlive_a_plain_connect_or_a_promotion() {
+    const DISCARD: Command = Command::Connect {
+        discard_my_data: true,
+    };
+    for promote in [false, true] {
+        let mut pair = Pair::ready();
+        pair.cut();
+        pair.ok(1, DISCARD);
+        if promote {
+            pair.ok(1, Command::Primary { force: true });
+            pair.ok(1, Command::Secondary { force: false });
+        } else {
+            pair.ok(1, Command::Primary { force: true });
+            pair.ok(1, Command::Secondary { force: false });
+            pair.ok(1, DISCARD);
+            pair.ok(
+                1,
+                Command::Connect {
+                    discard_my_data: false,
+                },
+            );
+        }
+        pair.heal();
+        for node in &pair.nodes {
+            assert!(node.logged("split brain"), "{:?}", node.logs);
+        }
+        pair.ok(1, DISCARD);
+        pair.ok(
+            0,
+            Command::Connect {
+                discard_my_data: false,
+            },
+        );
+        pair.wait(2_000_000);
+        pair.assert_in_sync();
+    }
+}
