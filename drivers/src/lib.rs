@@ -8,8 +8,8 @@
 //!
 //! The way of a device, from finding it to I/O:
 //!
-//! 1. [`pci::functions`] or [`mmio::devices`] find it, [`pci::PciVirtio`] or [`mmio::MmioVirtio`]
-//!    open it; [`transport::AnyTransport`] holds either.
+//! 1. [`pci::Pci::virtio_functions`] or [`mmio::devices`] find it, [`pci::PciVirtio`] or
+//!    [`mmio::MmioVirtio`] open it; [`transport::AnyTransport`] holds either.
 //! 2. [`blk::Blk::new`] or [`net::Net::new`] negotiate features and allocate everything.
 //! 3. Steady state: `submit`/`transmit`, one `kick` for a batch, `poll`/`receive`; before
 //!    sleeping, `arm`, and go on polling when that says something is already there.

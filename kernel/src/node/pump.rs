@@ -34,6 +34,8 @@ pub struct Port {
     pub index: u16,
     /// The transmit ring was full: the device tells when there is room.
     blocked: bool,
+    /// The device stopped working, and the log says so.
+    broken: bool,
     /// Something may have to be sent.
     dirty: bool,
     /// When the stack wants a turn, as far as that is known.
@@ -50,6 +52,7 @@ impl Port {
             place,
             index,
             blocked: false,
+            broken: false,
             dirty: true,
             due: None,
         }
@@ -57,6 +60,19 @@ impl Port {
 }
 
 impl Port {
+    /// Has the stack get a turn although nothing asked for it, and notices a device that stopped.
+    fn look_after(&mut self) {
+        self.dirty = true;
+        if let Some(error) = self.nic.driver().broken()
+            && !core::mem::replace(&mut self.broken, true)
+        {
+            log::error!(
+                "nic {}: the device broke the rules and was stopped: {error}; reboot the node to use it again",
+                self.index
+            );
+        }
+    }
+
     /// Lets the stack send if anything asks for it, and rings the doorbells.
     fn hand_over(&mut self, now: Micros) {
         let due = self.due.flatten().is_some_and(|at| at <= now);
@@ -129,7 +145,7 @@ impl Node {
         let mut busy = false;
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
-            self.ports.iter_mut().for_each(|port| port.dirty = true);
+            self.ports.iter_mut().for_each(Port::look_after);
             self.sessions_due = true;
         }
         for port in &mut self.ports {

@@ -16,7 +16,7 @@
 //! # Memory
 //!
 //! A WRITE is admitted when the pool promises room for its whole payload, first come first served
-//! among all sessions ([`shared`]); its bytes go from the socket straight into pool buffers and
+//! among all sessions (`shared`); its bytes go from the socket straight into pool buffers and
 //! nothing is submitted before all have arrived, so a connection that dies within a payload has
 //! changed nothing. A READ is cut into parts of at most one pool buffer each, bounded per session
 //! and in total, so that clients that do not fetch their replies can neither hold the pool nor

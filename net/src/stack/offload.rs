@@ -7,9 +7,12 @@ use core::num::NonZeroUsize;
 use smoltcp::phy::{Checksum, ChecksumCapabilities, DeviceCapabilities, Medium};
 
 const ETHERNET_HEADER: usize = 14;
-/// Bytes of the largest frame that is handed over for segmentation: the largest IPv4 packet
-/// and its Ethernet header.
-pub const TSO_FRAME_MAX: usize = ETHERNET_HEADER + 65535;
+/// Bytes of the largest frame that is handed over for segmentation, Ethernet header included.
+///
+/// The largest IPv4 packet would give 14 more. But Linux cuts a frame in software, at the host's
+/// expense and the receiver's, as soon as it reaches a device's `gso_max_size`, which is 65536
+/// unless someone has raised it.
+pub const TSO_FRAME_MAX: usize = 65535;
 
 /// What was negotiated with the device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
