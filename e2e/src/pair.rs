@@ -272,7 +272,12 @@ impl Pair {
     /// `fio` with the NBD engine on volume 0; must succeed.
     pub fn fio(&self, uri: &str, arguments: &[&str], seconds: u64) -> String {
         let uri = format!("--uri={uri}");
-        let mut all = vec!["--name=job", "--ioengine=nbd", &uri];
+        let mut all = vec![
+            "--name=job",
+            "--ioengine=nbd",
+            "--verify_state_save=0",
+            &uri,
+        ];
         all.extend(arguments);
         must("fio", &all, seconds)
     }

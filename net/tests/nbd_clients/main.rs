@@ -227,6 +227,7 @@ fn fio_verifies_at_every_depth() {
             format!("--iodepth={depth}"),
             "--verify=crc32c".to_owned(),
             "--verify_fatal=1".to_owned(),
+            "--verify_state_save=0".to_owned(),
             "--verify_backlog=256".to_owned(),
         ];
         client("fio", &arguments);

@@ -331,10 +331,6 @@ fn a_disk_is_written_only_while_it_mirrors_or_is_a_target() {
         pair.run();
         pair.nodes[0].disk_held = true;
         pair.network = true;
-        pair.wait(499_999);
-        pair.now += 1;
-        pair.handle(0, Event::Tick);
-        pair.handle(1, Event::Tick);
         while pair.nodes[1].replication() != ReplicationState::SyncTarget {
             assert!(pair.step());
         }
