@@ -65,14 +65,36 @@ write_config() {
   } >"$node.toml"
 }
 
-# boot NODE - start its QEMU; it goes to the background once its devices stand, or says what is wrong.
+# boot NODE - start its QEMU; it goes to the background once its devices stand, or says what is wrong. io_uring spares
+# the hand-over to a thread for every disk request, but not every QEMU and every host has it.
 boot() {
-  local node=$1 volume args
-  rm -f "$node.console" "$node.qmp"
+  rm -f "$1.console" "$1.qmp"
+  launch "$1" io_uring || { lacks_io_uring "$1" && launch "$1" threads; } || die "node $1: $(why_qemu_failed "$1")"
+  [ "$accel" = kvm ] || yield_to_devices "$1"
+}
+lacks_io_uring() { grep -qE 'init linux io_uring ring|io_uring was specified' "$1.err"; }
+
+# yield_to_devices NODE - without acceleration the guest's processor is a thread of QEMU that may keep a core busy; let
+# QEMU's own threads, which move its disks' and networks' data, go before it.
+yield_to_devices() {
+  local task name
+  for task in "/proc/$(<"$1.pid")/task"/*; do
+    read -r name <"$task/comm" 2>/dev/null || continue
+    case $name in
+      CPU*) renice -n 10 -p "${task##*/}" >/dev/null 2>&1 || : ;;
+      *) ;;
+    esac
+  done
+}
+
+# launch NODE AIO
+launch() {
+  local node=$1 file volume args
   mapfile -t args < <(
     tr ' ' '\n' < <(machine_args && accel_args && netdev_args "$node")
     for ((volume = 0; volume < volumes; volume++)); do
-      printf '%s\n' -blockdev "driver=raw,node-name=vol$volume,discard=unmap,file.driver=file,file.discard=unmap,file.filename=$(image "$node" "$volume")" \
+      file=$(image "$node" "$volume")
+      printf '%s\n' -blockdev "driver=raw,node-name=vol$volume,discard=unmap,file.driver=file,file.discard=unmap,file.aio=$2,file.filename=$file" \
         -device "$(device blk),drive=vol$volume,serial=$node-vol$volume,num-queues=1,queue-size=256"
     done
   )
@@ -80,12 +102,11 @@ boot() {
   # shellcheck disable=SC2086 # a list of words
   (
     close_locks
-    "${netns[@]}" qemu-system-x86_64 -name "palisade-$tag-$node" -nodefaults -no-user-config -display none \
+    "${netns[@]}" qemu-system-x86_64 -name "palisade-$tag-$node,debug-threads=on" -nodefaults -no-user-config -display none \
       -m "$mem" -smp "$smp" -kernel "$kernel" -initrd "$node.toml" "${args[@]}" ${PALISADE_QEMU_ARGS:-} \
       -chardev "socket,id=console,path=$node.console,server=on,wait=off,logfile=$node.log,logappend=on" -serial chardev:console \
       -qmp "unix:$node.qmp,server=on,wait=off" -pidfile "$node.pid" -daemonize </dev/null >"$node.err" 2>&1
-  ) ||
-    die "node $node: $(why_qemu_failed "$node")"
+  )
 }
 
 # why_qemu_failed NODE - QEMU's words as one line, with what to do where that is known.

@@ -13,6 +13,7 @@ mod disks;
 mod history;
 mod nic;
 mod payload;
+mod polling;
 mod pump;
 mod signals;
 mod start;
@@ -31,6 +32,7 @@ use crate::panic::Policy;
 use crate::platform::Platform;
 use crate::{mem, panic, time};
 use budget::Budget;
+use polling::Polling;
 use pump::Node;
 use start::{Spare, Started};
 
@@ -108,6 +110,7 @@ fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
 /// The task that moves blocks.
 #[embassy_executor::task]
 async fn data_path(appliance: &'static RefCell<Appliance>) {
+    let mut polling = Polling::default();
     loop {
         let pause = {
             let mut appliance = appliance.borrow_mut();
@@ -119,19 +122,25 @@ async fn data_path(appliance: &'static RefCell<Appliance>) {
             {
                 node.configuration_changed();
             }
-            if node.turn() || node.arm() {
-                Duration::from_ticks(0)
+            let again = node.turn();
+            let now = time::now_micros();
+            if node.was_active() {
+                polling.active(now);
+            }
+            if again || polling.goes_on(now) || node.arm() {
+                0
             } else {
-                let now = time::now_micros();
-                Duration::from_micros(node.deadline(now) - now)
+                node.deadline(now) - now
             }
         };
-        if pause.as_ticks() == 0 {
+        if pause == 0 {
             // Lets interrupts be noted and the console run.
             yield_now().await;
         } else {
+            let begun = time::now_micros();
             // Either way there is something to look at.
-            let _ = with_timeout(pause, signals::DATA_PATH.wait()).await;
+            let _ = with_timeout(Duration::from_micros(pause), signals::DATA_PATH.wait()).await;
+            polling.woken(time::now_micros() - begun);
         }
     }
 }

@@ -113,6 +113,8 @@ pub struct Node {
     link_port: usize,
     conns: Vec<Conn>,
     open_clients: u32,
+    /// A device brought something in the last turn.
+    active: bool,
     /// Sessions were polled or answered: when they are due is to be asked anew.
     sessions_due: bool,
     /// When a session is due.
@@ -132,6 +134,7 @@ impl Node {
             link_port,
             conns,
             open_clients: 0,
+            active: false,
             sessions_due: true,
             sessions_at: None,
             sweep_at: 0,
@@ -143,6 +146,7 @@ impl Node {
         let now = time::now_micros();
         self.core.now = now;
         let mut busy = false;
+        self.active = false;
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
             self.ports.iter_mut().for_each(Port::look_after);
@@ -151,6 +155,7 @@ impl Node {
         for port in &mut self.ports {
             let frames = port.stack.ingress(now, &mut port.nic, FRAMES);
             port.dirty |= frames > 0;
+            self.active |= frames > 0;
             busy |= frames == FRAMES;
         }
         busy |= self.disks();
@@ -167,6 +172,11 @@ impl Node {
             self.sessions_at = self.server.poll_timeout();
         }
         busy || self.sessions_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether a device brought something in the last turn.
+    pub fn was_active(&self) -> bool {
+        self.active
     }
 
     /// Asks every device for an interrupt when it has something. `true`: one has already.
@@ -275,6 +285,7 @@ impl Node {
                 && let Some(done) = self.core.disks[at].poll(&self.core.payload)
             {
                 budget -= 1;
+                self.active = true;
                 self.core.event(Event::DiskDone {
                     token: done.token,
                     result: done.result,
