@@ -234,6 +234,13 @@ impl<H: Hal, T: DeviceTransport> Blk<H, T> {
         }
     }
 
+    /// Whether the device has completed something that [`Blk::poll`] has not looked at. Cheap, for
+    /// polling.
+    #[must_use]
+    pub fn has_completed(&self) -> bool {
+        self.queue.has_used()
+    }
+
     /// Asks for an interrupt at the next completion. `true`: something is there already, poll
     /// instead of sleeping.
     pub fn arm(&mut self) -> bool {

@@ -277,6 +277,12 @@ impl<H: Hal, T: DeviceTransport> Net<H, T> {
         self.rx.queue.kick();
     }
 
+    /// Whether a frame was received that [`Net::receive`] has not looked at. Cheap, for polling.
+    #[must_use]
+    pub fn has_received(&self) -> bool {
+        self.rx.queue.has_used()
+    }
+
     /// Asks for an interrupt at the next received frame, and at the next sent one when sending
     /// waits for room. `true`: something is there already, go on polling instead of sleeping.
     pub fn arm(&mut self) -> bool {

@@ -429,6 +429,13 @@ impl<H: Hal, B: Doorbell> Virtq<H, B> {
         }
     }
 
+    /// Whether the device has given something back that was not taken yet. Only a look at the
+    /// ring's index.
+    #[must_use]
+    pub fn has_used(&self) -> bool {
+        self.half(self.used_at + 2).load(Ordering::Relaxed) != self.seen_idx
+    }
+
     fn take_used(&mut self) -> Result<Option<Used>, QueueError> {
         // Acquire: what the device wrote before moving the index is visible.
         let used = self.half(self.used_at + 2).load(Ordering::Acquire);

@@ -30,7 +30,7 @@ use replication::api::Level;
 
 use crate::panic::Policy;
 use crate::platform::Platform;
-use crate::{mem, panic, time};
+use crate::{irq, mem, panic, time};
 use budget::Budget;
 use polling::Polling;
 use pump::Node;
@@ -59,7 +59,9 @@ pub fn start(spawner: Spawner, platform: &'static Platform) {
         log::error!("this node serves nothing until that is corrected and it is rebooted");
     }
     let appliance: &'static RefCell<Appliance> = Box::leak(Box::new(RefCell::new(appliance)));
-    match (data_path(appliance), console::run(appliance)) {
+    // For counting instructions: what polling costs depends on how long the host takes.
+    let polling = platform.cmdline.value("polling") != Some("off");
+    match (data_path(appliance, polling), console::run(appliance)) {
         (Ok(data_path), Ok(console)) => {
             spawner.spawn(data_path);
             spawner.spawn(console);
@@ -109,8 +111,8 @@ fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
 
 /// The task that moves blocks.
 #[embassy_executor::task]
-async fn data_path(appliance: &'static RefCell<Appliance>) {
-    let mut polling = Polling::default();
+async fn data_path(appliance: &'static RefCell<Appliance>, polling_allowed: bool) {
+    let mut polling = Polling::new(polling_allowed);
     loop {
         let pause = {
             let mut appliance = appliance.borrow_mut();
@@ -127,7 +129,7 @@ async fn data_path(appliance: &'static RefCell<Appliance>) {
             if node.was_active() {
                 polling.active(now);
             }
-            if again || polling.goes_on(now) || node.arm() {
+            if again || poll(node, &polling) || node.arm() {
                 0
             } else {
                 node.deadline(now) - now
@@ -143,6 +145,16 @@ async fn data_path(appliance: &'static RefCell<Appliance>) {
             polling.woken(time::now_micros() - begun);
         }
     }
+}
+
+/// Looks for input as long as that pays. `true`: there is some, or an interrupt for somebody else.
+fn poll(node: &Node, polling: &Polling) -> bool {
+    while polling.goes_on(time::now_micros()) {
+        if node.has_input() || irq::is_pending() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Lets the other tasks run once.

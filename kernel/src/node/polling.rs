@@ -13,8 +13,9 @@ const MOST: Micros = 400;
 const LEAST: Micros = 25;
 
 /// Decides between polling and halting.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Polling {
+    allowed: bool,
     /// How long to look for more after something came in.
     window: Micros,
     /// When something last came in.
@@ -22,6 +23,15 @@ pub struct Polling {
 }
 
 impl Polling {
+    /// Nothing is known yet. Unless `allowed`, every look ends in a halt.
+    pub fn new(allowed: bool) -> Self {
+        Self {
+            allowed,
+            window: 0,
+            active_at: 0,
+        }
+    }
+
     /// Something came in at `now`.
     pub fn active(&mut self, now: Micros) {
         self.active_at = now;
@@ -34,7 +44,7 @@ impl Polling {
 
     /// A halt lasted for `slept`.
     pub fn woken(&mut self, slept: Micros) {
-        if slept < MOST {
+        if slept < MOST && self.allowed {
             self.window = MOST;
         } else {
             self.window /= 2;

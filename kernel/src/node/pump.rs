@@ -179,6 +179,18 @@ impl Node {
         self.active
     }
 
+    /// Whether a device has something. Only a look at the rings.
+    pub fn has_input(&self) -> bool {
+        self.ports
+            .iter()
+            .any(|port| port.nic.driver().has_received())
+            || self
+                .core
+                .disks
+                .iter()
+                .any(|disk| disk.driver().has_completed())
+    }
+
     /// Asks every device for an interrupt when it has something. `true`: one has already.
     pub fn arm(&mut self) -> bool {
         let mut ready = false;

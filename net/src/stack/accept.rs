@@ -88,25 +88,35 @@ impl Stack {
         self.sockets.get::<Socket>(self.slots[slot].handle).state()
     }
 
-    /// Makes the slot's closed socket as good as a new one, keeping its rings.
+    /// Makes the slot's closed socket as good as a new one, keeping its rings, and has it in the
+    /// set.
     ///
     /// smoltcp's own reset (in `listen` and `connect`) keeps the congestion controller of the
     /// last connection, and the set's record that a neighbour was missing would silence the next
-    /// connection for up to a second. Taking the socket out of the set and putting it back into
-    /// the same place forgets the latter.
+    /// connection for up to a second. Taking the socket out of the set and putting it back
+    /// forgets the latter.
     pub(super) fn freshen(&mut self, slot: usize) -> &mut Socket<'static> {
-        let handle = self.slots[slot].handle;
-        let smoltcp::socket::Socket::Tcp(mut socket) = self.sockets.remove(handle);
+        let mut socket = match self.slots[slot].parked.take() {
+            Some(socket) => socket,
+            None => self.remove(slot),
+        };
         socket.abort();
         socket.set_congestion_control(CongestionControl::Reno);
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(None);
         socket.set_keep_alive(None);
         socket.set_timeout(None);
+        // What woke it while it was parked was not looked at.
+        socket.register_recv_waker(&self.wakers[slot]);
+        socket.register_send_waker(&self.wakers[slot]);
         let place = self.sockets.add(socket);
-        debug_assert_eq!(place, handle, "the only empty place is the one just left");
         self.slots[slot].handle = place;
         self.sockets.get_mut(place)
+    }
+
+    fn remove(&mut self, slot: usize) -> Socket<'static> {
+        let smoltcp::socket::Socket::Tcp(socket) = self.sockets.remove(self.slots[slot].handle);
+        socket
     }
 
     /// Frees the slot at once without telling the other side.
@@ -117,6 +127,15 @@ impl Stack {
         debug_assert!(forgotten, "a fresh socket and a port above zero");
         socket.close();
         self.enter(slot, SlotState::Idle);
+        if self.parks(self.slots[slot].group) {
+            self.slots[slot].parked = Some(self.remove(slot));
+        }
+    }
+
+    /// Whether the group's idle sockets leave the set. Those of the last group do; the places of
+    /// the groups before it are kept, as smoltcp serves sockets in the order of their places.
+    pub(super) fn parks(&self, group: u8) -> bool {
+        usize::from(group) + 1 == self.groups.len()
     }
 
     /// Moves a slot to another state and keeps the counts.

@@ -114,10 +114,14 @@ impl Stack {
             self.rng ^= self.rng >> 7;
             self.rng ^= self.rng << 17;
             let port = EPHEMERAL_FIRST | (self.rng >> 40) as u16;
-            let used = self.slots.iter().any(|slot| {
-                let local = self.sockets.get::<Socket>(slot.handle).local_endpoint();
-                local.is_some_and(|local| local.port == port)
-            });
+            let used = self
+                .slots
+                .iter()
+                .filter(|slot| slot.parked.is_none())
+                .any(|slot| {
+                    let local = self.sockets.get::<Socket>(slot.handle).local_endpoint();
+                    local.is_some_and(|local| local.port == port)
+                });
             if !used {
                 return port;
             }

@@ -20,6 +20,9 @@ impl Stack {
     }
 
     fn service_slot(&mut self, now: Micros, slot: usize) {
+        if self.slots[slot].parked.is_some() {
+            return;
+        }
         let socket = self.sockets.get_mut::<Socket>(self.slots[slot].handle);
         // A waker works once.
         socket.register_recv_waker(&self.wakers[slot]);

@@ -111,6 +111,9 @@ impl Stack {
         for (index, group) in groups.iter().enumerate() {
             stack.add_group(index, *group)?;
         }
+        for slot in 0..stack.slots.len() {
+            stack.silence(slot);
+        }
         for index in 0..stack.groups.len() {
             stack.refill(index);
         }
@@ -145,6 +148,7 @@ impl Stack {
                 generation: 0,
                 order: 0,
                 handle: self.sockets.add(socket),
+                parked: None,
                 dialling: false,
             });
         }

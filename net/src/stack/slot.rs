@@ -16,6 +16,7 @@
 
 use replication::api::Micros;
 use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::Socket;
 
 /// What a slot is used for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,11 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     /// Order of entering the state, to find the oldest.
     pub(super) order: u64,
+    /// Where the socket is in the set, unless it is parked.
     pub(super) handle: SocketHandle,
+    /// The socket of an idle slot, out of the set: smoltcp walks over the whole set for every
+    /// frame, every round of sending and every question for the time.
+    pub(super) parked: Option<Socket<'static>>,
     /// Dialled and not established yet.
     pub(super) dialling: bool,
 }
