@@ -15,8 +15,11 @@ const POOL_MIN: u64 = 1 << 20;
 pub struct Budget {
     /// A NIC's rings.
     pub nic: NicMemory,
-    /// Receive and transmit ring of an NBD connection, each, in bytes.
-    pub client_ring: usize,
+    /// Receive ring of an NBD connection in bytes: its window. More than one large request must fit, or the client
+    /// waits for the window to open after each.
+    pub client_rx: usize,
+    /// Transmit ring of an NBD connection in bytes.
+    pub client_tx: usize,
     /// Receive and transmit ring of the peer link, each, in bytes.
     pub link_ring: usize,
     /// Client requests in the engine at once.
@@ -44,7 +47,8 @@ impl Budget {
                 rx_bytes: choose(256 << 10, 512 << 10, 1 << 20),
                 tx_bytes: choose(256 << 10, 512 << 10, 512 << 10),
             },
-            client_ring: choose(32 << 10, 128 << 10, 256 << 10),
+            client_rx: choose(32 << 10, 256 << 10, 256 << 10),
+            client_tx: choose(32 << 10, 128 << 10, 256 << 10),
             link_ring: choose(128 << 10, 512 << 10, 1 << 20),
             max_requests: if small { 256 } else { 1024 },
             log_bytes: choose(32 << 10, 64 << 10, 256 << 10),

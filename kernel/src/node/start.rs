@@ -350,8 +350,8 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 port: Some(config.export.port),
                 slots: usize::from(config.export.max_connections) + EXPORT_BACKLOG,
                 backlog: EXPORT_BACKLOG,
-                rx_bytes: budget.client_ring,
-                tx_bytes: budget.client_ring,
+                rx_bytes: budget.client_rx,
+                tx_bytes: budget.client_tx,
                 liveness: Some(CLIENT_LIVENESS),
                 // Some clients' sockets wait for the acknowledgement of a request's header before its payload.
                 ack_delay: None,
