@@ -23,7 +23,7 @@ accel_args() {
     say -accel kvm -cpu host
   else
     # The buffer for translated code is host memory; the image needs little of it.
-    say -accel tcg,thread=multi,tb-size=32 -cpu max
+    say -accel tcg,thread=multi,tb-size=16 -cpu max
   fi
 }
 

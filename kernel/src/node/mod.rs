@@ -147,9 +147,9 @@ async fn data_path(appliance: &'static RefCell<Appliance>, polling_allowed: bool
     }
 }
 
-/// Looks for input as long as that pays. `true`: there is some, or an interrupt for somebody else.
+/// Looks for input as long as that pays, on the node that clients wait on. `true`: there is some, or an interrupt for somebody else.
 fn poll(node: &Node, polling: &Polling) -> bool {
-    while polling.goes_on(time::now_micros()) {
+    while node.has_clients() && polling.goes_on(time::now_micros()) {
         if node.has_input() || irq::is_pending() {
             return true;
         }

@@ -179,6 +179,11 @@ impl Node {
         self.active
     }
 
+    /// Whether clients wait on this node.
+    pub fn has_clients(&self) -> bool {
+        self.open_clients > 0
+    }
+
     /// Whether a device has something. Only a look at the rings.
     pub fn has_input(&self) -> bool {
         self.ports
