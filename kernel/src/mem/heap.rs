@@ -46,6 +46,50 @@ fn grow(heap: &mut Heap, layout: Layout) -> bool {
     true
 }
 
+/// Zeroes `len` bytes, writing only to pieces that are not zero already.
+///
+/// Most of RAM is zero when the machine starts, and the host gives a page of its own only to what is written: the rings
+/// of sockets that no client ever uses then cost nothing. After a reset RAM holds what was there, hence the look.
+///
+/// # Safety
+///
+/// `start` is valid for `len` bytes of reads and writes. What they hold does not matter: any bit pattern is a `u8`, and
+/// the memory is mapped RAM that Rust has no values in.
+unsafe fn clear(start: *mut u8, len: usize) {
+    const PIECE: usize = PAGE_SIZE as usize;
+    let mut done = 0;
+    while done < len {
+        // Up to the next page boundary, so that one page is not written for the sake of its neighbour.
+        let address = start as usize + done;
+        let piece = (PIECE - address % PIECE).min(len - done);
+        // SAFETY: inside the block.
+        unsafe {
+            let at = start.add(done);
+            if !is_zero(at, piece) {
+                ptr::write_bytes(at, 0, piece);
+            }
+        }
+        done += piece;
+    }
+}
+
+/// # Safety
+///
+/// `start` is valid for `len` bytes of reads.
+unsafe fn is_zero(start: *const u8, len: usize) -> bool {
+    let words = len / 8;
+    // Volatile, since the compiler may take freshly allocated memory for undefined and the answer for any.
+    // SAFETY: all inside the `len` bytes; `read_unaligned` has no volatile twin, so bytes are taken where not aligned.
+    unsafe {
+        if !(start as usize).is_multiple_of(8) {
+            return (0..len).all(|at| ptr::read_volatile(start.add(at)) == 0);
+        }
+        let word = start.cast::<u64>();
+        (0..words).all(|at| ptr::read_volatile(word.add(at)) == 0)
+            && (words * 8..len).all(|at| ptr::read_volatile(start.add(at)) == 0)
+    }
+}
+
 // SAFETY: every block comes from `Heap`, which hands out disjoint blocks of the layout asked for. The lock is never
 // held across a panic's use of the allocator, since the panic handler does not allocate.
 unsafe impl GlobalAlloc for KernelHeap {
@@ -59,6 +103,16 @@ unsafe impl GlobalAlloc for KernelHeap {
         }
         heap.allocate_first_fit(layout)
             .map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the same contract.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: `block` is ours and `layout.size()` long.
+            unsafe { clear(block, layout.size()) };
+        }
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
