@@ -355,8 +355,12 @@ pub enum Role {
 pub enum DiskState {
     /// There is no disk.
     Diskless,
+    /// Its metadata is being read.
+    Attaching,
     /// The disk answered an error and is not used any more.
     Failed,
+    /// Its metadata is read; the handshake with the peer decides what it is worth.
+    Negotiating,
     /// A sync target in progress, or one that was interrupted.
     Inconsistent,
     /// Known to be older than the peer's.
@@ -392,10 +396,71 @@ pub enum ReplicationState {
     Off,
     /// Connected; writes are mirrored.
     Established,
+    /// The bitmaps are being united; then this node's blocks go to the peer.
+    WFBitMapS,
+    /// The bitmaps are being united; then the peer's blocks come here.
+    WFBitMapT,
     /// This node's blocks go to the peer.
     SyncSource,
     /// The peer's blocks come here.
     SyncTarget,
+    /// As SyncSource, but it waits: [`VolumeStatus::waits`] says for what.
+    PausedSyncS,
+    /// As SyncTarget, but it waits: [`VolumeStatus::waits`] says for what.
+    PausedSyncT,
+    /// This node compares its blocks with the peer's, and asked for it.
+    VerifyS,
+    /// The peer compares its blocks with this node's.
+    VerifyT,
+    /// The link is congested: this node's writes are noted as out of sync instead of sent.
+    Ahead,
+    /// The peer is Ahead of this node.
+    Behind,
+}
+
+/// Where a volume's metadata is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetadataKind {
+    /// Nowhere: none was found, or none is needed.
+    None,
+    /// At the end of the data disk.
+    Internal,
+    /// On a disk of its own.
+    External,
+}
+
+/// Why clients' requests are held back, unanswered; several reasons may hold at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Suspended {
+    /// The operator said `suspend-io`.
+    pub user: bool,
+    /// Neither this node nor the peer has good data to serve.
+    pub no_data: bool,
+}
+
+impl Suspended {
+    /// Whether any reason holds.
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.user || self.no_data
+    }
+}
+
+/// How far a resync or a verify is; which of them, [`VolumeStatus::replication`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes done of `total`.
+    pub done: u64,
+    /// Bytes it had to do at its start, and was given since.
+    pub total: u64,
+    /// Bytes per second over the last few seconds.
+    pub rate_now: u64,
+    /// Bytes per second over its life so far.
+    pub rate_avg: u64,
+    /// Seconds that the rest takes at the present rate; `None` while nothing moves.
+    pub eta_seconds: Option<u64>,
+    /// Whether nothing has moved for long enough that someone should look.
+    pub stalled: bool,
 }
 
 /// A snapshot of everything an operator may ask.
@@ -419,6 +484,8 @@ pub struct Status {
     pub open_clients: u32,
     /// Whether clients are served.
     pub serving: bool,
+    /// Whether and why clients' requests are held back.
+    pub suspended: Suspended,
     /// Per volume.
     pub volumes: heapless::Vec<VolumeStatus, MAX_VOLUMES>,
 }
@@ -438,10 +505,18 @@ pub struct VolumeStatus {
     pub replication: ReplicationState,
     /// Bytes that differ or may differ from the peer's.
     pub out_of_sync: u64,
-    /// Bytes that the running resync had to do at its start; 0 without one.
-    pub resync_total: u64,
-    /// Bytes per second of the running resync, over its life so far.
-    pub resync_rate: u64,
+    /// The running resync or verify, paused ones included; `None` without one.
+    pub progress: Option<Progress>,
+    /// What the resync or verify waits for, to follow "waits:"; empty when it does not wait.
+    pub waits: Text,
+    /// Extents that the activity log holds hot.
+    pub activity_hot: u32,
+    /// Extents that it can hold hot; 0 without an activity log.
+    pub activity_limit: u32,
+    /// Where the metadata is.
+    pub metadata: MetadataKind,
+    /// Bytes answered to clients that the peer has not acknowledged (protocols A and B).
+    pub lag_bytes: u64,
     /// Current generation identifier; 0: none known.
     pub current_uuid: u64,
     /// Generation in which the peer was lost; 0: none.

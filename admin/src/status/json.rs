@@ -1,7 +1,7 @@
 //! `status --json`.
 
 use super::{
-    NodeInfo, Progress, Refusal, Usage, connection_name, disk_state_name, phase_name,
+    NodeInfo, Refusal, Usage, connection_name, disk_state_name, permille, phase_name,
     replication_name, role_name,
 };
 use core::fmt::{self, Write};
@@ -82,16 +82,16 @@ fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
     json.string("peer_disk", disk_state_name(volume.peer_disk))?;
     json.string("replication", replication_name(volume.replication))?;
     json.number("out_of_sync", volume.out_of_sync)?;
-    match Progress::of(volume) {
+    match &volume.progress {
         None => json.raw("resync", format_args!("null"))?,
         Some(progress) => json.object(Some("resync"), |json| {
             json.number("done", progress.done)?;
             json.number("total", progress.total)?;
             json.raw(
                 "percent",
-                format_args!("{}.{}", progress.permille / 10, progress.permille % 10),
+                format_args!("{}.{}", permille(progress) / 10, permille(progress) % 10),
             )?;
-            json.number("rate", volume.resync_rate)?;
+            json.number("rate", progress.rate_now)?;
             json.optional("eta_s", progress.eta_seconds)
         })?,
     }

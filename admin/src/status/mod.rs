@@ -17,7 +17,7 @@ pub use text::{refused_text, text, version};
 use crate::config::{Cidr, ConfigErrors, Mac, Roles};
 use alloc::string::String;
 use core::net::SocketAddr;
-use replication::api::{ConnectionState, DiskState, Micros, ReplicationState, Role};
+use replication::api::{ConnectionState, DiskState, Micros, Progress, ReplicationState, Role};
 
 /// How much of something is in use, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,7 +154,9 @@ pub const fn role_name(role: Role) -> &'static str {
 pub const fn disk_state_name(state: DiskState) -> &'static str {
     match state {
         DiskState::Diskless => "Diskless",
+        DiskState::Attaching => "Attaching",
         DiskState::Failed => "Failed",
+        DiskState::Negotiating => "Negotiating",
         DiskState::Inconsistent => "Inconsistent",
         DiskState::Outdated => "Outdated",
         DiskState::DUnknown => "DUnknown",
@@ -179,8 +181,16 @@ pub const fn replication_name(state: ReplicationState) -> &'static str {
     match state {
         ReplicationState::Off => "Off",
         ReplicationState::Established => "Established",
+        ReplicationState::WFBitMapS => "WFBitMapS",
+        ReplicationState::WFBitMapT => "WFBitMapT",
         ReplicationState::SyncSource => "SyncSource",
         ReplicationState::SyncTarget => "SyncTarget",
+        ReplicationState::PausedSyncS => "PausedSyncS",
+        ReplicationState::PausedSyncT => "PausedSyncT",
+        ReplicationState::VerifyS => "VerifyS",
+        ReplicationState::VerifyT => "VerifyT",
+        ReplicationState::Ahead => "Ahead",
+        ReplicationState::Behind => "Behind",
     }
 }
 
@@ -193,41 +203,8 @@ pub const fn phase_name(phase: ClientPhase) -> &'static str {
     }
 }
 
-/// How far a volume's resync is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Bytes done of the whole.
-    pub(crate) done: u64,
-    /// Bytes it had to do at its start.
-    pub(crate) total: u64,
-    /// Done, in tenths of a percent; 1000 only when nothing is left.
-    pub(crate) permille: u16,
-    /// Seconds that the rest takes at the rate so far; `None` while nothing moved.
-    pub(crate) eta_seconds: Option<u64>,
-}
-
-impl Progress {
-    /// The progress of a volume that is being resynced, `None` of another.
-    pub(crate) fn of(volume: &replication::api::VolumeStatus) -> Option<Self> {
-        let total = volume.resync_total;
-        let syncing = matches!(
-            volume.replication,
-            ReplicationState::SyncSource | ReplicationState::SyncTarget
-        );
-        if total == 0 || !syncing {
-            return None;
-        }
-        let done = total.saturating_sub(volume.out_of_sync);
-        let permille = u128::from(done) * 1000 / u128::from(total);
-        Some(Self {
-            done,
-            total,
-            // At most 1000, since `done` is at most `total`.
-            permille: u16::try_from(permille).unwrap_or(1000),
-            eta_seconds: match volume.resync_rate {
-                0 => None,
-                rate => Some(volume.out_of_sync.div_ceil(rate)),
-            },
-        })
-    }
+/// The part that is done in tenths of a percent; 1000 only when nothing is left.
+pub(crate) fn permille(progress: &Progress) -> u16 {
+    let share = u128::from(progress.done) * 1000 / u128::from(progress.total.max(1));
+    u16::try_from(share).unwrap_or(1000).min(1000)
 }

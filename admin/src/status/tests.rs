@@ -1,7 +1,7 @@
 //! What an operator and a program are told.
 
 use super::*;
-use replication::api::{Name, Status, Text, VolumeStatus};
+use replication::api::{MetadataKind, Name, Status, Suspended, Text, VolumeStatus};
 use std::string::String;
 
 fn volume(index: u16) -> VolumeStatus {
@@ -12,8 +12,12 @@ fn volume(index: u16) -> VolumeStatus {
         peer_disk: DiskState::UpToDate,
         replication: ReplicationState::Established,
         out_of_sync: 0,
-        resync_total: 0,
-        resync_rate: 0,
+        progress: None,
+        waits: Text::new(),
+        activity_hot: 0,
+        activity_limit: 0,
+        metadata: MetadataKind::None,
+        lag_bytes: 0,
         current_uuid: 0x0123_4567_89AB_CDEF,
         bitmap_uuid: 0,
         read_bytes: 4096,
@@ -34,6 +38,7 @@ fn status() -> Status {
         reason: Text::new(),
         open_clients: 1,
         serving: true,
+        suspended: Suspended::default(),
         volumes: [volume(0)].into_iter().collect(),
     }
 }
@@ -43,9 +48,15 @@ fn syncing() -> Status {
     let volume = &mut status.volumes[0];
     volume.replication = ReplicationState::SyncSource;
     volume.peer_disk = DiskState::Inconsistent;
-    volume.resync_total = 1 << 30;
     volume.out_of_sync = 524 << 20;
-    volume.resync_rate = 25 << 19;
+    volume.progress = Some(Progress {
+        done: 500 << 20,
+        total: 1 << 30,
+        rate_now: 25 << 19,
+        rate_avg: 20 << 19,
+        eta_seconds: Some(42),
+        stalled: false,
+    });
     volume.bitmap_uuid = 0xFEDC;
     status
 }
@@ -121,10 +132,11 @@ fn status_of_a_resync() {
         "{text}"
     );
     let mut stalled = syncing();
-    stalled.volumes[0].resync_rate = 0;
+    let progress = stalled.volumes[0].progress.as_mut().unwrap();
+    (progress.rate_now, progress.eta_seconds) = (0, None);
     assert!(text_of(&stalled, &[]).contains(" of 1 GiB, nothing moved yet\n"));
     let mut done = syncing();
-    done.volumes[0].out_of_sync = 0;
+    done.volumes[0].progress.as_mut().unwrap().done = 1 << 30;
     let text = text_of(&done, &[]);
     assert!(
         text.contains("[====================] 100.0%  1 GiB of 1 GiB"),
@@ -258,14 +270,20 @@ fn json_survives_any_reason() {
 #[test]
 fn extremes_do_not_overflow() {
     let mut status = syncing();
-    for (total, left, rate) in [
-        (u64::MAX, 0, 1),
+    for (done, total, rate) in [
+        (0, 0, 0),
         (u64::MAX, u64::MAX, 1),
-        (1, u64::MAX, u64::MAX),
+        (u64::MAX, 1, u64::MAX),
+        (1, u64::MAX, 1),
     ] {
-        status.volumes[0].resync_total = total;
-        status.volumes[0].out_of_sync = left;
-        status.volumes[0].resync_rate = rate;
+        status.volumes[0].progress = Some(Progress {
+            done,
+            total,
+            rate_now: rate,
+            rate_avg: rate,
+            eta_seconds: Some(u64::MAX),
+            stalled: false,
+        });
         json_of(&status, &[]);
         let mut out = String::new();
         text(&status, &info(&[]), &mut out).unwrap();

@@ -1,12 +1,12 @@
 //! `status` and `version` for people.
 
 use super::{
-    NodeInfo, Progress, Refusal, connection_name, disk_state_name, phase_name, replication_name,
+    NodeInfo, Refusal, connection_name, disk_state_name, permille, phase_name, replication_name,
     role_name,
 };
 use crate::units::{Size, Span};
 use core::fmt::{self, Write};
-use replication::api::{DiskState, Status, VolumeStatus};
+use replication::api::{DiskState, Progress, Status, VolumeStatus};
 
 /// Characters of the progress bar.
 const BAR_COLUMNS: u16 = 20;
@@ -85,8 +85,8 @@ fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
         replication_name(volume.replication),
         Size(volume.out_of_sync)
     )?;
-    if let Some(progress) = Progress::of(volume) {
-        self::progress(&progress, volume, out)?;
+    if let Some(progress) = &volume.progress {
+        self::progress(progress, out)?;
     }
     match volume.current_uuid {
         0 => write!(out, "        generation: none known")?,
@@ -106,8 +106,9 @@ fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
 }
 
 /// `[=========>..........] 48.8%  500 MiB of 1 GiB, 12.5 MiB/s, 0:42 left`
-fn progress(progress: &Progress, volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
-    let filled = progress.permille * BAR_COLUMNS / 1000;
+fn progress(progress: &Progress, out: &mut dyn Write) -> fmt::Result {
+    let permille = permille(progress);
+    let filled = permille * BAR_COLUMNS / 1000;
     out.write_str("        [")?;
     for column in 0..BAR_COLUMNS {
         out.write_char(match column {
@@ -119,8 +120,8 @@ fn progress(progress: &Progress, volume: &VolumeStatus, out: &mut dyn Write) -> 
     write!(
         out,
         "] {}.{}%  {} of {}, ",
-        progress.permille / 10,
-        progress.permille % 10,
+        permille / 10,
+        permille % 10,
         Size(progress.done),
         Size(progress.total)
     )?;
@@ -128,7 +129,7 @@ fn progress(progress: &Progress, volume: &VolumeStatus, out: &mut dyn Write) -> 
         Some(seconds) => writeln!(
             out,
             "{}/s, {} left",
-            Size(volume.resync_rate),
+            Size(progress.rate_now),
             Span(seconds.saturating_mul(1_000_000))
         ),
         None => writeln!(out, "nothing moved yet"),

@@ -42,9 +42,11 @@ impl Engine {
             DiskState::Outdated | DiskState::DUnknown | DiskState::Consistent => {
                 DiskGrade::Doubtful
             }
-            DiskState::Inconsistent | DiskState::Failed | DiskState::Diskless => {
-                DiskGrade::Unusable
-            }
+            DiskState::Diskless
+            | DiskState::Attaching
+            | DiskState::Failed
+            | DiskState::Negotiating
+            | DiskState::Inconsistent => DiskGrade::Unusable,
         };
         (self.volumes.iter().map(|v| grade(v.disk)).min()).unwrap_or(DiskGrade::Unusable)
     }

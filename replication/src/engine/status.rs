@@ -2,7 +2,9 @@
 
 use super::Engine;
 use super::volume::Volume;
-use crate::api::{Micros, ReplicationState, Status, VolumeStatus};
+use crate::api::{
+    MetadataKind, Micros, Progress, ReplicationState, Status, Suspended, Text, VolumeStatus,
+};
 
 impl Engine {
     /// Everything an operator may ask.
@@ -18,6 +20,7 @@ impl Engine {
             reason: self.reason(now),
             open_clients: self.open_clients,
             serving: self.serving,
+            suspended: Suspended::default(),
             volumes: self.volumes.iter().map(|v| volume_status(v, now)).collect(),
         }
     }
@@ -28,8 +31,6 @@ fn volume_status(volume: &Volume, now: Micros) -> VolumeStatus {
         ReplicationState::SyncTarget => volume.sync_left,
         _ => volume.dirty.dirty_bytes(),
     };
-    let done = volume.sync_total.saturating_sub(out_of_sync);
-    let elapsed = now.saturating_sub(volume.sync_started).max(1);
     VolumeStatus {
         index: volume.config.index,
         size: volume.config.size,
@@ -37,13 +38,39 @@ fn volume_status(volume: &Volume, now: Micros) -> VolumeStatus {
         peer_disk: volume.peer_disk,
         replication: volume.replication,
         out_of_sync,
-        resync_total: volume.sync_total,
-        resync_rate: u64::try_from(u128::from(done) * 1_000_000 / u128::from(elapsed))
-            .unwrap_or(u64::MAX),
+        progress: progress(volume, out_of_sync, now),
+        waits: Text::new(),
+        activity_hot: 0,
+        activity_limit: 0,
+        metadata: MetadataKind::None,
+        lag_bytes: 0,
         current_uuid: volume.current,
         bitmap_uuid: volume.bitmap_uuid,
         read_bytes: volume.read_bytes,
         written_bytes: volume.written_bytes,
         received_bytes: volume.received_bytes,
     }
+}
+
+fn progress(volume: &Volume, left: u64, now: Micros) -> Option<Progress> {
+    let total = volume.sync_total;
+    let syncing = matches!(
+        volume.replication,
+        ReplicationState::SyncSource | ReplicationState::SyncTarget
+    );
+    if total == 0 || !syncing {
+        return None;
+    }
+    let done = total.saturating_sub(left);
+    let elapsed = now.saturating_sub(volume.sync_started).max(1);
+    let rate = u128::from(done) * 1_000_000 / u128::from(elapsed);
+    let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+    Some(Progress {
+        done,
+        total,
+        rate_now: rate,
+        rate_avg: rate,
+        eta_seconds: (rate > 0).then(|| left.div_ceil(rate.max(1))),
+        stalled: false,
+    })
 }

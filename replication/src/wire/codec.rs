@@ -121,6 +121,8 @@ fn disk_code(disk: DiskState) -> u8 {
         DiskState::DUnknown => 4,
         DiskState::Consistent => 5,
         DiskState::UpToDate => 6,
+        DiskState::Attaching => 7,
+        DiskState::Negotiating => 8,
     }
 }
 
@@ -133,6 +135,8 @@ fn disk(code: u8) -> Result<DiskState, WireError> {
         4 => DiskState::DUnknown,
         5 => DiskState::Consistent,
         6 => DiskState::UpToDate,
+        7 => DiskState::Attaching,
+        8 => DiskState::Negotiating,
         _ => return Err(WireError::Field),
     })
 }

@@ -17,6 +17,8 @@ fn disk() -> impl Strategy<Value = DiskState> {
         Just(DiskState::DUnknown),
         Just(DiskState::Consistent),
         Just(DiskState::UpToDate),
+        Just(DiskState::Attaching),
+        Just(DiskState::Negotiating),
     ]
 }
 
