@@ -101,6 +101,49 @@ impl PoolMemory for VecMemory {
     }
 }
 
+/// A pool together with the bytes behind it: what the engine works on during a step.
+pub struct Mem<'a> {
+    pool: &'a mut Pool,
+    bytes: &'a mut dyn PoolMemory,
+}
+
+impl<'a> Mem<'a> {
+    /// `bytes` must be the memory that `pool` divides.
+    pub fn new(pool: &'a mut Pool, bytes: &'a mut dyn PoolMemory) -> Self {
+        Self { pool, bytes }
+    }
+
+    /// The valid bytes of a buffer.
+    #[must_use]
+    pub fn bytes(&self, buf: &Buf) -> &[u8] {
+        self.bytes.bytes(buf.view())
+    }
+
+    /// The valid bytes of a buffer, to be written.
+    pub fn bytes_mut(&mut self, buf: &Buf) -> &mut [u8] {
+        self.bytes.bytes_mut(buf.view())
+    }
+}
+
+impl core::ops::Deref for Mem<'_> {
+    type Target = Pool;
+    fn deref(&self) -> &Pool {
+        self.pool
+    }
+}
+
+impl core::ops::DerefMut for Mem<'_> {
+    fn deref_mut(&mut self) -> &mut Pool {
+        self.pool
+    }
+}
+
+impl core::fmt::Debug for Mem<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Mem").field(&self.pool).finish()
+    }
+}
+
 /// The allocator of pool pages: binary buddies, O(orders) for every call.
 ///
 /// Writers reserve before they allocate: [`Pool::reserve`] promises bytes to a request whose

@@ -3,7 +3,7 @@
 use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued};
 use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, DiskState, MAX_VOLUMES, RequestId};
-use crate::buf::{Buf, Pool};
+use crate::buf::{Buf, Mem};
 use crate::wire::Frame;
 use resync::IDLE_IN_FLIGHT;
 
@@ -11,7 +11,7 @@ use resync::IDLE_IN_FLIGHT;
 const RESYNC_RESERVE: usize = IDLE_IN_FLIGHT as usize + MAX_VOLUMES;
 
 impl Engine {
-    pub(super) fn client(&mut self, request: ClientRequest, pool: &mut Pool) {
+    pub(super) fn client(&mut self, request: ClientRequest, pool: &mut Mem<'_>) {
         let ClientRequest {
             id,
             volume,
@@ -74,7 +74,7 @@ impl Engine {
         op: Op,
         result: Result<(), ClientError>,
         buf: Option<Buf>,
-        pool: &mut Pool,
+        pool: &mut Mem<'_>,
     ) {
         let buf = match buf {
             Some(buf) if op != Op::Read => {
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Starts a slot that nothing blocks.
-    pub(super) fn start(&mut self, id: SlotId, pool: &mut Pool) {
+    pub(super) fn start(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
         let volume = &self.volumes[slot.volume];
         let usable = volume.usable();
@@ -191,7 +191,7 @@ impl Engine {
     }
 
     /// Issues a slot's disk operation.
-    fn start_local(&mut self, id: SlotId, pool: &mut Pool) {
+    fn start_local(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
         let (offset, len) = (slot.offset, slot.len);
         let view = slot.buf.as_ref().map(Buf::view);
@@ -217,7 +217,7 @@ impl Engine {
     }
 
     /// Ends a slot of which neither the disk nor the peer has anything left to do.
-    pub(super) fn finish_if_done(&mut self, id: SlotId, pool: &mut Pool) {
+    pub(super) fn finish_if_done(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
         if !matches!(slot.local, Local::Done | Local::Failed) || slot.remote == Remote::Sent {
             return;
@@ -242,7 +242,7 @@ impl Engine {
         }
     }
 
-    fn finish_client(&mut self, slot: Slot, pool: &mut Pool) {
+    fn finish_client(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.clients_live -= 1;
         self.last_client = self.now;
         let volume = &mut self.volumes[slot.volume];

@@ -4,7 +4,7 @@ use super::flush::FLUSH_TOKEN;
 use super::slots::{Local, Op, Owner, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{DiskError, DiskState, DiskToken, Level, Role};
-use crate::buf::Pool;
+use crate::buf::Mem;
 
 impl Engine {
     pub(super) fn disk_done(
@@ -12,7 +12,7 @@ impl Engine {
         token: DiskToken,
         result: Result<(), DiskError>,
         all_zero: bool,
-        pool: &mut Pool,
+        pool: &mut Mem<'_>,
     ) {
         if token >= FLUSH_TOKEN {
             return self.flush_done((token - FLUSH_TOKEN) as usize, result, pool);

@@ -5,14 +5,14 @@
 use super::Engine;
 use super::slots::{List, Local, Owner, SlotId};
 use crate::api::{DiskError, DiskToken};
-use crate::buf::Pool;
+use crate::buf::Mem;
 
 /// Disk operations from this number on are flushes of the volume at the position that is added.
 pub(super) const FLUSH_TOKEN: DiskToken = 0x8000_0000;
 
 impl Engine {
     /// The slot's local half ends with the next flush that is issued.
-    pub(super) fn want_flush(&mut self, id: SlotId, pool: &mut Pool) {
+    pub(super) fn want_flush(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let at = self.slots.at(id).volume;
         self.slots.at(id).local = Local::Flush;
         self.slots.push(&mut self.volumes[at].flush.waiting, id);
@@ -22,7 +22,7 @@ impl Engine {
     }
 
     /// Issues a flush for all who wait, or fails them when the disk is not used any more.
-    fn next_flush(&mut self, at: usize, pool: &mut Pool) {
+    fn next_flush(&mut self, at: usize, pool: &mut Mem<'_>) {
         let flush = &mut self.volumes[at].flush;
         let waiting = core::mem::replace(&mut flush.waiting, List::EMPTY);
         if waiting.is_empty() {
@@ -38,7 +38,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn flush_done(&mut self, at: usize, result: Result<(), DiskError>, pool: &mut Pool) {
+    pub(super) fn flush_done(&mut self, at: usize, result: Result<(), DiskError>, pool: &mut Mem<'_>) {
         let flush = &mut self.volumes[at].flush;
         assert!(flush.busy, "completion of a flush that was not issued");
         flush.busy = false;
@@ -54,7 +54,7 @@ impl Engine {
         self.next_flush(at, pool);
     }
 
-    fn end_flush(&mut self, mut served: List, local: Local, pool: &mut Pool) {
+    fn end_flush(&mut self, mut served: List, local: Local, pool: &mut Mem<'_>) {
         while let Some(id) = self.slots.pop(&mut served) {
             let slot = self.slots.at(id);
             slot.local = local;

@@ -20,7 +20,7 @@ use crate::api::{
     ConnectionState, DiskState, Level, LinkDownReason, MAX_VOLUMES, Micros, ReplicationState, Role,
     Text,
 };
-use crate::buf::Pool;
+use crate::buf::Mem;
 use crate::wire::{Hello, HelloVolume};
 
 /// What comes after the connection that is being closed.
@@ -174,7 +174,7 @@ impl Engine {
         self.link.state = ConnectionState::Handshake;
     }
 
-    pub(super) fn link_down(&mut self, why: LinkDownReason, pool: &mut Pool) {
+    pub(super) fn link_down(&mut self, why: LinkDownReason, pool: &mut Mem<'_>) {
         let was = self.link.state;
         self.link.up = false;
         self.link.closing = false;
@@ -211,7 +211,7 @@ impl Engine {
     }
 
     /// A working connection is gone: the Primary goes on, the Secondary no longer knows.
-    fn peer_lost(&mut self, pool: &mut Pool) {
+    fn peer_lost(&mut self, pool: &mut Mem<'_>) {
         self.log(
             Level::Warn,
             text!("connection to peer {} lost", self.config.peer),
@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// What was sent will not be answered, and what the peer asked need not be.
-    fn link_lost_slots(&mut self, pool: &mut Pool) {
+    fn link_lost_slots(&mut self, pool: &mut Mem<'_>) {
         for id in 0..self.slots.capacity() as SlotId {
             let Some(slot) = self.slots.get(id) else {
                 continue;
@@ -272,7 +272,7 @@ impl Engine {
     }
 
     /// The acknowledgement of a slot, or its refusal by the peer's disk.
-    pub(super) fn answered(&mut self, wire: u64, ok: bool, pool: &mut Pool) {
+    pub(super) fn answered(&mut self, wire: u64, ok: bool, pool: &mut Mem<'_>) {
         let found = self.slots.by_wire_id(wire).filter(|id| {
             self.slots
                 .get(*id)

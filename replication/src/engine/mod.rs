@@ -31,7 +31,7 @@ mod tests;
 mod volume;
 
 use crate::api::{Action, CommandId, DiskState, EngineConfig, Event, Level, Micros, Role, Text};
-use crate::buf::Pool;
+use crate::buf::Mem;
 use crate::wire::{Frame, State};
 use ::resync::IDLE_IN_FLIGHT;
 use alloc::vec::Vec;
@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// Handles one event. `pool` is where payload buffers come from and go back to.
-    pub fn handle(&mut self, now: Micros, event: Event, pool: &mut Pool) {
+    pub fn handle(&mut self, now: Micros, event: Event, pool: &mut Mem<'_>) {
         self.now = self.now.max(now);
         match event {
             Event::Client(request) => self.client(request, pool),
@@ -211,7 +211,7 @@ impl Engine {
     }
 
     /// What an event made possible: unblocked slots start, waiting commands run, the resync goes on.
-    fn settle(&mut self, pool: &mut Pool) {
+    fn settle(&mut self, pool: &mut Mem<'_>) {
         self.run_ready(pool);
         self.try_handshake();
         self.check_demotion();
@@ -220,7 +220,7 @@ impl Engine {
         self.run_ready(pool);
     }
 
-    fn run_ready(&mut self, pool: &mut Pool) {
+    fn run_ready(&mut self, pool: &mut Mem<'_>) {
         let mut ready = self.ready;
         // Starting a slot may end it, which may unblock others: `ready` grows meanwhile.
         self.ready = List::EMPTY;

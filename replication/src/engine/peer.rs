@@ -3,7 +3,7 @@
 use super::slots::{Local, Op, Owner, Remote, Slot};
 use super::{Engine, RESYNC_SLOTS};
 use crate::api::{DiskState, ReplicationState, Role};
-use crate::buf::{Buf, Pool};
+use crate::buf::{Buf, Mem};
 use crate::wire::Frame;
 
 /// A request of the peer, before it is checked.
@@ -18,7 +18,7 @@ struct Request {
 }
 
 impl Engine {
-    pub(super) fn frame(&mut self, frame: Frame, buf: Option<Buf>, pool: &mut Pool) {
+    pub(super) fn frame(&mut self, frame: Frame, buf: Option<Buf>, pool: &mut Mem<'_>) {
         if !self.link.up || self.link.closing {
             if let Some(buf) = buf {
                 pool.free(buf);
@@ -97,7 +97,7 @@ impl Engine {
     }
 
     /// Everything but requests to the disk.
-    fn control(&mut self, frame: Frame, pool: &mut Pool) {
+    fn control(&mut self, frame: Frame, pool: &mut Mem<'_>) {
         match frame {
             Frame::Hello(hello) => return self.hello(hello),
             Frame::HelloVolume(volume) => return self.hello_volume(volume),
@@ -131,7 +131,7 @@ impl Engine {
         }
     }
 
-    fn peer_request(&mut self, request: Request, buf: Option<Buf>, pool: &mut Pool) {
+    fn peer_request(&mut self, request: Request, buf: Option<Buf>, pool: &mut Mem<'_>) {
         let at = match self.check_request(&request, buf.is_some()) {
             Ok(at) => at,
             Err(what) => {
@@ -203,7 +203,7 @@ impl Engine {
     }
 
     /// Answers a request of the peer that the disk has finished.
-    pub(super) fn finish_peer(&mut self, slot: Slot, pool: &mut Pool) {
+    pub(super) fn finish_peer(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.peers_live -= 1;
         if let Some(buf) = slot.buf {
             pool.free(buf);

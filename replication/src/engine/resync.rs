@@ -8,7 +8,7 @@
 use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{DiskState, Level, Micros, ReplicationState};
-use crate::buf::{Buf, Pool};
+use crate::buf::{Buf, Mem};
 use crate::wire::Frame;
 use resync::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN};
 
@@ -33,7 +33,7 @@ impl Engine {
     }
 
     /// Starts as many runs as the limit allows, volume after volume.
-    pub(super) fn pump_resync(&mut self, pool: &mut Pool) {
+    pub(super) fn pump_resync(&mut self, pool: &mut Mem<'_>) {
         self.resync_retry = None;
         if !self.connected() || self.volumes.iter().all(|v| v.source.is_none()) {
             return;
@@ -58,7 +58,7 @@ impl Engine {
         self.resync_retry = Some(self.resync_retry.map_or(at, |other| other.min(at)));
     }
 
-    fn pump_volume(&mut self, at: usize, limit: usize, pool: &mut Pool) {
+    fn pump_volume(&mut self, at: usize, limit: usize, pool: &mut Mem<'_>) {
         loop {
             let volume = &mut self.volumes[at];
             let Some(source) = &mut volume.source else {
@@ -108,7 +108,7 @@ impl Engine {
     }
 
     /// A run was read: send it, or only the word that it is zero.
-    pub(super) fn resync_read_done(&mut self, id: SlotId, all_zero: bool, pool: &mut Pool) {
+    pub(super) fn resync_read_done(&mut self, id: SlotId, all_zero: bool, pool: &mut Mem<'_>) {
         let wire = self.slots.wire_id(id);
         let connected = self.connected();
         let slot = self.slots.at(id);
@@ -143,7 +143,7 @@ impl Engine {
 
     /// A run ended. Only an acknowledgement of the peer's disk for this very range, which was
     /// locked since it was read, clears its bits.
-    pub(super) fn finish_resync(&mut self, slot: Slot, pool: &mut Pool) {
+    pub(super) fn finish_resync(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.resyncs_live -= 1;
         if let Some(buf) = slot.buf {
             pool.free(buf);
@@ -175,7 +175,7 @@ impl Engine {
 
     /// All blocks are on the peer's disk. First this disk is flushed: otherwise a power cut of both
     /// nodes could leave the peer, which flushes too, ahead of this one with no block marked.
-    fn announce_end(&mut self, at: usize, pool: &mut Pool) {
+    fn announce_end(&mut self, at: usize, pool: &mut Mem<'_>) {
         let volume = &mut self.volumes[at];
         let Some(source) = &mut volume.source else {
             return;
@@ -200,7 +200,7 @@ impl Engine {
     }
 
     /// This disk is flushed: let the peer flush and be UpToDate.
-    pub(super) fn sync_end_flushed(&mut self, id: SlotId, pool: &mut Pool) {
+    pub(super) fn sync_end_flushed(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let request = self.slots.wire_id(id);
         let connected = self.connected();
         let slot = self.slots.at(id);

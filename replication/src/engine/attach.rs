@@ -1,0 +1,488 @@
+//! Attaching a disk: its metadata is read and tells what the disk is worth. Until that is known of every
+//! volume, the handshake with the peer waits.
+//!
+//! Reading goes from the second superblock copy, which lies in the last page of the disk, over the
+//! first one to the activity log and the bitmap. What cannot be read or is damaged counts as out of sync, never as in sync.
+
+use super::meta::{Lane, Meta, page_mut};
+use super::volume::Volume;
+use super::{Engine, text};
+use crate::api::{
+    ConnectionState, DiskError, DiskOp, DiskState, Level, MetadataPlace, Micros, Text,
+};
+use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
+use crate::ondisk::{self, Layout, LayoutError, Superblock, SuperblockError, Unusable};
+use ::resync::{Bitmap, PAGE_WORDS};
+use alloc::boxed::Box;
+
+/// When there is no memory for reading the metadata, look again after this.
+const RETRY: Micros = 10_000;
+
+/// Pages of the pool that metadata is written from, a page a lane; taken once.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    pub superblock: Buf,
+    pub log: Buf,
+    pub bitmap: Buf,
+}
+
+impl Lanes {
+    fn take(mem: &mut Mem<'_>) -> Option<Self> {
+        let mut pages = heapless::Vec::<Buf, 3>::new();
+        for _ in 0..3 {
+            let Some(page) = mem.alloc(PAGE) else {
+                pages.into_iter().for_each(|page| mem.free(page));
+                return None;
+            };
+            // There is room for three.
+            let _ = pages.push(page);
+        }
+        Some(Self {
+            superblock: pages.pop()?,
+            log: pages.pop()?,
+            bitmap: pages.pop()?,
+        })
+    }
+}
+
+/// How far a disk is from being used.
+#[derive(Debug)]
+pub(super) enum Attach {
+    /// There is no disk, or it failed.
+    NoDisk,
+    /// Reading begins as soon as there is memory, at this time or later.
+    Due(Micros),
+    /// The metadata is being read.
+    Reading {
+        buf: Buf,
+        step: Step,
+    },
+    /// There is no metadata to be used, and why.
+    Blank(Text),
+    /// Metadata is being created.
+    Creating(super::create::Create),
+    /// The disk is in use.
+    Attached,
+    /// The operator detached it.
+    Detached,
+}
+
+/// What is being read.
+#[derive(Debug)]
+pub(super) enum Step {
+    SuperblockB,
+    SuperblockA {
+        b: Result<Box<Superblock>, SuperblockError>,
+    },
+    Log {
+        meta: Box<Meta>,
+        dirty: Bitmap,
+        pair: u32,
+    },
+    Bitmap {
+        meta: Box<Meta>,
+        dirty: Bitmap,
+        page: u32,
+        pages: u32,
+    },
+}
+
+impl Volume {
+    /// Bytes of the disk that the metadata lies on.
+    fn metadata_disk_bytes(&self) -> u64 {
+        match self.config.metadata {
+            MetadataPlace::Internal => self.config.disk_bytes,
+            MetadataPlace::External { disk_bytes } => disk_bytes,
+        }
+    }
+
+    /// Where new metadata belongs.
+    pub fn new_layout(&self) -> Result<Layout, LayoutError> {
+        let limit = self.config.size_limit;
+        match self.config.metadata {
+            MetadataPlace::Internal => Layout::internal(self.config.disk_bytes, limit),
+            MetadataPlace::External { disk_bytes } => {
+                let whole = self.config.disk_bytes;
+                let bytes = limit.unwrap_or(whole).min(whole);
+                Layout::external(disk_bytes, bytes - bytes % u64::from(PAGE))
+            }
+        }
+    }
+
+    /// Whether it is not known yet what the disk is worth.
+    pub fn attaching(&self) -> bool {
+        matches!(self.attach, Attach::Due(_) | Attach::Reading { .. })
+    }
+}
+
+impl Engine {
+    /// Whether the metadata of some volume is still being read.
+    pub(super) fn attaching(&self) -> bool {
+        self.volumes.iter().any(Volume::attaching)
+    }
+
+    pub(super) fn attach_deadline(&self) -> Option<Micros> {
+        let due = |volume: &Volume| match volume.attach {
+            Attach::Due(at) => Some(at),
+            _ => None,
+        };
+        self.volumes.iter().filter_map(due).min()
+    }
+
+    /// Starts reading where that is due.
+    pub(super) fn start_attaching(&mut self, mem: &mut Mem<'_>) {
+        for at in 0..self.volumes.len() {
+            let volume = &mut self.volumes[at];
+            let Attach::Due(when) = volume.attach else {
+                continue;
+            };
+            if when > self.now {
+                continue;
+            }
+            if volume.lanes.is_none() {
+                volume.lanes = Lanes::take(mem);
+            }
+            let buf = volume.lanes.as_ref().and_then(|_| mem.alloc_up_to(MAX_BUF));
+            let Some(buf) = buf.filter(|buf| buf.len() >= 2 * PAGE || mem.total_bytes() == 0)
+            else {
+                volume.attach = Attach::Due(self.now + RETRY);
+                continue;
+            };
+            volume.disk = DiskState::Attaching;
+            let step = Step::SuperblockB;
+            volume.attach = Attach::Reading { buf, step };
+            let end = volume.metadata_disk_bytes() / u64::from(PAGE) * u64::from(PAGE);
+            self.read_metadata(at, end.saturating_sub(u64::from(PAGE)), 1);
+        }
+    }
+
+    /// Reads so many pages into the attach buffer.
+    fn read_metadata(&mut self, at: usize, offset: u64, pages: u32) {
+        let Attach::Reading { buf, .. } = &self.volumes[at].attach else {
+            return;
+        };
+        let view = BufView {
+            len: pages * PAGE,
+            ..buf.view()
+        };
+        let op = DiskOp::Read {
+            offset,
+            view,
+            detect_zeroes: false,
+        };
+        self.meta_op(at, Lane::Attach, op);
+    }
+
+    /// A step of attaching or of creating metadata ended.
+    pub(super) fn attach_done(
+        &mut self,
+        at: usize,
+        result: Result<(), DiskError>,
+        mem: &mut Mem<'_>,
+    ) {
+        if matches!(self.volumes[at].attach, Attach::Creating(_)) {
+            return self.create_done(at, result, mem);
+        }
+        let attach = core::mem::replace(&mut self.volumes[at].attach, Attach::NoDisk);
+        let Attach::Reading { buf, step } = attach else {
+            // It failed or was detached meanwhile: `Lane::Attach` is void.
+            self.volumes[at].attach = attach;
+            return;
+        };
+        if result == Err(DiskError::Gone) {
+            mem.free(buf);
+            return self.no_metadata(at, text!("the disk does not answer"));
+        }
+        match step {
+            Step::SuperblockB => self.got_superblock_b(at, buf, result, mem),
+            Step::SuperblockA { b } => self.got_superblock_a(at, buf, b, result, mem),
+            Step::Log { meta, dirty, pair } => {
+                self.got_log(at, buf, meta, dirty, pair, result, mem);
+            }
+            Step::Bitmap {
+                meta,
+                dirty,
+                page,
+                pages,
+            } => self.got_bitmap(at, buf, meta, dirty, (page, pages), result, mem),
+        }
+    }
+
+    fn got_superblock_b(
+        &mut self,
+        at: usize,
+        buf: Buf,
+        result: Result<(), DiskError>,
+        mem: &mut Mem<'_>,
+    ) {
+        let b = decode(&buf, result, mem);
+        let first = match &b {
+            Ok(superblock) => Ok(superblock.layout.superblock_a),
+            // Where it would have been put, had it been created for the disk as it is now.
+            Err(_) => self.volumes[at].new_layout().map(|layout| layout.superblock_a),
+        };
+        match first {
+            Ok(offset) => {
+                let step = Step::SuperblockA { b };
+                self.volumes[at].attach = Attach::Reading { buf, step };
+                self.read_metadata(at, offset, 1);
+            }
+            Err(error) => {
+                mem.free(buf);
+                self.no_metadata(at, text!("{error}"));
+            }
+        }
+    }
+
+    fn got_superblock_a(
+        &mut self,
+        at: usize,
+        buf: Buf,
+        b: Result<Box<Superblock>, SuperblockError>,
+        result: Result<(), DiskError>,
+        mem: &mut Mem<'_>,
+    ) {
+        let a = decode(&buf, result, mem);
+        let chosen = ondisk::choose(a.map(|s| *s), b.map(|s| *s));
+        let (superblock, repair) = match chosen {
+            Ok(chosen) => (chosen.superblock, chosen.repair),
+            Err(error) => {
+                mem.free(buf);
+                return self.no_metadata(at, text!("{error}"));
+            }
+        };
+        if let Some(problem) = self.misplaced(at, &superblock) {
+            mem.free(buf);
+            return self.no_metadata(at, problem);
+        }
+        let mut meta = Box::new(Meta::new(superblock, mem.total_bytes()));
+        if let Some(repair) = repair {
+            let index = self.volumes[at].config.index;
+            self.log(
+                Level::Warn,
+                text!("vol{index}: {repair}; the other copy is good and is written anew"),
+            );
+            meta.repair();
+        }
+        let dirty = Bitmap::new(meta.layout().volume_bytes);
+        let offset = meta.layout().activity;
+        let step = Step::Log {
+            meta,
+            dirty,
+            pair: 0,
+        };
+        self.volumes[at].attach = Attach::Reading { buf, step };
+        self.read_metadata(at, offset, 2);
+    }
+
+    /// Why metadata that is sound does not belong here.
+    fn misplaced(&self, at: usize, superblock: &Superblock) -> Option<Text> {
+        let config = &self.volumes[at].config;
+        if superblock.resource != self.config.resource || superblock.volume != config.index {
+            return Some(text!(
+                "its metadata is that of vol{} of resource '{}': correct the configuration, or run 'create-md vol{} --force' if its content may go",
+                superblock.volume,
+                superblock.resource,
+                config.index
+            ));
+        }
+        if superblock.block_size != config.block_size {
+            return Some(text!(
+                "its metadata says blocks of {} bytes, the configuration {}: correct 'block_size'",
+                superblock.block_size,
+                config.block_size
+            ));
+        }
+        if superblock.layout.volume_bytes > config.disk_bytes {
+            return Some(text!(
+                "its metadata says {} bytes, the disk has {}: give the disk back its size",
+                superblock.layout.volume_bytes,
+                config.disk_bytes
+            ));
+        }
+        None
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn got_log(
+        &mut self,
+        at: usize,
+        buf: Buf,
+        mut meta: Box<Meta>,
+        dirty: Bitmap,
+        pair: u32,
+        result: Result<(), DiskError>,
+        mem: &mut Mem<'_>,
+    ) {
+        let (slots, _) = mem.bytes(&buf).as_chunks::<{ ondisk::PAGE }>();
+        let slots = match result {
+            Ok(()) => [slots.first(), slots.get(1)],
+            Err(_) => [None, None],
+        };
+        meta.load_log(pair, slots);
+        let next = pair + 1;
+        let more = meta.layout().activity_page(next, 0);
+        let more = more.filter(|_| next < meta.layout().activity_pairs_used());
+        if let Some(offset) = more {
+            let step = Step::Log {
+                meta,
+                dirty,
+                pair: next,
+            };
+            self.volumes[at].attach = Attach::Reading { buf, step };
+            return self.read_metadata(at, offset, 2);
+        }
+        self.read_bitmap(at, buf, meta, dirty, 0, mem);
+    }
+
+    fn read_bitmap(
+        &mut self,
+        at: usize,
+        buf: Buf,
+        meta: Box<Meta>,
+        dirty: Bitmap,
+        page: u32,
+        mem: &mut Mem<'_>,
+    ) {
+        let left = meta.layout().bitmap_pages_used() - page;
+        let pages = left.min(buf.len() / PAGE);
+        let Some(offset) = meta.layout().bitmap_page(page).filter(|_| left > 0) else {
+            mem.free(buf);
+            return self.attached(at, meta, dirty);
+        };
+        let step = Step::Bitmap {
+            meta,
+            dirty,
+            page,
+            pages,
+        };
+        self.volumes[at].attach = Attach::Reading { buf, step };
+        self.read_metadata(at, offset, pages);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn got_bitmap(
+        &mut self,
+        at: usize,
+        buf: Buf,
+        mut meta: Box<Meta>,
+        mut dirty: Bitmap,
+        (first, pages): (u32, u32),
+        result: Result<(), DiskError>,
+        mem: &mut Mem<'_>,
+    ) {
+        let (bytes, _) = mem.bytes(&buf).as_chunks::<{ ondisk::PAGE }>();
+        let mut bad = 0;
+        for (page, bytes) in (first..first + pages).zip(bytes) {
+            let mut words = [u64::MAX; PAGE_WORDS];
+            if result.is_ok() {
+                let id = meta.superblock.device_id;
+                match ondisk::bitmap::decode(id, page, bytes, &mut words) {
+                    Ok(sequence) => meta.page_loaded(page, sequence, &words),
+                    Err(_) => bad += 1,
+                }
+            } else {
+                bad += 1;
+            }
+            let start = page as usize * PAGE_WORDS;
+            for (n, word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
+                dirty.or_word((start + n) as u64, *word);
+            }
+        }
+        if bad > 0 {
+            let index = self.volumes[at].config.index;
+            self.log(
+                Level::Warn,
+                text!(
+                    "vol{index}: {bad} pages of the bitmap are damaged: what they stand for counts as out of sync"
+                ),
+            );
+        }
+        self.read_bitmap(at, buf, meta, dirty, first + pages, mem);
+    }
+
+    /// There is nothing to attach.
+    pub(super) fn no_metadata(&mut self, at: usize, why: Text) {
+        let volume = &mut self.volumes[at];
+        volume.disk = DiskState::Diskless;
+        volume.attach = Attach::Blank(why.clone());
+        let index = volume.config.index;
+        self.log(
+            Level::Error,
+            text!("vol{index}: cannot be attached: {why}"),
+        );
+        self.tell_state();
+    }
+
+    /// Everything was read: the disk takes part from now on.
+    fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap) {
+        let instance = self.random();
+        let superblock = &meta.superblock;
+        let size = meta.layout().volume_bytes;
+        let volume = &mut self.volumes[at];
+        if superblock.all_dirty {
+            dirty.set_all();
+        }
+        let mut hot = 0;
+        for range in meta.log.hot_ranges() {
+            dirty.set_range(range.start, range.end - range.start);
+            hot += 1;
+        }
+        volume.size = size;
+        volume.current = superblock.current;
+        volume.bitmap_uuid = superblock.bitmap;
+        volume.history = superblock.history;
+        volume.crashed = superblock.primary;
+        volume.peer_has_current = superblock.peer_has_current;
+        volume.disk = match superblock.disk {
+            DiskState::Inconsistent | DiskState::Outdated => superblock.disk,
+            _ if superblock.current == 0 => DiskState::Inconsistent,
+            _ => DiskState::Consistent,
+        };
+        volume.instance = instance;
+        volume.dirty = dirty;
+        meta.touch_hot();
+        volume.meta = Some(meta);
+        volume.attach = Attach::Attached;
+        let (index, disk, crashed) = (volume.config.index, volume.disk, volume.crashed);
+        let bytes = volume.dirty.dirty_bytes();
+        let how = match (crashed, disk) {
+            (true, _) => "this node stopped as Primary without saying so",
+            (false, DiskState::Inconsistent) if self.volumes[at].current == 0 => "just created",
+            (false, DiskState::Inconsistent) => "the target of an unfinished resync",
+            (false, DiskState::Outdated) => "known to be outdated",
+            (false, _) => "consistent",
+        };
+        self.log(
+            Level::Info,
+            text!(
+                "vol{index}: attached, {size} bytes: {how}; {bytes} bytes out of sync ({hot} spans from the activity log)"
+            ),
+        );
+        self.queue.push(super::Queued::Size {
+            volume: index,
+            size,
+        });
+        if self.link.state == ConnectionState::Connected || self.link.hello_sent {
+            // The peer knows this disk as missing.
+            self.reopen_link();
+        }
+    }
+}
+
+fn decode(
+    buf: &Buf,
+    result: Result<(), DiskError>,
+    mem: &mut Mem<'_>,
+) -> Result<Box<Superblock>, SuperblockError> {
+    if result.is_err() {
+        return Err(SuperblockError::Unreadable);
+    }
+    match page_mut(mem, buf) {
+        Some(page) => Superblock::decode(page).map(Box::new),
+        None => Err(SuperblockError::Unreadable),
+    }
+}
+
+/// Only for documentation of what [`Unusable`] means to an operator.
+const _: fn(&Unusable) = |_| {};

@@ -1,0 +1,719 @@
+//! A volume's metadata: what of it must reach the disk, and what waits until it has.
+//!
+//! Whatever changes in the lineage, the engine compares with what was saved last after every step,
+//! so that no change can be forgotten. While a save is under way no write of the volume starts, and
+//! no answer to one is given: a new generation is durable before the first write acknowledged in it, and
+//! a resync's target is durably Inconsistent before the first block comes.
+//!
+//! Metadata goes to the disk in lanes that run beside each other, each with one request at most and a page
+//! of the pool of its own.
+
+use super::slots::{List, Local, Op, Owner, SlotId};
+use super::volume::Volume;
+use super::{Engine, Queued, text};
+use crate::activity::{ActivityLog, Commit, Unflushed};
+use crate::api::{DiskError, DiskOp, DiskState, DiskToken, Micros, Role};
+use crate::buf::{Buf, Mem};
+use crate::ondisk::{Layout, Superblock};
+use alloc::{vec, vec::Vec};
+
+/// Disk operations from this number on (and below that of flushes) concern metadata.
+pub(super) const META_TOKEN: DiskToken = 0x4000_0000;
+
+/// What a metadata operation belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Saving the superblock.
+    Super,
+    /// Saving a page of the activity log.
+    Log,
+    /// Saving pages of the bitmap.
+    Bitmap,
+    /// Attaching, or creating metadata.
+    Attach,
+}
+
+impl Lane {
+    const ALL: [Self; 4] = [Self::Super, Self::Log, Self::Bitmap, Self::Attach];
+
+    /// The number of the lane's operation on the volume at `at`.
+    pub fn token(self, at: usize) -> DiskToken {
+        META_TOKEN + (at * Self::ALL.len() + self as usize) as DiskToken
+    }
+
+    pub fn of(token: DiskToken) -> (usize, Self) {
+        let n = (token - META_TOKEN) as usize;
+        (n / Self::ALL.len(), Self::ALL[n % Self::ALL.len()])
+    }
+}
+
+/// What of a volume's state is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub size: u64,
+    pub current: u64,
+    pub bitmap: u64,
+    pub history: [u64; 2],
+    pub disk: DiskState,
+    pub peer_disk: DiskState,
+    pub primary: bool,
+    pub peer_has_current: bool,
+    pub all_dirty: bool,
+}
+
+/// Where the saving of a superblock stands. Only when the first copy is durable is the second one touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SuperStage {
+    Idle,
+    WriteA,
+    FlushA,
+    WriteB,
+    FlushB,
+}
+
+/// A write that a flush must follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Write,
+    Flush,
+}
+
+/// Cooling of extents of the activity log: both disks flush, the bitmap's pages are saved, then the extents may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cooling {
+    None,
+    Flushing,
+    Saving,
+}
+
+/// What the bitmap's pages on the disk need.
+#[derive(Debug)]
+struct Pages {
+    /// Differs from what is in memory.
+    changed: Vec<u64>,
+    /// To be saved now.
+    wanted: Vec<u64>,
+    /// Known to be all zero on the disk.
+    blank: Vec<u64>,
+}
+
+impl Pages {
+    fn new(count: u32) -> Self {
+        let words = count.div_ceil(64) as usize;
+        Self {
+            changed: vec![0; words],
+            wanted: vec![0; words],
+            blank: vec![0; words],
+        }
+    }
+}
+
+fn get(bits: &[u64], at: u32) -> bool {
+    bits[(at / 64) as usize] >> (at % 64) & 1 == 1
+}
+
+fn put(bits: &mut [u64], at: u32, on: bool) {
+    let mask = 1 << (at % 64);
+    let word = &mut bits[(at / 64) as usize];
+    if on {
+        *word |= mask;
+    } else {
+        *word &= !mask;
+    }
+}
+
+fn first(bits: &[u64]) -> Option<u32> {
+    let (n, word) = bits.iter().enumerate().find(|(_, word)| **word != 0)?;
+    Some(n as u32 * 64 + word.trailing_zeros())
+}
+
+/// The metadata of an attached volume.
+#[derive(Debug)]
+pub(super) struct Meta {
+    pub layout: Layout,
+    /// The superblock as it was last written; its lineage and state come from [`Stored`].
+    pub superblock: Superblock,
+    asked: Stored,
+    /// Saves asked for, and how many of these are durable.
+    asked_count: u64,
+    durable_count: u64,
+    stage: SuperStage,
+    /// What the save under way covers.
+    covers: u64,
+    pub log: ActivityLog,
+    log_io: Option<(Commit, Stage)>,
+    pub unflushed: Unflushed,
+    pages: Pages,
+    page_count: u32,
+    page_io: Option<(u32, Stage)>,
+    /// A page was written since the last flush of the bitmap lane.
+    page_flush_due: bool,
+    /// The bitmap on the disk says less than all; see [`Stored::all_dirty`].
+    all_dirty: bool,
+    cooling: Cooling,
+}
+
+impl Meta {
+    /// For a volume whose metadata says `superblock`; `bytes` is the volume's size.
+    pub fn new(superblock: Superblock, layout: Layout, memory: u64) -> Self {
+        let bytes = superblock.size;
+        let limit = crate::activity::limit_for(bytes, memory);
+        let page_count = layout.bitmap_pages();
+        let stored = Stored::of(&superblock);
+        Self {
+            asked: stored,
+            asked_count: 0,
+            durable_count: 0,
+            stage: SuperStage::Idle,
+            covers: 0,
+            log: ActivityLog::new(bytes, limit),
+            log_io: None,
+            unflushed: Unflushed::new(bytes),
+            pages: Pages::new(page_count),
+            page_count,
+            page_io: None,
+            page_flush_due: false,
+            all_dirty: superblock.all_dirty,
+            cooling: Cooling::None,
+            layout,
+            superblock,
+        }
+    }
+
+    /// Whether a change is not durable yet.
+    pub fn saving(&self) -> bool {
+        self.asked_count != self.durable_count
+    }
+
+    /// Has the superblock written anew though nothing changed: one of its copies is bad.
+    pub fn repair(&mut self) {
+        self.asked_count += 1;
+    }
+
+    /// The bitmap page of a range is no longer what the disk has.
+    pub fn touch(&mut self, offset: u64, len: u64) {
+        if len == 0 {
+            return;
+        }
+        let last = ((offset + len - 1) / resync::PAGE_COVERS) as u32;
+        for page in (offset / resync::PAGE_COVERS) as u32..=last.min(self.page_count - 1) {
+            put(&mut self.pages.changed, page, true);
+        }
+    }
+
+    /// No bitmap page is what the disk has.
+    pub fn touch_all(&mut self) {
+        for page in 0..self.page_count {
+            put(&mut self.pages.changed, page, true);
+        }
+    }
+
+    /// A page was read and holds no bit.
+    pub fn page_is_blank(&mut self, page: u32) {
+        put(&mut self.pages.blank, page, true);
+    }
+
+    /// The peer has the range, but may lose it with its power.
+    pub fn acknowledged(&mut self, offset: u64, len: u64) {
+        self.unflushed.mark(offset, len);
+        self.touch(offset, len);
+    }
+
+    /// Whether no metadata operation is on the way to the disk.
+    pub fn quiet(&self) -> bool {
+        self.stage == SuperStage::Idle && self.log_io.is_none() && self.page_io.is_none()
+    }
+
+    /// Whether everything that this node knows is on the disk, and no extent is hot.
+    pub fn settled(&self) -> bool {
+        self.quiet() && !self.saving() && self.log.is_cold() && self.cooling == Cooling::None
+    }
+}
+
+impl Stored {
+    pub fn of(superblock: &Superblock) -> Self {
+        Self {
+            size: superblock.size,
+            current: superblock.current,
+            bitmap: superblock.bitmap,
+            history: superblock.history,
+            disk: superblock.disk,
+            primary: superblock.primary,
+            peer_has_current: superblock.peer_has_current,
+            all_dirty: superblock.all_dirty,
+        }
+    }
+
+    fn put(&self, superblock: &mut Superblock) {
+        superblock.size = self.size;
+        superblock.current = self.current;
+        superblock.bitmap = self.bitmap;
+        superblock.history = self.history;
+        superblock.disk = self.disk;
+        superblock.primary = self.primary;
+        superblock.peer_has_current = self.peer_has_current;
+        superblock.all_dirty = self.all_dirty;
+    }
+}
+
+impl Volume {
+    /// The part of its state that must survive a restart.
+    fn stored(&self, meta: &Meta, role: Role) -> Stored {
+        Stored {
+            size: self.size,
+            current: self.current,
+            bitmap: self.bitmap_uuid,
+            history: self.history,
+            // A node that starts is never sure that its data is the newest: the handshake finds out.
+            disk: match self.disk {
+                DiskState::Inconsistent | DiskState::Outdated => self.disk,
+                _ => DiskState::UpToDate,
+            },
+            primary: role == Role::Primary || self.crashed,
+            peer_has_current: self.peer_has_current,
+            all_dirty: meta.all_dirty,
+        }
+    }
+
+    /// Marks a range as out of sync.
+    pub fn mark_dirty(&mut self, offset: u64, len: u64) {
+        self.dirty.set_range(offset, len);
+        if let Some(meta) = &mut self.meta {
+            meta.touch(offset, len);
+        }
+    }
+
+    /// The peer has the range now, though it may not have flushed it.
+    pub fn mark_clean(&mut self, offset: u64, len: u64) {
+        self.dirty.clear_range(offset, len);
+        if let Some(meta) = &mut self.meta {
+            meta.acknowledged(offset, len);
+        }
+    }
+
+    /// Everything is out of sync. The superblock says so at once, the bitmap's pages follow.
+    pub fn mark_all_dirty(&mut self) {
+        self.dirty.set_all();
+        if let Some(meta) = &mut self.meta {
+            meta.touch_all();
+            meta.all_dirty = true;
+        }
+    }
+
+    /// Nothing is out of sync, and nothing waits for the peer's flush.
+    pub fn mark_all_clean(&mut self) {
+        self.dirty.clear_all();
+        if let Some(meta) = &mut self.meta {
+            meta.unflushed.clear();
+            meta.touch_all();
+        }
+    }
+
+    /// Whether writes must wait until the superblock is durable.
+    pub fn saving(&self) -> bool {
+        self.meta.as_ref().is_some_and(Meta::saving)
+    }
+}
+
+impl Engine {
+    /// Saves what has changed in any volume since the last time.
+    pub(super) fn save_all(&mut self, mem: &mut Mem<'_>) {
+        for at in 0..self.volumes.len() {
+            self.save(at, mem);
+        }
+    }
+
+    /// Saves what has changed in a volume since the last time.
+    pub(super) fn save(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let volume = &mut self.volumes[at];
+        if !volume.usable() {
+            return;
+        }
+        let Some(mut meta) = volume.meta.take() else {
+            return;
+        };
+        if meta.all_dirty && first(&meta.pages.changed).is_none() && meta.page_io.is_none() {
+            // Every page says itself what is dirty.
+            meta.all_dirty = false;
+        }
+        let stored = volume.stored(&meta, self.role);
+        if stored != meta.asked {
+            meta.asked = stored;
+            meta.asked_count += 1;
+        }
+        let start = meta.saving() && meta.stage == SuperStage::Idle;
+        volume.meta = Some(meta);
+        if start {
+            self.start_save(at, mem);
+        }
+    }
+
+    fn start_save(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let volume = &mut self.volumes[at];
+        let (Some(meta), Some(pages)) = (&mut volume.meta, &volume.lanes) else {
+            return;
+        };
+        meta.covers = meta.asked_count;
+        meta.superblock.sequence += 1;
+        meta.asked.put(&mut meta.superblock);
+        meta.superblock.encode(mem.bytes_mut(&pages.superblock));
+        meta.stage = SuperStage::WriteA;
+        let offset = meta.layout.superblock_a();
+        self.write_page(at, Lane::Super, offset);
+    }
+
+    /// Issues the write of a lane's page.
+    fn write_page(&mut self, at: usize, lane: Lane, offset: u64) {
+        let volume = &self.volumes[at];
+        let Some(pages) = &volume.lanes else { return };
+        let view = match lane {
+            Lane::Super => pages.superblock.view(),
+            Lane::Log => pages.log.view(),
+            Lane::Bitmap | Lane::Attach => pages.bitmap.view(),
+        };
+        self.meta_op(at, lane, DiskOp::Write { offset, view });
+    }
+
+    pub(super) fn meta_op(&mut self, at: usize, lane: Lane, op: DiskOp) {
+        self.queue.push(Queued::Meta {
+            token: lane.token(at),
+            volume: self.volumes[at].config.index,
+            op,
+        });
+    }
+
+    /// A metadata operation ended.
+    pub(super) fn meta_done(
+        &mut self,
+        token: DiskToken,
+        result: Result<(), DiskError>,
+        mem: &mut Mem<'_>,
+    ) {
+        let (at, lane) = Lane::of(token);
+        if lane == Lane::Attach {
+            return self.attach_done(at, result, mem);
+        }
+        let volume = &mut self.volumes[at];
+        let Some(meta) = &mut volume.meta else {
+            unreachable!("metadata was dropped while it was being written")
+        };
+        if result.is_err() || volume.disk <= DiskState::Failed {
+            match lane {
+                Lane::Super => meta.stage = SuperStage::Idle,
+                Lane::Log => meta.log_io = None,
+                Lane::Bitmap | Lane::Attach => meta.page_io = None,
+            }
+            if let Err(error) = result {
+                let why = text!("its metadata could not be written ({error:?})");
+                self.fail_disk(at, &why, mem);
+            }
+            return self.forget_failed(at);
+        }
+        match lane {
+            Lane::Super => self.super_done(at, mem),
+            Lane::Log => self.log_done(at, mem),
+            Lane::Bitmap | Lane::Attach => self.page_done(at, mem),
+        }
+    }
+
+    fn super_done(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let Some(meta) = &mut self.volumes[at].meta else {
+            return;
+        };
+        match meta.stage {
+            SuperStage::Idle => unreachable!("no superblock was being saved"),
+            SuperStage::WriteA => {
+                meta.stage = SuperStage::FlushA;
+                self.meta_op(at, Lane::Super, DiskOp::Flush);
+            }
+            SuperStage::FlushA => {
+                meta.durable_count = meta.covers;
+                meta.stage = SuperStage::WriteB;
+                let durable = !meta.saving();
+                let offset = meta.layout.superblock_b();
+                self.write_page(at, Lane::Super, offset);
+                if durable {
+                    self.release(at, mem);
+                }
+            }
+            SuperStage::WriteB => {
+                meta.stage = SuperStage::FlushB;
+                self.meta_op(at, Lane::Super, DiskOp::Flush);
+            }
+            SuperStage::FlushB => {
+                meta.stage = SuperStage::Idle;
+                if meta.saving() {
+                    self.start_save(at, mem);
+                }
+            }
+        }
+    }
+
+    /// Whether a slot may start, as far as metadata is concerned. Otherwise it waits in the gate.
+    pub(super) fn pass_gate(&mut self, id: SlotId, mem: &mut Mem<'_>) -> bool {
+        let slot = self.slots.at(id);
+        if !slot.changes_data() || slot.logged {
+            return true;
+        }
+        let (at, offset, len) = (slot.volume, slot.offset, u64::from(slot.len));
+        let client = slot.owner == Owner::Client;
+        let volume = &mut self.volumes[at];
+        let Some(meta) = &mut volume.meta else {
+            return true;
+        };
+        if !meta.saving() {
+            if !client {
+                return true;
+            }
+            if meta.log.enter(self.now, offset, len) {
+                slot.logged = true;
+                return true;
+            }
+        }
+        self.slots.push(&mut volume.gate, id);
+        self.pump_log(at, mem);
+        false
+    }
+
+    /// What waited for the superblock goes on: starts in the order of arrival, and answers.
+    pub(super) fn release(&mut self, at: usize, mem: &mut Mem<'_>) {
+        self.release_gate(at);
+        let mut held = core::mem::replace(&mut self.volumes[at].held, List::EMPTY);
+        while let Some(id) = self.slots.pop(&mut held) {
+            self.slots.at(id).local = Local::Done;
+            self.finish_if_done(id, mem);
+        }
+        self.durable(at);
+    }
+
+    fn release_gate(&mut self, at: usize) {
+        let mut gate = core::mem::replace(&mut self.volumes[at].gate, List::EMPTY);
+        while let Some(id) = self.slots.pop(&mut gate) {
+            self.slots.push(&mut self.ready, id);
+        }
+    }
+
+    /// Whether the answer to a slot that is done must wait until the superblock is durable. Then it is held.
+    pub(super) fn hold(&mut self, id: SlotId) -> bool {
+        let slot = self.slots.at(id);
+        let volume = &mut self.volumes[slot.volume];
+        let answers = match slot.owner {
+            Owner::Client => slot.op != Op::Read,
+            Owner::Peer => matches!(slot.op, Op::SyncEnd { .. }) && !slot.orphan,
+            Owner::Resync | Owner::Meta => false,
+        };
+        if !answers || slot.local != Local::Done || !volume.saving() || !volume.usable() {
+            return false;
+        }
+        slot.local = Local::Held;
+        self.slots.push(&mut volume.held, id);
+        true
+    }
+
+    /// Writes the next page of the activity log if one must be written.
+    pub(super) fn pump_log(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let volume = &mut self.volumes[at];
+        let usable = volume.usable();
+        let (Some(meta), Some(pages)) = (&mut volume.meta, &volume.lanes) else {
+            return;
+        };
+        if meta.log_io.is_some() || !usable {
+            return;
+        }
+        let Some(commit) = meta.log.next_commit() else {
+            return;
+        };
+        let id = meta.superblock.device_id;
+        let mut words = [0; resync::PAGE_WORDS];
+        meta.log.fill(&commit, &mut words);
+        let page = crate::ondisk::LogPage {
+            page: commit.page,
+            sequence: commit.sequence,
+        };
+        page.encode(id, &words, mem.bytes_mut(&pages.log));
+        let offset = meta.layout.log_page(commit.page, commit.copy);
+        meta.log_io = Some((commit, Stage::Write));
+        self.write_page(at, Lane::Log, offset);
+    }
+
+    fn log_done(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let Some(meta) = &mut self.volumes[at].meta else {
+            return;
+        };
+        let Some((commit, stage)) = meta.log_io.take() else {
+            unreachable!("no page of the activity log was being written")
+        };
+        if stage == Stage::Write {
+            meta.log_io = Some((commit, Stage::Flush));
+            return self.meta_op(at, Lane::Log, DiskOp::Flush);
+        }
+        meta.log.committed(commit);
+        self.release_gate(at);
+        self.pump_log(at, mem);
+        self.cool(at);
+    }
+
+    /// When extents should be looked at for cooling.
+    pub(super) fn cooling_deadline(&self) -> Option<Micros> {
+        let metas = self.volumes.iter().filter(|v| v.usable());
+        metas
+            .filter_map(|v| v.meta.as_ref())
+            .filter(|meta| meta.cooling == Cooling::None)
+            .filter_map(|meta| meta.log.next_due())
+            .min()
+    }
+
+    /// Begins to cool extents where that is due.
+    pub(super) fn cool_all(&mut self) {
+        for at in 0..self.volumes.len() {
+            self.cool(at);
+        }
+    }
+
+    /// First whatever was written into the extents must be durable on both disks.
+    fn cool(&mut self, at: usize) {
+        let now = self.now;
+        let volume = &mut self.volumes[at];
+        let usable = volume.usable();
+        let Some(meta) = &mut volume.meta else { return };
+        if !usable || meta.cooling != Cooling::None || !meta.log.cooling_due(now) {
+            return;
+        }
+        let Meta { log, pages, .. } = &mut **meta;
+        let Some(ranges) = log.begin_cooling(now) else {
+            return;
+        };
+        for range in ranges {
+            want(pages, range.start, range.end);
+        }
+        meta.cooling = Cooling::Flushing;
+        self.metas_live += 1;
+        let id = self.slots.insert(Slot::flush(Owner::Meta, at));
+        self.slots.push(&mut self.ready, id);
+    }
+
+    /// The flush before a cooling ended: the bitmap says what the peer lacks or may lose.
+    pub(super) fn finish_meta(&mut self, slot: &Slot, mem: &mut Mem<'_>) {
+        self.metas_live -= 1;
+        let flushed = slot.local == Local::Done;
+        let Some(meta) = &mut self.volumes[slot.volume].meta else {
+            return;
+        };
+        if meta.cooling != Cooling::Flushing {
+            // The disk was detached meanwhile, and perhaps attached again.
+            return;
+        }
+        if flushed {
+            meta.cooling = Cooling::Saving;
+            self.pump_pages(slot.volume, mem);
+        } else {
+            meta.cooling = Cooling::None;
+            meta.log.end_cooling(false);
+        }
+    }
+
+    /// Saves the next wanted page of the bitmap; when there is none, the cooling ends.
+    fn pump_pages(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let volume = &mut self.volumes[at];
+        let usable = volume.usable();
+        let (Some(meta), Some(lanes)) = (&mut volume.meta, &volume.lanes) else {
+            return;
+        };
+        if meta.page_io.is_some() || !usable {
+            return;
+        }
+        while let Some(page) = first(&meta.pages.wanted) {
+            put(&mut meta.pages.wanted, page, false);
+            if !get(&meta.pages.changed, page) {
+                continue;
+            }
+            put(&mut meta.pages.changed, page, false);
+            let mut words = [0; PAGE_WORDS];
+            bits_of(&volume.dirty, &meta.unflushed, page, &mut words);
+            let blank = words.iter().all(|word| *word == 0);
+            if blank && get(&meta.pages.blank, page) {
+                continue;
+            }
+            put(&mut meta.pages.blank, page, blank);
+            let Some(offset) = meta.layout().bitmap_page(page) else {
+                unreachable!("the layout has room for the volume's bitmap")
+            };
+            meta.page_sequence += 1;
+            let (id, sequence) = (meta.superblock.device_id, meta.page_sequence);
+            if let Some(out) = page_mut(mem, &lanes.bitmap) {
+                ondisk::bitmap::encode(id, page, sequence, &words, out);
+            }
+            meta.page_io = Some((page, Stage::Write));
+            return self.write_page(at, Lane::Bitmap, offset);
+        }
+        if core::mem::take(&mut meta.page_flush_due) {
+            meta.page_io = Some((0, Stage::Flush));
+            return self.meta_op(at, Lane::Bitmap, DiskOp::Flush);
+        }
+        if meta.cooling == Cooling::Saving {
+            meta.cooling = Cooling::None;
+            meta.log.end_cooling(true);
+            self.pump_log(at, mem);
+        }
+    }
+
+    fn page_done(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let Some(meta) = &mut self.volumes[at].meta else {
+            return;
+        };
+        match meta.page_io.take() {
+            Some((_, Stage::Write)) => meta.page_flush_due = true,
+            Some((_, Stage::Flush)) => {}
+            None => unreachable!("no page of the bitmap was being written"),
+        }
+        self.pump_pages(at, mem);
+    }
+
+    /// The disk is not used any more: nothing of its metadata can be saved, and nothing waits for that.
+    pub(super) fn abandon_meta(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let volume = &mut self.volumes[at];
+        if let Some(meta) = &mut volume.meta {
+            meta.durable_count = meta.asked_count;
+            meta.cooling = Cooling::None;
+        }
+        self.release(at, mem);
+        self.forget_failed(at);
+    }
+
+    /// Drops the metadata of a disk that is not used any more, once nothing of it is on its way.
+    pub(super) fn forget_failed(&mut self, at: usize) {
+        let volume = &mut self.volumes[at];
+        if !volume.usable() && volume.meta.as_ref().is_some_and(|meta| meta.quiet()) {
+            volume.meta = None;
+        }
+    }
+}
+
+/// What a page of the bitmap must say: what is out of sync, and what the peer may still lose.
+fn bits_of(dirty: &Bitmap, unflushed: &Unflushed, page: u32, words: &mut [u64; PAGE_WORDS]) {
+    let first = page as usize * PAGE_WORDS;
+    let all = dirty.words();
+    for (word, n) in words.iter_mut().zip(first..) {
+        *word = all.get(n).copied().unwrap_or(0);
+    }
+    let start = u64::from(page) * PAGE_COVERS;
+    for range in unflushed.ranges_in(start, start + PAGE_COVERS) {
+        let blocks = (range.start - start) / BLOCK..(range.end - start).div_ceil(BLOCK);
+        for block in blocks {
+            words[(block / 64) as usize] |= 1 << (block % 64);
+        }
+    }
+}
+
+fn want(pages: &mut Pages, start: u64, end: u64) {
+    if start < end {
+        for page in start / PAGE_COVERS..=(end - 1) / PAGE_COVERS {
+            put(&mut pages.wanted, page as u32, true);
+        }
+    }
+}
+
+/// The bytes of a lane's page.
+pub(super) fn page_mut<'a>(mem: &'a mut Mem<'_>, buf: &Buf) -> Option<&'a mut ondisk::Page> {
+    mem.bytes_mut(buf).first_chunk_mut()
+}
