@@ -54,16 +54,30 @@ pub const MAX_VOLUMES: usize = 16;
 pub struct VolumeConfig {
     /// Index: the number in `vol0`; the same on both nodes.
     pub index: u16,
-    /// Size in bytes, a multiple of `block_size`.
-    pub size: u64,
     /// Smallest unit of a request in bytes: 512 or 4096; the same on both nodes.
     pub block_size: u32,
-    /// Whether the local disk is present and usable at start.
-    pub disk_present: bool,
+    /// Bytes of the local disk; 0: there is none.
+    pub disk_bytes: u64,
+    /// Where the metadata is, or belongs.
+    pub metadata: MetadataPlace,
+    /// Metadata is created for a volume of so many bytes at most; `None`: as many as fit.
+    pub size_limit: Option<u64>,
     /// Whether the disk can discard; otherwise discards are acknowledged and forgotten locally.
     pub can_discard: bool,
     /// Whether the disk can write zeroes; otherwise the pump writes a zeroed buffer instead.
     pub can_write_zeroes: bool,
+}
+
+/// Where a volume's metadata is (docs/ONDISK.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetadataPlace {
+    /// At the end of the volume's own disk.
+    Internal,
+    /// On a disk of its own.
+    External {
+        /// Bytes of that disk.
+        disk_bytes: u64,
+    },
 }
 
 /// The engine's times, in microseconds.
@@ -220,6 +234,23 @@ pub enum Action {
         /// What to do.
         op: DiskOp,
     },
+    /// As [`Action::Disk`], on the disk that holds the volume's metadata: the volume's own or another, by
+    /// [`VolumeConfig::metadata`]. Offsets count from that disk's beginning.
+    Meta {
+        /// Number to report.
+        token: DiskToken,
+        /// Index of the volume.
+        volume: u16,
+        /// What to do.
+        op: DiskOp,
+    },
+    /// The size of a volume is known, or has changed: clients are to be told this one.
+    Size {
+        /// Index of the volume.
+        volume: u16,
+        /// Bytes.
+        size: u64,
+    },
     /// Send a frame, after all sent before. The view stays valid until the peer's answer to it
     /// was delivered or [`Event::LinkDown`] was.
     Send {
@@ -337,6 +368,13 @@ pub enum Command {
     /// The operator states that the disks of both nodes are identical (fresh and blank, or
     /// compared): both become UpToDate without a resync. DRBD's `new-current-uuid --clear-bitmap`.
     NewCurrentUuid,
+    /// Create metadata on the volume's disk and attach it. Whatever metadata was there is lost.
+    CreateMd {
+        /// Index of the volume.
+        volume: u16,
+        /// Even if the disk seems to hold somebody's data.
+        force: bool,
+    },
 }
 
 /// A node's role in the resource.
@@ -365,8 +403,7 @@ pub enum DiskState {
     Inconsistent,
     /// Known to be older than the peer's.
     Outdated,
-    /// Nothing is known: of a peer that is not connected, or of the own disk after a restart
-    /// (lineage is not durable yet).
+    /// Nothing is known: of a peer that is not connected.
     DUnknown,
     /// In itself good, but a peer may have gone on without it.
     Consistent,

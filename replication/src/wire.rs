@@ -17,9 +17,9 @@ pub const MAX_BODY: usize = 256;
 /// Bytes of a frame's payload at most.
 pub const MAX_PAYLOAD: u32 = crate::buf::MAX_BUF;
 /// The protocol version that this code speaks, and the oldest it still understands.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// See [`VERSION`].
-pub const VERSION_MIN: u16 = 1;
+pub const VERSION_MIN: u16 = 2;
 /// Feature bits that this code offers. None are defined yet: a feature is used only when both
 /// nodes offer it.
 pub const FEATURES: u64 = 0;
@@ -139,6 +139,16 @@ pub enum Frame {
         /// Bytes to bring in sync.
         bytes: u64,
     },
+    /// The payload is the next part of the sender's bitmap (`resync::codec`): the sender is the target of
+    /// the resync that was announced, and its marks are brought in sync too.
+    Bitmap {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// No other part follows.
+        last: bool,
+    },
     /// Resync: store the payload at `offset`.
     SyncData {
         /// Index of the volume.
@@ -218,6 +228,11 @@ pub struct HelloVolume {
     pub history: [u64; 2],
     /// Dirty blocks of 4 KiB.
     pub dirty: u64,
+    /// Drawn by the sender when it attached the disk: a disk under another number may have lost what
+    /// was not flushed. 0: there is no disk.
+    pub instance: u64,
+    /// The sender stopped as Primary without saying so, and nothing has settled since what it wrote last.
+    pub crashed: bool,
 }
 
 /// Role and disk states.

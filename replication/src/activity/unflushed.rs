@@ -116,6 +116,19 @@ impl Unflushed {
         })
     }
 
+    /// The part of [`ranges`](Self::ranges) that touches the byte range; not cut to it at its ends but for a
+    /// grain's start before it.
+    pub fn ranges_in(&self, within: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let mut from = within.start / GRAIN * BLOCK;
+        core::iter::from_fn(move || {
+            let found = self.next(from)?;
+            from = found.end;
+            let start = (found.start / BLOCK * GRAIN).max(within.start);
+            let end = found.end / BLOCK * GRAIN;
+            (start < within.end).then(|| start..end.min(self.volume_bytes).min(within.end))
+        })
+    }
+
     /// The first run of grains in either generation at or after `from`; all scaled.
     fn next(&self, from: u64) -> Option<Range<u64>> {
         let run = |map: &Bitmap| {

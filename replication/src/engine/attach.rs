@@ -11,7 +11,7 @@ use crate::api::{
     ConnectionState, DiskError, DiskOp, DiskState, Level, MetadataPlace, Micros, Text,
 };
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
-use crate::ondisk::{self, Layout, LayoutError, Superblock, SuperblockError, Unusable};
+use crate::ondisk::{self, Layout, LayoutError, Repair, Superblock, SuperblockError};
 use ::resync::{Bitmap, PAGE_WORDS};
 use alloc::boxed::Box;
 
@@ -27,7 +27,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    fn take(mem: &mut Mem<'_>) -> Option<Self> {
+    pub fn take(mem: &mut Mem<'_>) -> Option<Self> {
         let mut pages = heapless::Vec::<Buf, 3>::new();
         for _ in 0..3 {
             let Some(page) = mem.alloc(PAGE) else {
@@ -88,6 +88,17 @@ pub(super) enum Step {
 }
 
 impl Volume {
+    /// Whether no metadata is on its way to or from the disk, and none is about to be.
+    pub fn is_settled(&self) -> bool {
+        let busy = matches!(self.attach, Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_));
+        !busy && self.meta.as_ref().is_none_or(|meta| meta.quiet() && !meta.saving())
+    }
+
+    /// Bytes of the pool that are kept for writing metadata.
+    pub fn lane_bytes(&self) -> u64 {
+        if self.lanes.is_some() { 3 * u64::from(PAGE) } else { 0 }
+    }
+
     /// Bytes of the disk that the metadata lies on.
     fn metadata_disk_bytes(&self) -> u64 {
         match self.config.metadata {
@@ -244,8 +255,8 @@ impl Engine {
     ) {
         let a = decode(&buf, result, mem);
         let chosen = ondisk::choose(a.map(|s| *s), b.map(|s| *s));
-        let (superblock, repair) = match chosen {
-            Ok(chosen) => (chosen.superblock, chosen.repair),
+        let (superblock, from, repair) = match chosen {
+            Ok(chosen) => (chosen.superblock, chosen.from, chosen.repair),
             Err(error) => {
                 mem.free(buf);
                 return self.no_metadata(at, text!("{error}"));
@@ -258,11 +269,12 @@ impl Engine {
         let mut meta = Box::new(Meta::new(superblock, mem.total_bytes()));
         if let Some(repair) = repair {
             let index = self.volumes[at].config.index;
-            self.log(
-                Level::Warn,
-                text!("vol{index}: {repair}; the other copy is good and is written anew"),
-            );
-            meta.repair();
+            let what = match repair {
+                Repair::Behind { .. } => text!("vol{index}: the copies of the superblock differ, as after a crash"),
+                Repair::Bad(error) => text!("vol{index}: one copy of the superblock is bad ({error}) and is written anew"),
+            };
+            self.log(Level::Warn, what);
+            meta.repair(from);
         }
         let dirty = Bitmap::new(meta.layout().volume_bytes);
         let offset = meta.layout().activity;
@@ -483,6 +495,3 @@ fn decode(
         None => Err(SuperblockError::Unreadable),
     }
 }
-
-/// Only for documentation of what [`Unusable`] means to an operator.
-const _: fn(&Unusable) = |_| {};

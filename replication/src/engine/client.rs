@@ -36,20 +36,12 @@ impl Engine {
             _ => volume.written_bytes += u64::from(len),
         }
         self.clients_live += 1;
-        let slot = Slot {
-            owner: Owner::Client,
-            op,
+        self.enter(Slot {
             fua,
-            volume: at,
-            offset,
-            len,
             buf,
             request: id,
-            local: Local::Waiting,
-            remote: Remote::None,
-            orphan: false,
-        };
-        self.enter(slot);
+            ..Slot::new(Owner::Client, op, at, offset, len)
+        });
     }
 
     fn admit(&self, volume: u16, offset: u64, op: Op, len: u32) -> Result<usize, ClientError> {
@@ -108,6 +100,10 @@ impl Engine {
     /// Starts a slot that nothing blocks.
     pub(super) fn start(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
+        if self.volumes[slot.volume].usable() && !slot.orphan && !self.pass_gate(id, pool) {
+            return;
+        }
+        let slot = self.slots.at(id);
         let volume = &self.volumes[slot.volume];
         let usable = volume.usable();
         // Only a discard that both disks perform leaves the replicas equal.
@@ -119,7 +115,7 @@ impl Engine {
             slot.local = Local::Done;
         } else if !usable {
             slot.local = Local::Failed;
-        } else if slot.owner != Owner::Client || self.start_mirror(id) {
+        } else if !matches!(slot.owner, Owner::Client | Owner::Meta) || self.start_mirror(id) {
             self.start_local(id, pool);
             return;
         } else {
@@ -142,7 +138,7 @@ impl Engine {
         }
         let volume = &mut self.volumes[slot.volume];
         if !volume.mirrored {
-            volume.dirty.set_range(slot.offset, u64::from(slot.len));
+            volume.mark_dirty(slot.offset, u64::from(slot.len));
             return true;
         }
         if !window_open {
@@ -171,10 +167,13 @@ impl Engine {
                 unmap,
                 fua,
             },
-            Op::Flush | Op::SyncEnd { .. } | Op::Read => Frame::Flush {
-                volume: index,
-                request: wire,
-            },
+            Op::Flush | Op::SyncEnd { .. } | Op::Bitmap { .. } | Op::Read => {
+                slot.tracked = volume.begin_flush();
+                Frame::Flush {
+                    volume: index,
+                    request: wire,
+                }
+            }
         };
         slot.remote = Remote::Sent;
         let payload = slot.buf.as_ref().map(Buf::view);
@@ -205,6 +204,7 @@ impl Engine {
             (Op::Discard, _) => DiskOp::Discard { offset, len },
             (Op::Zeroes { unmap }, _) => DiskOp::WriteZeroes { offset, len, unmap },
             (Op::Flush | Op::SyncEnd { .. }, _) => return self.want_flush(id, pool),
+            (Op::Bitmap { .. }, _) => unreachable!("a bitmap is for the peer only"),
             (Op::Read | Op::Write, None) => unreachable!("a transfer without a buffer"),
         };
         slot.local = Local::Disk;
@@ -222,7 +222,16 @@ impl Engine {
         if !matches!(slot.local, Local::Done | Local::Failed) || slot.remote == Remote::Sent {
             return;
         }
+        self.settle_sync_end(id, pool);
+        if self.hold(id) {
+            return;
+        }
         let slot = self.slots.remove(id);
+        if slot.logged
+            && let Some(meta) = &mut self.volumes[slot.volume].meta
+        {
+            meta.log.leave(slot.offset, u64::from(slot.len));
+        }
         if slot.locks_range() {
             let Self {
                 overlaps,
@@ -239,6 +248,7 @@ impl Engine {
             Owner::Client => self.finish_client(slot, pool),
             Owner::Peer => self.finish_peer(slot, pool),
             Owner::Resync => self.finish_resync(slot, pool),
+            Owner::Meta => self.finish_meta(&slot, pool),
         }
     }
 
@@ -252,7 +262,7 @@ impl Engine {
             || (slot.remote == Remote::Done && volume.peer_disk == DiskState::UpToDate);
         let result = if slot.local == Local::Failed || (slot.op != Op::Read && !held) {
             if slot.op != Op::Read {
-                volume.dirty.set_range(slot.offset, u64::from(slot.len));
+                volume.mark_dirty(slot.offset, u64::from(slot.len));
             }
             Err(ClientError::Io)
         } else {

@@ -3,13 +3,15 @@
 use super::link::Next;
 use super::roles::Deferred;
 use super::{Engine, text};
+use crate::buf::Mem;
 use crate::api::{Command, CommandId, ConnectionState, Micros, Role};
 
 impl Engine {
-    pub(super) fn command(&mut self, id: CommandId, command: Command) {
+    pub(super) fn command(&mut self, id: CommandId, command: Command, mem: &mut Mem<'_>) {
         match command {
             Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
             Command::Disconnect => self.disconnect(id),
+            Command::CreateMd { volume, force } => self.create_md(id, volume, force, mem),
             Command::Primary { .. } | Command::Secondary { .. } | Command::NewCurrentUuid => {
                 let deferred = Deferred {
                     id,
@@ -26,17 +28,18 @@ impl Engine {
     }
 
     /// Runs commands that nothing holds up.
-    pub(super) fn run_deferred(&mut self) {
+    pub(super) fn run_deferred(&mut self, mem: &mut Mem<'_>) {
         while self.task.is_none()
             && !self.negotiating()
+            && !self.attaching()
             && self.link.probe.is_none()
             && let Some(next) = self.deferred.pop_front()
         {
             match next.command {
-                Command::Primary { force } => self.promote(next.id, force),
+                Command::Primary { force } => self.promote(next.id, force, mem),
                 Command::Secondary { force } => self.demote(next.id, force),
                 Command::NewCurrentUuid => self.declare_identical(next.id),
-                Command::Connect { .. } | Command::Disconnect => {
+                Command::Connect { .. } | Command::Disconnect | Command::CreateMd { .. } => {
                     unreachable!("never deferred")
                 }
             }
@@ -138,7 +141,14 @@ impl Engine {
             .map(|task| task.deadline)
             .filter(|at| *at < Micros::MAX);
         let deferred = self.deferred.iter().map(|waiting| waiting.deadline).min();
-        [self.link_deadline(), task, deferred, self.resync_retry]
+        [
+            self.link_deadline(),
+            task,
+            deferred,
+            self.resync_retry,
+            self.attach_deadline(),
+            self.cooling_deadline(),
+        ]
             .into_iter()
             .flatten()
             .min()

@@ -1,6 +1,8 @@
 //! The local disks: completions and failures.
 
+use super::attach::Attach;
 use super::flush::FLUSH_TOKEN;
+use super::meta::META_TOKEN;
 use super::slots::{Local, Op, Owner, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{DiskError, DiskState, DiskToken, Level, Role};
@@ -17,6 +19,9 @@ impl Engine {
         if token >= FLUSH_TOKEN {
             return self.flush_done((token - FLUSH_TOKEN) as usize, result, pool);
         }
+        if token >= META_TOKEN {
+            return self.meta_done(token, result, pool);
+        }
         let id: SlotId = token;
         let known = self.slots.get(id).is_some_and(|s| s.local == Local::Disk);
         assert!(known, "completion of a disk operation that was not issued");
@@ -28,7 +33,7 @@ impl Engine {
             // Nothing was lost: the content of a discarded range is nobody's business.
             Err(DiskError::Unsupported) => op == Op::Discard,
             Err(error) => {
-                self.disk_error(at, op, error);
+                self.disk_error(at, op, error, pool);
                 false
             }
         };
@@ -47,7 +52,7 @@ impl Engine {
 
     /// A read that fails costs only that read, unless the disk is gone; a failed write leaves the
     /// disk different from what was promised, so it is not used any more.
-    fn disk_error(&mut self, at: usize, op: Op, error: DiskError) {
+    fn disk_error(&mut self, at: usize, op: Op, error: DiskError, mem: &mut Mem<'_>) {
         let index = self.volumes[at].config.index;
         if op == Op::Read && error != DiskError::Gone {
             self.log(
@@ -55,12 +60,12 @@ impl Engine {
                 text!("vol{index}: the disk could not read a block ({error:?})"),
             );
         } else {
-            self.fail_disk(at, text!("it answered {error:?} to {op:?}").as_str());
+            self.fail_disk(at, text!("it answered {error:?} to {op:?}").as_str(), mem);
         }
     }
 
     /// Gives up the local disk of a volume.
-    pub(super) fn fail_disk(&mut self, at: usize, why: &str) {
+    pub(super) fn fail_disk(&mut self, at: usize, why: &str, mem: &mut Mem<'_>) {
         if !self.volumes[at].usable() {
             return;
         }
@@ -69,6 +74,7 @@ impl Engine {
         let index = volume.config.index;
         let peer_good = volume.mirrored && volume.peer_disk == DiskState::UpToDate;
         volume.disk = DiskState::Failed;
+        volume.attach = Attach::NoDisk;
         volume.mirrored = false;
         volume.end_sync();
         let advice = match (primary, peer_good) {
@@ -82,6 +88,7 @@ impl Engine {
             Level::Error,
             text!("vol{index}: the disk is not used any more: {why}; {advice}"),
         );
+        self.abandon_meta(at, mem);
         self.tell_state();
         if self.link.in_handshake() {
             // What this node said of itself is no longer true.
@@ -89,16 +96,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn disk_changed(&mut self, index: u16, size: u64) {
+    pub(super) fn disk_changed(&mut self, index: u16, size: u64, mem: &mut Mem<'_>) {
         let Some(at) = self.volume_by_index(index) else {
             return;
         };
-        let configured = self.volumes[at].config.size;
+        let configured = self.volumes[at].config.disk_bytes;
         if size == 0 {
-            self.fail_disk(at, "it is gone");
+            self.fail_disk(at, "it is gone", mem);
         } else if size < configured {
             let why = text!("it shrank to {size} bytes, {configured} are needed");
-            self.fail_disk(at, &why);
+            self.fail_disk(at, &why, mem);
         } else {
             self.log(
                 Level::Info,

@@ -46,7 +46,7 @@ impl Engine {
         let local = match result {
             Ok(()) => Local::Done,
             Err(_) => {
-                self.fail_disk(at, "a flush failed: written data may be lost");
+                self.fail_disk(at, "a flush failed: written data may be lost", pool);
                 Local::Failed
             }
         };

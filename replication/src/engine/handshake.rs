@@ -10,9 +10,11 @@ use super::link::Next;
 use super::volume::{SyncSource, side};
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
+use crate::buf::Mem;
 use crate::lineage::{Verdict, decide};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 use resync::Scheduler;
+use resync::codec::Decoder;
 
 /// How long a refusal may take to reach the peer before this side hangs up.
 const REFUSE_GRACE: u64 = 1_000_000;
@@ -20,11 +22,14 @@ const REFUSE_GRACE: u64 = 1_000_000;
 impl Engine {
     /// Sends this side's part as soon as nothing of an old connection is on the way to the disk,
     /// and concludes when both parts are known.
-    pub(super) fn try_handshake(&mut self) {
+    pub(super) fn try_handshake(&mut self, mem: &mut Mem<'_>) {
         if !self.link.in_handshake() || self.link.closing || self.link.refused_until.is_some() {
             return;
         }
         if !self.link.hello_sent {
+            if self.attaching() {
+                return;
+            }
             if self.orphans > 0 {
                 let waiting = text!(
                     "handshake waits for the disk to finish requests of the previous connection"
@@ -38,7 +43,7 @@ impl Engine {
             return;
         };
         if self.link.peer_volumes.len() == usize::from(peer.volumes) {
-            self.conclude();
+            self.conclude(mem);
         }
     }
 
@@ -151,11 +156,12 @@ impl Engine {
         for (their, volume) in theirs.iter().zip(&self.volumes) {
             let ours = &volume.config;
             let index = ours.index;
-            if their.size != ours.size {
+            // Without metadata a node does not know; then it has nothing to be mirrored either.
+            if their.size != volume.size && their.size != 0 && volume.size != 0 {
                 let reason = text!(
                     "vol{index} has {} bytes on the peer and {} here: set the same 'size' for it on both nodes, not above the smaller disk",
                     their.size,
-                    ours.size
+                    volume.size
                 );
                 return Some((Refusal::Size, index, reason));
             }
@@ -206,7 +212,7 @@ impl Engine {
         }
     }
 
-    fn conclude(&mut self) {
+    fn conclude(&mut self, mem: &mut Mem<'_>) {
         if let Some((refusal, volume, reason)) = self.volume_misfit() {
             return self.refuse(refusal, volume, Next::RetrySlowly, reason);
         }
@@ -251,7 +257,7 @@ impl Engine {
         self.peer_role = peer.role;
         self.log(Level::Info, text!("connected to peer {}", peer.node));
         for at in 0..self.volumes.len() {
-            self.apply(at);
+            self.apply(at, mem);
         }
         if let Some(reason) = self.undecided() {
             self.complain(Level::Warn, reason);
@@ -260,17 +266,26 @@ impl Engine {
     }
 
     /// Puts a volume's verdict into effect.
-    fn apply(&mut self, at: usize) {
+    fn apply(&mut self, at: usize, mem: &mut Mem<'_>) {
         let theirs = self.link.peer_volumes[at].clone();
         let fresh = self.random();
         let now = self.now;
         let volume = &mut self.volumes[at];
-        let Some((verdict, rule)) = volume.verdict else {
+        let Some((mut verdict, rule)) = volume.verdict else {
             return;
         };
+        let known = core::mem::replace(&mut volume.peer_instance, theirs.instance);
+        if known != 0 && known != theirs.instance {
+            volume.peer_forgot();
+        }
+        if verdict == Verdict::InSync && volume.dirty.count() > 0 {
+            // What the peer lost with its power; it learns so from the beginning of the resync.
+            verdict = Verdict::Source { full: false };
+        }
         volume.replication = ReplicationState::Established;
         volume.mirrored = false;
         volume.peer_disk = theirs.disk;
+        volume.peer_created = theirs.current == 0 && theirs.disk > DiskState::Negotiating;
         volume.peer_can_discard = theirs.can_discard;
         let index = volume.config.index;
         let size = volume.dirty.dirty_bytes();
@@ -281,7 +296,7 @@ impl Engine {
             }
             Verdict::Source { full } => {
                 if full {
-                    volume.dirty.set_all();
+                    volume.mark_all_dirty();
                 }
                 if full || volume.bitmap_uuid == 0 {
                     volume.bitmap_uuid = fresh;
@@ -301,6 +316,7 @@ impl Engine {
                     paused_until: 0,
                     unreadable: None,
                     no_memory: false,
+                    uniting: (theirs.dirty > 0).then(Decoder::new),
                 });
                 let uuid = volume.bitmap_uuid;
                 self.send(Frame::SyncStart {
@@ -336,7 +352,7 @@ impl Engine {
                 );
             }
         }
-        self.ensure_generation(at);
+        self.ensure_generation(at, mem);
     }
 }
 
@@ -348,7 +364,7 @@ impl Engine {
     }
 
     /// The peer's new role and disk states.
-    pub(super) fn peer_state(&mut self, state: &crate::wire::State) {
+    pub(super) fn peer_state(&mut self, state: &crate::wire::State, mem: &mut Mem<'_>) {
         if state.disks.len() != self.volumes.len() {
             return self.protocol_error("a state of other volumes");
         }
@@ -359,7 +375,7 @@ impl Engine {
         self.granted = false;
         for (at, disk) in state.disks.iter().enumerate() {
             if *disk <= DiskState::Failed {
-                self.peer_disk_failed(at);
+                self.peer_disk_failed(at, mem);
             } else if self.volumes[at].source.is_none() {
                 self.volumes[at].peer_disk = *disk;
             }

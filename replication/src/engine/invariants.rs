@@ -69,7 +69,8 @@ impl Engine {
     }
 
     fn check_slots(&self) {
-        let (mut clients, mut peers, mut resyncs, mut sent, mut orphans) = (0, 0, 0, 0, 0);
+        let (mut clients, mut peers, mut resyncs, mut metas, mut sent, mut orphans) =
+            (0, 0, 0, 0, 0, 0);
         for id in 0..self.slots.capacity() as SlotId {
             let Some(slot) = self.slots.get(id) else {
                 continue;
@@ -78,21 +79,23 @@ impl Engine {
                 Owner::Client => clients += 1,
                 Owner::Peer => peers += 1,
                 Owner::Resync => resyncs += 1,
+                Owner::Meta => metas += 1,
             }
             sent += usize::from(slot.remote == Remote::Sent);
             orphans += usize::from(slot.orphan);
         }
         assert_eq!(
-            (clients, peers, resyncs, sent, orphans),
+            (clients, peers, resyncs, metas, sent, orphans),
             (
                 self.clients_live,
                 self.peers_live,
                 self.resyncs_live,
+                self.metas_live,
                 self.link.outstanding,
                 self.orphans
             ),
-            "slots: clients, peer, resync, unanswered, orphans"
+            "slots: clients, peer, resync, metadata, unanswered, orphans"
         );
-        assert_eq!(self.slots.live(), clients + peers + resyncs, "slots in use");
+        assert_eq!(self.slots.live(), clients + peers + resyncs + metas, "slots in use");
     }
 }

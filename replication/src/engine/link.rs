@@ -218,18 +218,22 @@ impl Engine {
         );
         self.peer_role = Role::Unknown;
         self.granted = false;
+        self.generation_taken = None;
         self.link.outstanding = 0;
         for at in 0..self.volumes.len() {
             let primary = self.role == Role::Primary;
             let volume = &mut self.volumes[at];
             volume.end_sync();
+            if let Some(meta) = &mut volume.meta {
+                meta.unflushed.lost();
+            }
             volume.replication = ReplicationState::Off;
             volume.mirrored = false;
             volume.peer_disk = DiskState::DUnknown;
             if !primary {
                 volume.doubt();
             }
-            self.ensure_generation(at);
+            self.ensure_generation(at, pool);
         }
         self.link_lost_slots(pool);
         self.release_stalled_all();
@@ -249,8 +253,10 @@ impl Engine {
                     let slot = self.slots.at(id);
                     slot.remote = Remote::Done;
                     let (at, offset, len) = (slot.volume, slot.offset, slot.len);
-                    self.volumes[at].dirty.set_range(offset, u64::from(len));
+                    self.volumes[at].mark_dirty(offset, u64::from(len));
                 }
+            } else if owner == Owner::Meta {
+                self.slots.at(id).remote = Remote::Done;
             } else if !slot.orphan {
                 self.orphans += 1;
                 let slot = self.slots.at(id);
@@ -258,7 +264,7 @@ impl Engine {
                 slot.remote = Remote::None;
             }
             let ends = matches!(local, Local::Done | Local::Failed);
-            if ends && (sent || owner != Owner::Client) {
+            if ends && (sent || !matches!(owner, Owner::Client | Owner::Meta)) {
                 self.finish_if_done(id, pool);
             }
         }
@@ -286,22 +292,36 @@ impl Engine {
         let slot = self.slots.at(id);
         slot.remote = Remote::Done;
         let (owner, op, at) = (slot.owner, slot.op, slot.volume);
+        let (offset, len, fua) = (slot.offset, u64::from(slot.len), slot.fua);
+        let tracked = core::mem::take(&mut slot.tracked);
+        let volume = &mut self.volumes[at];
+        if tracked && ok {
+            volume.peer_flushed();
+        } else if tracked && let Some(meta) = &mut volume.meta {
+            meta.unflushed.lost();
+        } else if ok
+            && !fua
+            && owner == Owner::Client
+            && op != Op::Flush
+            && let Some(meta) = &mut volume.meta
+        {
+            meta.acknowledged(offset, len);
+        }
         if !ok {
-            let (offset, len) = (slot.offset, u64::from(slot.len));
             if op != Op::Flush {
-                self.volumes[at].dirty.set_range(offset, len);
+                self.volumes[at].mark_dirty(offset, len);
             }
             if owner == Owner::Resync {
                 self.slots.at(id).local = Local::Failed;
             }
-            self.peer_disk_failed(at);
+            self.peer_disk_failed(at, pool);
         }
         self.finish_if_done(id, pool);
         self.release_stalled();
     }
 
     /// The peer's disk of a volume is no use any more: go on without it.
-    pub(super) fn peer_disk_failed(&mut self, at: usize) {
+    pub(super) fn peer_disk_failed(&mut self, at: usize, mem: &mut Mem<'_>) {
         let volume = &mut self.volumes[at];
         if volume.peer_disk <= DiskState::Failed && !volume.mirrored {
             return;
@@ -316,6 +336,6 @@ impl Engine {
                 "vol{index}: the peer's disk failed; writes go to this node alone and are marked out of sync"
             ),
         );
-        self.ensure_generation(at);
+        self.ensure_generation(at, mem);
     }
 }

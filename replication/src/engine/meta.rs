@@ -8,14 +8,15 @@
 //! Metadata goes to the disk in lanes that run beside each other, each with one request at most and a page
 //! of the pool of its own.
 
-use super::slots::{List, Local, Op, Owner, SlotId};
+use super::slots::{List, Local, Op, Owner, Slot, SlotId};
 use super::volume::Volume;
 use super::{Engine, Queued, text};
-use crate::activity::{ActivityLog, Commit, Unflushed};
+use crate::activity::{ActivityLog, Commit, PageCopy, Unflushed, limit_for};
 use crate::api::{DiskError, DiskOp, DiskState, DiskToken, Micros, Role};
 use crate::buf::{Buf, Mem};
-use crate::ondisk::{Layout, Superblock};
+use crate::ondisk::{self, Layout, Superblock, activity::Evidence};
 use alloc::{vec, vec::Vec};
+use resync::{BLOCK, Bitmap, PAGE_COVERS, PAGE_WORDS};
 
 /// Disk operations from this number on (and below that of flushes) concern metadata.
 pub(super) const META_TOKEN: DiskToken = 0x4000_0000;
@@ -55,7 +56,6 @@ pub(super) struct Stored {
     pub bitmap: u64,
     pub history: [u64; 2],
     pub disk: DiskState,
-    pub peer_disk: DiskState,
     pub primary: bool,
     pub peer_has_current: bool,
     pub all_dirty: bool,
@@ -130,9 +130,10 @@ fn first(bits: &[u64]) -> Option<u32> {
 /// The metadata of an attached volume.
 #[derive(Debug)]
 pub(super) struct Meta {
-    pub layout: Layout,
     /// The superblock as it was last written; its lineage and state come from [`Stored`].
     pub superblock: Superblock,
+    /// The second copy is bad: it must be good before the first one is touched.
+    repair_b: bool,
     asked: Stored,
     /// Saves asked for, and how many of these are durable.
     asked_count: u64,
@@ -145,7 +146,8 @@ pub(super) struct Meta {
     pub unflushed: Unflushed,
     pages: Pages,
     page_count: u32,
-    page_io: Option<(u32, Stage)>,
+    page_io: Option<Stage>,
+    page_sequence: u64,
     /// A page was written since the last flush of the bitmap lane.
     page_flush_due: bool,
     /// The bitmap on the disk says less than all; see [`Stored::all_dirty`].
@@ -154,29 +156,63 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// For a volume whose metadata says `superblock`; `bytes` is the volume's size.
-    pub fn new(superblock: Superblock, layout: Layout, memory: u64) -> Self {
-        let bytes = superblock.size;
-        let limit = crate::activity::limit_for(bytes, memory);
-        let page_count = layout.bitmap_pages();
-        let stored = Stored::of(&superblock);
+    /// For a volume whose metadata says `superblock`, on a node with so much memory for payload.
+    pub fn new(superblock: Superblock, memory: u64) -> Self {
+        let bytes = superblock.layout.volume_bytes;
+        let page_count = superblock.layout.bitmap_pages_used();
         Self {
-            asked: stored,
+            asked: Stored::of(&superblock),
             asked_count: 0,
             durable_count: 0,
             stage: SuperStage::Idle,
             covers: 0,
-            log: ActivityLog::new(bytes, limit),
+            repair_b: false,
+            log: ActivityLog::new(bytes, limit_for(bytes, memory)),
             log_io: None,
             unflushed: Unflushed::new(bytes),
             pages: Pages::new(page_count),
             page_count,
             page_io: None,
+            page_sequence: 0,
             page_flush_due: false,
             all_dirty: superblock.all_dirty,
             cooling: Cooling::None,
-            layout,
             superblock,
+        }
+    }
+
+    /// Where everything lies.
+    pub fn layout(&self) -> &Layout {
+        &self.superblock.layout
+    }
+
+    /// Takes over a pair of pages of the activity log.
+    pub fn load_log(&mut self, pair: u32, slots: [Option<&ondisk::Page>; 2]) {
+        let mut words = [0; PAGE_WORDS];
+        let id = self.superblock.device_id;
+        let found = ondisk::activity::recover(id, pair, slots, &mut words);
+        if found.evidence == Evidence::Lost {
+            self.log.load_damaged(pair, found.sequence);
+        } else {
+            let newest = if found.next_slot == 0 { PageCopy::B } else { PageCopy::A };
+            self.log.load(pair, newest, found.sequence, &words);
+        }
+    }
+
+    /// Takes over what is known of a good page of the bitmap.
+    pub fn page_loaded(&mut self, page: u32, sequence: u64, words: &[u64; PAGE_WORDS]) {
+        self.page_sequence = self.page_sequence.max(sequence);
+        let blank = words.iter().all(|word| *word == 0);
+        put(&mut self.pages.blank, page, blank);
+    }
+
+    /// The bitmap does not have yet what the hot extents stand for.
+    pub fn touch_hot(&mut self) {
+        let Self { log, pages, .. } = self;
+        for range in log.hot_ranges() {
+            for page in range.start / PAGE_COVERS..=(range.end - 1) / PAGE_COVERS {
+                put(&mut pages.changed, page as u32, true);
+            }
         }
     }
 
@@ -185,9 +221,10 @@ impl Meta {
         self.asked_count != self.durable_count
     }
 
-    /// Has the superblock written anew though nothing changed: one of its copies is bad.
-    pub fn repair(&mut self) {
+    /// Has the superblock written anew though nothing changed: the copy that was not `chosen` is bad.
+    pub fn repair(&mut self, chosen: ondisk::Which) {
         self.asked_count += 1;
+        self.repair_b = chosen == ondisk::Which::A;
     }
 
     /// The bitmap page of a range is no longer what the disk has.
@@ -195,8 +232,8 @@ impl Meta {
         if len == 0 {
             return;
         }
-        let last = ((offset + len - 1) / resync::PAGE_COVERS) as u32;
-        for page in (offset / resync::PAGE_COVERS) as u32..=last.min(self.page_count - 1) {
+        let last = ((offset + len - 1) / PAGE_COVERS) as u32;
+        for page in (offset / PAGE_COVERS) as u32..=last.min(self.page_count - 1) {
             put(&mut self.pages.changed, page, true);
         }
     }
@@ -206,11 +243,6 @@ impl Meta {
         for page in 0..self.page_count {
             put(&mut self.pages.changed, page, true);
         }
-    }
-
-    /// A page was read and holds no bit.
-    pub fn page_is_blank(&mut self, page: u32) {
-        put(&mut self.pages.blank, page, true);
     }
 
     /// The peer has the range, but may lose it with its power.
@@ -233,7 +265,7 @@ impl Meta {
 impl Stored {
     pub fn of(superblock: &Superblock) -> Self {
         Self {
-            size: superblock.size,
+            size: superblock.layout.volume_bytes,
             current: superblock.current,
             bitmap: superblock.bitmap,
             history: superblock.history,
@@ -245,7 +277,7 @@ impl Stored {
     }
 
     fn put(&self, superblock: &mut Superblock) {
-        superblock.size = self.size;
+        superblock.layout.volume_bytes = self.size;
         superblock.current = self.current;
         superblock.bitmap = self.bitmap;
         superblock.history = self.history;
@@ -309,9 +341,38 @@ impl Volume {
         }
     }
 
+    /// The peer may have lost what it had acknowledged and not flushed.
+    pub fn peer_forgot(&mut self) {
+        if let Some(meta) = &mut self.meta {
+            for range in meta.unflushed.ranges() {
+                self.dirty.set_range(range.start, range.end - range.start);
+            }
+            meta.unflushed.clear();
+        }
+    }
+
+    /// A flush goes to the peer. Answers whether its answer is to be told by [`Volume::peer_flushed`].
+    pub fn begin_flush(&mut self) -> bool {
+        let meta = self.meta.as_mut();
+        meta.is_some_and(|meta| meta.unflushed.begin_flush())
+    }
+
+    /// The peer has flushed what it had acknowledged when [`Volume::begin_flush`] answered `true`.
+    pub fn peer_flushed(&mut self) {
+        if let Some(meta) = &mut self.meta {
+            let Meta { unflushed, pages, .. } = &mut **meta;
+            for range in unflushed.ranges() {
+                for page in range.start / PAGE_COVERS..=(range.end - 1) / PAGE_COVERS {
+                    put(&mut pages.changed, page as u32, true);
+                }
+            }
+            unflushed.flushed();
+        }
+    }
+
     /// Whether writes must wait until the superblock is durable.
     pub fn saving(&self) -> bool {
-        self.meta.as_ref().is_some_and(Meta::saving)
+        self.meta.as_ref().is_some_and(|meta| meta.saving())
     }
 }
 
@@ -353,13 +414,25 @@ impl Engine {
         let (Some(meta), Some(pages)) = (&mut volume.meta, &volume.lanes) else {
             return;
         };
-        meta.covers = meta.asked_count;
-        meta.superblock.sequence += 1;
-        meta.asked.put(&mut meta.superblock);
-        meta.superblock.encode(mem.bytes_mut(&pages.superblock));
-        meta.stage = SuperStage::WriteA;
-        let offset = meta.layout.superblock_a();
-        self.write_page(at, Lane::Super, offset);
+        let mut offset = meta.layout().superblock_a;
+        if core::mem::take(&mut meta.repair_b) {
+            offset = meta.layout().superblock_b;
+            meta.stage = SuperStage::WriteB;
+        } else {
+            meta.covers = meta.asked_count;
+            meta.superblock.sequence += 1;
+            meta.asked.put(&mut meta.superblock);
+            meta.stage = SuperStage::WriteA;
+        }
+        let encoded = page_mut(mem, &pages.superblock).map(|page| meta.superblock.encode(page));
+        match encoded {
+            Some(Ok(())) => self.write_page(at, Lane::Super, offset),
+            other => {
+                let why = text!("no superblock can be made of what is known of it ({other:?})");
+                meta.stage = SuperStage::Idle;
+                self.fail_disk(at, &why, mem);
+            }
+        }
     }
 
     /// Issues the write of a lane's page.
@@ -394,10 +467,11 @@ impl Engine {
             return self.attach_done(at, result, mem);
         }
         let volume = &mut self.volumes[at];
+        let usable = volume.usable();
         let Some(meta) = &mut volume.meta else {
             unreachable!("metadata was dropped while it was being written")
         };
-        if result.is_err() || volume.disk <= DiskState::Failed {
+        if result.is_err() || !usable {
             match lane {
                 Lane::Super => meta.stage = SuperStage::Idle,
                 Lane::Log => meta.log_io = None,
@@ -430,7 +504,7 @@ impl Engine {
                 meta.durable_count = meta.covers;
                 meta.stage = SuperStage::WriteB;
                 let durable = !meta.saving();
-                let offset = meta.layout.superblock_b();
+                let offset = meta.layout().superblock_b;
                 self.write_page(at, Lane::Super, offset);
                 if durable {
                     self.release(at, mem);
@@ -452,7 +526,7 @@ impl Engine {
     /// Whether a slot may start, as far as metadata is concerned. Otherwise it waits in the gate.
     pub(super) fn pass_gate(&mut self, id: SlotId, mem: &mut Mem<'_>) -> bool {
         let slot = self.slots.at(id);
-        if !slot.changes_data() || slot.logged {
+        if !slot.changes_data() {
             return true;
         }
         let (at, offset, len) = (slot.volume, slot.offset, u64::from(slot.len));
@@ -461,14 +535,16 @@ impl Engine {
         let Some(meta) = &mut volume.meta else {
             return true;
         };
-        if !meta.saving() {
-            if !client {
-                return true;
-            }
-            if meta.log.enter(self.now, offset, len) {
-                slot.logged = true;
-                return true;
-            }
+        let may = if !client {
+            true
+        } else if slot.logged {
+            meta.log.ready(offset, len)
+        } else {
+            slot.logged = true;
+            meta.log.enter(self.now, offset, len)
+        };
+        if may && !meta.saving() {
+            return true;
         }
         self.slots.push(&mut volume.gate, id);
         self.pump_log(at, mem);
@@ -483,7 +559,7 @@ impl Engine {
             self.slots.at(id).local = Local::Done;
             self.finish_if_done(id, mem);
         }
-        self.durable(at);
+        self.durable();
     }
 
     fn release_gate(&mut self, at: usize) {
@@ -523,15 +599,16 @@ impl Engine {
         let Some(commit) = meta.log.next_commit() else {
             return;
         };
+        let mut words = [0; PAGE_WORDS];
+        meta.log.fill(commit, &mut words);
         let id = meta.superblock.device_id;
-        let mut words = [0; resync::PAGE_WORDS];
-        meta.log.fill(&commit, &mut words);
-        let page = crate::ondisk::LogPage {
-            page: commit.page,
-            sequence: commit.sequence,
+        if let Some(page) = page_mut(mem, &pages.log) {
+            ondisk::activity::encode(id, commit.page, commit.sequence, &words, page);
+        }
+        let slot = u8::from(commit.copy == PageCopy::B);
+        let Some(offset) = meta.layout().activity_page(commit.page, slot) else {
+            unreachable!("the layout has room for the volume's activity log")
         };
-        page.encode(id, &words, mem.bytes_mut(&pages.log));
-        let offset = meta.layout.log_page(commit.page, commit.copy);
         meta.log_io = Some((commit, Stage::Write));
         self.write_page(at, Lane::Log, offset);
     }
@@ -576,19 +653,16 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let usable = volume.usable();
         let Some(meta) = &mut volume.meta else { return };
-        if !usable || meta.cooling != Cooling::None || !meta.log.cooling_due(now) {
+        if !usable || meta.cooling != Cooling::None || meta.log.begin_cooling(now).is_none() {
             return;
         }
         let Meta { log, pages, .. } = &mut **meta;
-        let Some(ranges) = log.begin_cooling(now) else {
-            return;
-        };
-        for range in ranges {
+        for range in log.cooling() {
             want(pages, range.start, range.end);
         }
         meta.cooling = Cooling::Flushing;
         self.metas_live += 1;
-        let id = self.slots.insert(Slot::flush(Owner::Meta, at));
+        let id = self.slots.insert(Slot::new(Owner::Meta, Op::Flush, at, 0, 0));
         self.slots.push(&mut self.ready, id);
     }
 
@@ -643,11 +717,11 @@ impl Engine {
             if let Some(out) = page_mut(mem, &lanes.bitmap) {
                 ondisk::bitmap::encode(id, page, sequence, &words, out);
             }
-            meta.page_io = Some((page, Stage::Write));
+            meta.page_io = Some(Stage::Write);
             return self.write_page(at, Lane::Bitmap, offset);
         }
         if core::mem::take(&mut meta.page_flush_due) {
-            meta.page_io = Some((0, Stage::Flush));
+            meta.page_io = Some(Stage::Flush);
             return self.meta_op(at, Lane::Bitmap, DiskOp::Flush);
         }
         if meta.cooling == Cooling::Saving {
@@ -662,8 +736,8 @@ impl Engine {
             return;
         };
         match meta.page_io.take() {
-            Some((_, Stage::Write)) => meta.page_flush_due = true,
-            Some((_, Stage::Flush)) => {}
+            Some(Stage::Write) => meta.page_flush_due = true,
+            Some(Stage::Flush) => {}
             None => unreachable!("no page of the bitmap was being written"),
         }
         self.pump_pages(at, mem);
@@ -697,9 +771,8 @@ fn bits_of(dirty: &Bitmap, unflushed: &Unflushed, page: u32, words: &mut [u64; P
         *word = all.get(n).copied().unwrap_or(0);
     }
     let start = u64::from(page) * PAGE_COVERS;
-    for range in unflushed.ranges_in(start, start + PAGE_COVERS) {
-        let blocks = (range.start - start) / BLOCK..(range.end - start).div_ceil(BLOCK);
-        for block in blocks {
+    for range in unflushed.ranges_in(start..start + PAGE_COVERS) {
+        for block in (range.start - start) / BLOCK..(range.end - start).div_ceil(BLOCK) {
             words[(block / 64) as usize] |= 1 << (block % 64);
         }
     }

@@ -11,14 +11,18 @@
 //! the connection, `resync` is the source of a resync, `roles` and `commands` are the operator's side.
 
 mod advice;
+mod attach;
 mod client;
 mod commands;
+mod create;
 mod disk;
+mod exchange;
 mod flush;
 mod handshake;
 mod invariants;
 mod link;
 mod liveness;
+mod meta;
 mod overlap;
 mod peer;
 mod queue;
@@ -80,6 +84,7 @@ pub struct Engine {
     clients_live: usize,
     peers_live: usize,
     resyncs_live: usize,
+    metas_live: usize,
     /// Slots of connections that are gone, still busy on the disk.
     orphans: usize,
     last_client: Micros,
@@ -90,6 +95,8 @@ pub struct Engine {
     deferred: heapless::Deque<Deferred, DEFERRED>,
     /// The peer was told that it may become Primary; until it says what became of it.
     granted: bool,
+    /// The peer waits for the word that this generation, which both nodes take over, is durable here.
+    generation_taken: Option<u64>,
     rng: u64,
 }
 
@@ -99,7 +106,7 @@ impl Engine {
     #[must_use]
     pub fn new(now: Micros, config: EngineConfig) -> Self {
         let requests = usize::from(config.max_requests);
-        let slots = 2 * requests + 2 * usize::from(RESYNC_SLOTS);
+        let slots = 2 * requests + 2 * usize::from(RESYNC_SLOTS) + config.volumes.len();
         debug_assert!(u32::from(RESYNC_SLOTS) >= IDLE_IN_FLIGHT);
         let mut engine = Self {
             now,
@@ -117,6 +124,7 @@ impl Engine {
             clients_live: 0,
             peers_live: 0,
             resyncs_live: 0,
+            metas_live: 0,
             orphans: 0,
             last_client: 0,
             resync_retry: None,
@@ -124,6 +132,7 @@ impl Engine {
             task: None,
             deferred: heapless::Deque::new(),
             granted: false,
+            generation_taken: None,
             rng: config.seed,
             config,
         };
@@ -131,31 +140,33 @@ impl Engine {
         engine
     }
 
-    /// Handles one event. `pool` is where payload buffers come from and go back to.
-    pub fn handle(&mut self, now: Micros, event: Event, pool: &mut Mem<'_>) {
+    /// Handles one event. `mem` is where payload buffers come from and go back to.
+    pub fn handle(&mut self, now: Micros, event: Event, mem: &mut Mem<'_>) {
         self.now = self.now.max(now);
         match event {
-            Event::Client(request) => self.client(request, pool),
+            Event::Client(request) => self.client(request, mem),
             Event::DiskDone {
                 token,
                 result,
                 all_zero,
-            } => self.disk_done(token, result, all_zero, pool),
+            } => self.disk_done(token, result, all_zero, mem),
             Event::LinkUp => self.link_up(),
-            Event::LinkDown(reason) => self.link_down(reason, pool),
-            Event::Frame { frame, buf } => self.frame(frame, buf, pool),
-            Event::Command { id, command } => self.command(id, command),
+            Event::LinkDown(reason) => self.link_down(reason, mem),
+            Event::Frame { frame, buf } => self.frame(frame, buf, mem),
+            Event::Command { id, command } => self.command(id, command, mem),
             Event::OpenClients(count) => self.open_clients = count,
-            Event::DiskChanged { volume, size } => self.disk_changed(volume, size),
+            Event::DiskChanged { volume, size } => self.disk_changed(volume, size, mem),
             Event::Tick => self.tick(),
         }
-        self.settle(pool);
+        self.settle(mem);
     }
 
     /// The next thing to do; drain after every [`Engine::handle`] until `None`.
     pub fn poll_action(&mut self) -> Option<Action> {
         Some(match self.queue.pop()? {
             Queued::Disk { token, volume, op } => Action::Disk { token, volume, op },
+            Queued::Meta { token, volume, op } => Action::Meta { token, volume, op },
+            Queued::Size { volume, size } => Action::Size { volume, size },
             Queued::Send { frame, payload } => Action::Send { frame, payload },
             Queued::HelloVolume(at) => Action::Send {
                 frame: Frame::HelloVolume(self.volumes[at].told.clone()?),
@@ -202,31 +213,41 @@ impl Engine {
     }
 
     /// Whether nothing is in flight: no request of a client, of the peer or of a resync, and no
-    /// action unpolled. Then the engine holds no buffer of the pool.
+    /// action unpolled, no metadata on its way. Then the engine holds no buffer of the pool but
+    /// [`Engine::metadata_bytes`].
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.slots.live() == 0
             && self.queue.is_empty()
-            && self.volumes.iter().all(|v| !v.flush.busy)
+            && self.volumes.iter().all(|v| !v.flush.busy && v.is_settled())
+    }
+
+    /// Bytes of the pool that the engine keeps for writing metadata.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> u64 {
+        self.volumes.iter().map(Volume::lane_bytes).sum()
     }
 
     /// What an event made possible: unblocked slots start, waiting commands run, the resync goes on.
-    fn settle(&mut self, pool: &mut Mem<'_>) {
-        self.run_ready(pool);
-        self.try_handshake();
+    fn settle(&mut self, mem: &mut Mem<'_>) {
+        self.start_attaching(mem);
+        self.run_ready(mem);
+        self.try_handshake(mem);
         self.check_demotion();
-        self.run_deferred();
-        self.pump_resync(pool);
-        self.run_ready(pool);
+        self.run_deferred(mem);
+        self.pump_resync(mem);
+        self.cool_all();
+        self.run_ready(mem);
+        self.save_all(mem);
     }
 
-    fn run_ready(&mut self, pool: &mut Mem<'_>) {
+    fn run_ready(&mut self, mem: &mut Mem<'_>) {
         let mut ready = self.ready;
         // Starting a slot may end it, which may unblock others: `ready` grows meanwhile.
         self.ready = List::EMPTY;
         loop {
             while let Some(id) = self.slots.pop(&mut ready) {
-                self.start(id, pool);
+                self.start(id, mem);
             }
             if self.ready.is_empty() {
                 break;
@@ -277,7 +298,7 @@ impl Engine {
 
     /// A Primary that goes on without its peer's disk begins a new generation, before any write
     /// of it is answered.
-    fn ensure_generation(&mut self, at: usize) {
+    fn ensure_generation(&mut self, at: usize, mem: &mut Mem<'_>) {
         let volume = &self.volumes[at];
         if self.role == Role::Primary
             && !volume.mirrored
@@ -286,6 +307,7 @@ impl Engine {
         {
             let uuid = self.random();
             self.volumes[at].rotate(uuid);
+            self.save(at, mem);
             let index = self.volumes[at].config.index;
             self.log(
                 Level::Info,

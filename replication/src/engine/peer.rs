@@ -1,6 +1,6 @@
 //! Frames from the peer, and its requests to this node's disks.
 
-use super::slots::{Local, Op, Owner, Remote, Slot};
+use super::slots::{Local, Op, Owner, Slot, SlotId};
 use super::{Engine, RESYNC_SLOTS};
 use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
@@ -28,6 +28,11 @@ impl Engine {
         self.heard();
         let len = buf.as_ref().map_or(0, Buf::len);
         let (volume, number, op, offset, len, fua, resync) = match frame {
+            Frame::Bitmap {
+                volume,
+                request,
+                last,
+            } => return self.bitmap_part(volume, request, last, buf, pool),
             Frame::Write {
                 volume,
                 request,
@@ -115,18 +120,18 @@ impl Engine {
         match frame {
             Frame::Ack { request } => self.answered(request, true, pool),
             Frame::Nack { request } => self.answered(request, false, pool),
-            Frame::State(state) => self.peer_state(&state),
+            Frame::State(state) => self.peer_state(&state, pool),
             Frame::PromoteRequest { request } => self.promote_request(request),
-            Frame::PromoteReply { request, granted } => self.promote_reply(request, granted),
-            Frame::NewGeneration { uuid } => self.new_generation(uuid),
+            Frame::PromoteReply { request, granted } => self.promote_reply(request, granted, pool),
+            Frame::NewGeneration { uuid } => self.new_generation(uuid, pool),
             Frame::NewGenerationReply { uuid, accepted } => {
-                self.new_generation_reply(uuid, accepted);
+                self.new_generation_reply(uuid, accepted, pool);
             }
             Frame::SyncStart {
                 volume,
                 uuid,
                 bytes,
-            } => self.sync_start(volume, uuid, bytes),
+            } => self.sync_start(volume, uuid, bytes, pool),
             _ => unreachable!("requests and the handshake were handled before"),
         }
     }
@@ -152,17 +157,10 @@ impl Engine {
         }
         self.peers_live += 1;
         self.enter(Slot {
-            owner: Owner::Peer,
-            op: request.op,
             fua: request.fua,
-            volume: at,
-            offset: request.offset,
-            len: request.len,
             buf,
             request: request.number,
-            local: Local::Waiting,
-            remote: Remote::None,
-            orphan: false,
+            ..Slot::new(Owner::Peer, request.op, at, request.offset, request.len)
         });
     }
 
@@ -183,7 +181,7 @@ impl Engine {
         if (request.op == Op::Write) != payload {
             return Err("a payload where none belongs, or none where one does");
         }
-        let ranged = !matches!(request.op, Op::Flush | Op::SyncEnd { .. });
+        let ranged = !matches!(request.op, Op::Flush | Op::Bitmap { .. } | Op::SyncEnd { .. });
         if ranged && !volume.contains(request.offset, u64::from(request.len)) {
             return Err("a range outside of the volume");
         }
@@ -202,6 +200,21 @@ impl Engine {
         Ok(at)
     }
 
+    /// On the target: everything of the resync is flushed, and takes effect. The answer waits until it is durable.
+    pub(super) fn settle_sync_end(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        let connected = self.connected();
+        let slot = self.slots.at(id);
+        let Op::SyncEnd { uuid } = slot.op else { return };
+        let at = slot.volume;
+        let target = self.volumes[at].replication == ReplicationState::SyncTarget;
+        let good = slot.local == Local::Done && !slot.orphan && connected;
+        if slot.owner == Owner::Peer && good && target && !slot.settled {
+            slot.settled = true;
+            self.sync_finished(at, uuid);
+            self.save(at, mem);
+        }
+    }
+
     /// Answers a request of the peer that the disk has finished.
     pub(super) fn finish_peer(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.peers_live -= 1;
@@ -215,11 +228,8 @@ impl Engine {
         if slot.local == Local::Failed {
             return self.send(Frame::Nack { request });
         }
-        if let Op::SyncEnd { uuid } = slot.op {
-            if self.volumes[slot.volume].replication != ReplicationState::SyncTarget {
-                return self.send(Frame::Nack { request });
-            }
-            self.sync_finished(slot.volume, uuid);
+        if matches!(slot.op, Op::SyncEnd { .. }) && !slot.settled {
+            return self.send(Frame::Nack { request });
         }
         self.send(Frame::Ack { request });
     }

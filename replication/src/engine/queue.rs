@@ -16,6 +16,17 @@ pub(super) enum Queued {
         volume: u16,
         op: DiskOp,
     },
+    /// As Disk, on the disk that holds the volume's metadata.
+    Meta {
+        token: DiskToken,
+        volume: u16,
+        op: DiskOp,
+    },
+    /// The volume's size is known, or changed.
+    Size {
+        volume: u16,
+        size: u64,
+    },
     Send {
         frame: Frame,
         payload: Option<BufView>,

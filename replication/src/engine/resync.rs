@@ -7,7 +7,7 @@
 
 use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, text};
-use crate::api::{DiskState, Level, Micros, ReplicationState};
+use crate::api::{DiskState, Level, Micros, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
 use crate::wire::Frame;
 use resync::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN};
@@ -64,7 +64,7 @@ impl Engine {
             let Some(source) = &mut volume.source else {
                 return;
             };
-            if source.ending {
+            if source.ending || source.uniting.is_some() {
                 return;
             }
             if source.scheduler.is_done(&volume.dirty) {
@@ -92,17 +92,8 @@ impl Engine {
             source.scheduler.taken(run);
             self.resyncs_live += 1;
             self.enter(Slot {
-                owner: Owner::Resync,
-                op: Op::Read,
-                fua: false,
-                volume: at,
-                offset: run.offset,
-                len: run.len,
                 buf: Some(buf),
-                request: 0,
-                local: Local::Waiting,
-                remote: Remote::None,
-                orphan: false,
+                ..Slot::new(Owner::Resync, Op::Read, at, run.offset, run.len)
             });
         }
     }
@@ -157,6 +148,9 @@ impl Engine {
             // A run of an earlier resync; this one's scheduler does not know it.
             return;
         }
+        if let Op::Bitmap { .. } = slot.op {
+            return;
+        }
         if matches!(slot.op, Op::SyncEnd { .. }) {
             if acknowledged {
                 self.end_resync(slot.volume);
@@ -165,8 +159,8 @@ impl Engine {
         }
         source.scheduler.finished();
         if acknowledged {
-            volume.dirty.clear_range(slot.offset, u64::from(slot.len));
             source.unreadable = source.unreadable.filter(|at| *at != slot.offset);
+            volume.mark_clean(slot.offset, u64::from(slot.len));
         } else {
             source.unreadable = Some(slot.offset);
             source.paused_until = self.now + UNREADABLE_PAUSE;
@@ -183,19 +177,7 @@ impl Engine {
         source.ending = true;
         let uuid = volume.current;
         self.resyncs_live += 1;
-        let id = self.slots.insert(Slot {
-            owner: Owner::Resync,
-            op: Op::SyncEnd { uuid },
-            fua: false,
-            volume: at,
-            offset: 0,
-            len: 0,
-            buf: None,
-            request: 0,
-            local: Local::Waiting,
-            remote: Remote::None,
-            orphan: false,
-        });
+        let id = (self.slots).insert(Slot::new(Owner::Resync, Op::SyncEnd { uuid }, at, 0, 0));
         self.want_flush(id, pool);
     }
 
@@ -211,6 +193,7 @@ impl Engine {
         // From here on the peer may be UpToDate, whether or not its answer arrives.
         volume.peer_has_current = true;
         slot.remote = Remote::Sent;
+        slot.tracked = volume.begin_flush();
         let (index, uuid) = (volume.config.index, volume.current);
         self.count_sent();
         self.send(Frame::SyncEnd {
@@ -236,13 +219,22 @@ impl Engine {
     }
 
     /// The other side of a resync: its beginning.
-    pub(super) fn sync_start(&mut self, index: u16, uuid: u64, bytes: u64) {
+    pub(super) fn sync_start(
+        &mut self,
+        index: u16,
+        uuid: u64,
+        bytes: u64,
+        mem: &mut Mem<'_>,
+    ) {
         let Some(at) = self.volume_by_index(index) else {
             return self.protocol_error("a resync of an unknown volume");
         };
         let now = self.now;
         let volume = &mut self.volumes[at];
-        if volume.replication != ReplicationState::SyncTarget || uuid == 0 {
+        // In sync by the handshake's rules, but the peer knows of something that this disk may have lost.
+        let lost = volume.replication == ReplicationState::Established && volume.mirrored;
+        let agreed = volume.replication == ReplicationState::SyncTarget;
+        if !(agreed || lost && self.role == Role::Secondary) || !volume.usable() || uuid == 0 {
             // A disk that failed in this moment has told the peer so.
             if volume.usable() {
                 self.protocol_error("a resync that was not agreed");
@@ -250,14 +242,19 @@ impl Engine {
             return;
         }
         volume.disk = DiskState::Inconsistent;
+        volume.replication = ReplicationState::SyncTarget;
+        volume.mirrored = false;
+        volume.peer_disk = DiskState::UpToDate;
         volume.current = uuid;
         volume.bitmap_uuid = 0;
         volume.history = [0; 2];
         volume.peer_has_current = false;
-        volume.dirty.clear_all();
+        volume.crashed = false;
         (volume.sync_total, volume.sync_left) = (bytes, bytes);
         volume.sync_started = now;
         self.tell_state();
+        self.save(at, mem);
+        self.send_bitmap(at, mem);
     }
 
     /// The other side of a resync: everything is flushed here.
@@ -265,6 +262,7 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let index = volume.config.index;
         volume.current = uuid;
+        volume.mark_all_clean();
         volume.in_sync();
         self.log(
             Level::Info,

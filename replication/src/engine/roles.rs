@@ -4,8 +4,9 @@
 use super::volume::Volume;
 use super::{Engine, Queued, text};
 use crate::api::{
-    Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role,
+    Text, Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role,
 };
+use crate::buf::Mem;
 use crate::wire::Frame;
 use fencing::{DiskGrade, Facts, PeerView, Policy, may_promote};
 
@@ -33,11 +34,15 @@ pub(super) enum TaskKind {
     Demote { answered: bool },
     /// The peer was told of the new generation.
     NewGeneration { uuid: u64 },
+    /// Both nodes took it over; this one's disks save it.
+    Saving { uuid: u64 },
 }
 
 impl Engine {
     fn disk_grade(&self) -> DiskGrade {
-        let grade = |disk: DiskState| match disk {
+        let grade = |volume: &Volume| match volume.disk {
+            // Nothing is on it that could be lost.
+            DiskState::Inconsistent if volume.current == 0 => DiskGrade::Doubtful,
             DiskState::UpToDate => DiskGrade::Best,
             DiskState::Outdated | DiskState::DUnknown | DiskState::Consistent => {
                 DiskGrade::Doubtful
@@ -48,7 +53,7 @@ impl Engine {
             | DiskState::Negotiating
             | DiskState::Inconsistent => DiskGrade::Unusable,
         };
-        (self.volumes.iter().map(|v| grade(v.disk)).min()).unwrap_or(DiskGrade::Unusable)
+        (self.volumes.iter().map(grade).min()).unwrap_or(DiskGrade::Unusable)
     }
 
     fn peer_view(&self) -> PeerView {
@@ -66,7 +71,7 @@ impl Engine {
             .then(|| task.deadline - self.config.timers.timeout)
     }
 
-    pub(super) fn promote(&mut self, id: CommandId, force: bool) {
+    pub(super) fn promote(&mut self, id: CommandId, force: bool, mem: &mut Mem<'_>) {
         if self.role == Role::Primary {
             return self.done(id, Ok(text!("already Primary")));
         }
@@ -85,7 +90,7 @@ impl Engine {
             return self.done(id, Err(reason));
         }
         if peer == PeerView::Unreachable {
-            return self.become_primary(id, force);
+            return self.become_primary(id, force, mem);
         }
         let request = self.random();
         self.task = Some(Task {
@@ -98,7 +103,7 @@ impl Engine {
 
     /// The promotion takes effect. By force a doubtful disk becomes the one to go on with, in a
     /// generation of its own; a connected peer must then learn of it in a new handshake.
-    fn become_primary(&mut self, id: CommandId, force: bool) {
+    fn become_primary(&mut self, id: CommandId, force: bool, mem: &mut Mem<'_>) {
         let mut vouched = false;
         for at in 0..self.volumes.len() {
             let uuid = self.random();
@@ -108,17 +113,19 @@ impl Engine {
                 volume.disk = DiskState::UpToDate;
                 if volume.current == 0 {
                     volume.current = uuid;
-                    volume.dirty.set_all();
+                    volume.mark_all_dirty();
                 } else {
-                    // Whoever has that generation may not be taken for identical any more.
-                    volume.peer_has_current = true;
+                    // Whoever has that generation may not be taken for identical any more. One that began when
+                    // the peer was lost already, only this node has.
+                    volume.peer_has_current |= volume.bitmap_uuid == 0;
                 }
             }
         }
         self.role = Role::Primary;
         self.link.discard_my_data = false;
         for at in 0..self.volumes.len() {
-            self.ensure_generation(at);
+            self.ensure_generation(at, mem);
+            self.save(at, mem);
         }
         self.set_serving(true);
         self.log(
@@ -143,7 +150,7 @@ impl Engine {
     pub(super) fn promote_request(&mut self, request: u64) {
         let contended = match self.task.map(|task| task.kind) {
             Some(TaskKind::Promote { .. }) => self.config.node < self.config.peer,
-            Some(TaskKind::NewGeneration { .. } | TaskKind::Demote { .. }) => true,
+            Some(TaskKind::NewGeneration { .. } | TaskKind::Saving { .. } | TaskKind::Demote { .. }) => true,
             None => false,
         };
         let granted = self.role == Role::Secondary && !contended;
@@ -151,7 +158,7 @@ impl Engine {
         self.send(Frame::PromoteReply { request, granted });
     }
 
-    pub(super) fn promote_reply(&mut self, request: u64, granted: bool) {
+    pub(super) fn promote_reply(&mut self, request: u64, granted: bool, mem: &mut Mem<'_>) {
         let Some(task) = self.task else { return };
         let TaskKind::Promote {
             force,
@@ -175,7 +182,7 @@ impl Engine {
         } else if let Err(denial) = may_promote(Policy::DontCare, facts) {
             self.denial_text(denial)
         } else {
-            return self.become_primary(task.id, force);
+            return self.become_primary(task.id, force, mem);
         };
         // Release the peer from what it granted.
         self.tell_state();
@@ -255,30 +262,41 @@ impl Engine {
     }
 
     fn all_comparable(&self) -> bool {
+        let created = |v: &Volume| v.usable() && v.current == 0;
         self.volumes.iter().all(|v| {
-            v.disk > DiskState::Inconsistent
-                && v.peer_disk > DiskState::Inconsistent
+            (v.disk > DiskState::Inconsistent || created(v))
+                && (v.peer_disk > DiskState::Inconsistent || v.peer_created)
                 && v.replication == ReplicationState::Established
         })
     }
 
-    pub(super) fn new_generation(&mut self, uuid: u64) {
+    pub(super) fn new_generation(&mut self, uuid: u64, mem: &mut Mem<'_>) {
         let accepted = self.role == Role::Secondary && self.task.is_none() && self.all_comparable();
         if accepted {
-            self.take_generation(uuid);
+            self.generation_taken = Some(uuid);
+            self.take_generation(uuid, mem);
+        } else {
+            self.send(Frame::NewGenerationReply { uuid, accepted });
         }
-        self.send(Frame::NewGenerationReply { uuid, accepted });
     }
 
-    pub(super) fn new_generation_reply(&mut self, uuid: u64, accepted: bool) {
+    pub(super) fn new_generation_reply(
+        &mut self,
+        uuid: u64,
+        accepted: bool,
+        mem: &mut Mem<'_>,
+    ) {
         let Some(task) = self.task else { return };
         if task.kind != (TaskKind::NewGeneration { uuid }) {
             return;
         }
         self.task = None;
-        let result = if accepted && self.all_comparable() {
-            self.take_generation(uuid);
-            Ok(text!("both nodes are UpToDate in generation {uuid:016x}"))
+        let result: Result<Text, Text> = if accepted && self.all_comparable() {
+            self.task = Some(Task {
+                kind: TaskKind::Saving { uuid },
+                ..task
+            });
+            return self.take_generation(uuid, mem);
         } else if accepted {
             self.reopen_link();
             Err(text!("a disk failed meanwhile; see 'status'"))
@@ -290,12 +308,32 @@ impl Engine {
         self.done(task.id, result);
     }
 
-    fn take_generation(&mut self, uuid: u64) {
+    /// Everything of a generation that both nodes took over is durable: tell whoever waits for that.
+    pub(super) fn durable(&mut self) {
+        if self.volumes.iter().any(Volume::saving) {
+            return;
+        }
+        if let Some(uuid) = self.generation_taken.take()
+            && self.connected()
+        {
+            let accepted = true;
+            self.send(Frame::NewGenerationReply { uuid, accepted });
+        }
+        if let Some(task) = self.task
+            && let TaskKind::Saving { uuid } = task.kind
+        {
+            self.task = None;
+            let said = text!("both nodes are UpToDate in generation {uuid:016x}");
+            self.done(task.id, Ok(said));
+        }
+    }
+
+    fn take_generation(&mut self, uuid: u64, mem: &mut Mem<'_>) {
         for volume in &mut self.volumes {
             volume.current = uuid;
             volume.bitmap_uuid = 0;
             volume.history = [0; 2];
-            volume.dirty.clear_all();
+            volume.mark_all_clean();
             volume.verdict = None;
             volume.in_sync();
         }
@@ -305,6 +343,8 @@ impl Engine {
             text!("the operator states that both disks are identical: generation {uuid:016x}"),
         );
         self.tell_state();
+        self.save_all(mem);
+        self.durable();
     }
 
     /// The connection is gone: a promotion is decided without the peer, what else waited for its answer
@@ -312,7 +352,7 @@ impl Engine {
     pub(super) fn fail_link_task(&mut self) {
         let Some(task) = self.task else { return };
         match task.kind {
-            TaskKind::Demote { .. } => return,
+            TaskKind::Demote { .. } | TaskKind::Saving { .. } => return,
             TaskKind::Promote { force, .. } => {
                 let again = Deferred {
                     id: task.id,

@@ -17,6 +17,8 @@ pub(super) enum Owner {
     Peer,
     /// The resync's, on its source.
     Resync,
+    /// The activity log's: a flush before extents are cooled.
+    Meta,
 }
 
 /// What is to be done.
@@ -29,6 +31,10 @@ pub(super) enum Op {
         unmap: bool,
     },
     Flush,
+    /// On a resync's target: a part of its bitmap for the source.
+    Bitmap {
+        last: bool,
+    },
     /// On both sides of a resync: flush, then the target is UpToDate with this generation.
     SyncEnd {
         uuid: u64,
@@ -38,12 +44,14 @@ pub(super) enum Op {
 /// Where the local half of a slot stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Local {
-    /// Held back by an earlier overlapping request, or by the peer's window.
+    /// Held back by an earlier overlapping request, by the activity log or the superblock, or by the peer's window.
     Waiting,
     /// The disk works on it.
     Disk,
     /// Written; waits for a flush of the disk, or for the end of one.
     Flush,
+    /// Done, but the answer waits until the superblock is durable.
+    Held,
     /// Done.
     Done,
     /// The disk failed.
@@ -78,12 +86,44 @@ pub(super) struct Slot {
     pub remote: Remote,
     /// Belongs to a connection that is gone: finish it and tell nobody.
     pub orphan: bool,
+    /// Entered the activity log, which it must leave.
+    pub logged: bool,
+    /// Of a resync's end on its target: it has taken effect.
+    pub settled: bool,
+    /// Its answer by the peer says that what was acknowledged before is durable there.
+    pub tracked: bool,
 }
 
 impl Slot {
+    /// A request that has not begun.
+    pub fn new(owner: Owner, op: Op, volume: usize, offset: u64, len: u32) -> Self {
+        Self {
+            owner,
+            op,
+            fua: false,
+            volume,
+            offset,
+            len,
+            buf: None,
+            request: 0,
+            local: Local::Waiting,
+            remote: Remote::None,
+            orphan: false,
+            logged: false,
+            settled: false,
+            tracked: false,
+        }
+    }
+
+    /// Whether it changes what is on the disks.
+    pub fn changes_data(&self) -> bool {
+        matches!(self.op, Op::Write | Op::Discard | Op::Zeroes { .. })
+            && self.owner != Owner::Resync
+    }
+
     /// Whether the slot is about a range, and so keeps out overlapping ones (unless both read).
     pub fn locks_range(&self) -> bool {
-        !matches!(self.op, Op::Flush | Op::SyncEnd { .. })
+        !matches!(self.op, Op::Flush | Op::Bitmap { .. } | Op::SyncEnd { .. })
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::Engine;
 use super::volume::Volume;
+use crate::activity::Figures;
 use crate::api::{
-    MetadataKind, Micros, Progress, ReplicationState, Status, Suspended, Text, VolumeStatus,
+    MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Suspended, Text, VolumeStatus,
 };
 
 impl Engine {
@@ -31,18 +32,24 @@ fn volume_status(volume: &Volume, now: Micros) -> VolumeStatus {
         ReplicationState::SyncTarget => volume.sync_left,
         _ => volume.dirty.dirty_bytes(),
     };
+    let meta = volume.meta.as_ref();
+    let figures = meta.map_or_else(Figures::default, |meta| meta.log.figures());
     VolumeStatus {
         index: volume.config.index,
-        size: volume.config.size,
+        size: volume.size,
         disk: volume.disk,
         peer_disk: volume.peer_disk,
         replication: volume.replication,
         out_of_sync,
         progress: progress(volume, out_of_sync, now),
         waits: Text::new(),
-        activity_hot: 0,
-        activity_limit: 0,
-        metadata: MetadataKind::None,
+        activity_hot: figures.hot,
+        activity_limit: figures.limit,
+        metadata: match (&volume.meta, volume.config.metadata) {
+            (None, _) => MetadataKind::None,
+            (_, MetadataPlace::Internal) => MetadataKind::Internal,
+            (_, MetadataPlace::External { .. }) => MetadataKind::External,
+        },
         lag_bytes: 0,
         current_uuid: volume.current,
         bitmap_uuid: volume.bitmap_uuid,

@@ -1,9 +1,13 @@
 //! What the engine knows of one volume.
 
+use super::attach::{Attach, Lanes};
+use super::meta::Meta;
 use super::slots::List;
 use crate::api::{DiskState, Micros, ReplicationState, Role, VolumeConfig};
 use crate::lineage::{Rule, Side, Verdict};
 use crate::wire::HelloVolume;
+use alloc::boxed::Box;
+use resync::codec::{Decoder, Encoder};
 use resync::{Bitmap, Scheduler};
 
 /// Coalesces flushes of one disk: those waiting when one is issued are all served by it.
@@ -20,6 +24,8 @@ pub(super) struct FlushQueue {
 #[derive(Debug)]
 pub(super) struct SyncSource {
     pub scheduler: Scheduler,
+    /// The target's bitmap is still coming in.
+    pub uniting: Option<Decoder>,
     /// The end was announced; its acknowledgement is awaited.
     pub ending: bool,
     /// After a block that could not be read: do not try the next one before.
@@ -33,6 +39,27 @@ pub(super) struct SyncSource {
 #[derive(Debug)]
 pub(super) struct Volume {
     pub config: VolumeConfig,
+    /// Bytes; 0 until the metadata or the peer told it.
+    pub size: u64,
+    /// How far the disk is from being used, or why it is not.
+    pub attach: Attach,
+    /// Pages that metadata is written from, once they were taken.
+    pub lanes: Option<Lanes>,
+    /// The metadata of the attached disk.
+    pub meta: Option<Box<Meta>>,
+    /// Slots that wait for the activity log or the superblock.
+    pub gate: List,
+    /// Slots that are done and whose answers wait for the superblock.
+    pub held: List,
+    /// This node stopped as Primary without saying so, and what it wrote last may differ.
+    pub crashed: bool,
+    /// Drawn when the disk is attached: a peer that knows another number has to do with a disk that may
+    /// have lost what was not flushed.
+    pub instance: u64,
+    /// The peer's, as it last told; 0: none yet.
+    pub peer_instance: u64,
+    /// The peer's disk was just created, and nothing is on it.
+    pub peer_created: bool,
     pub disk: DiskState,
     pub peer_disk: DiskState,
     pub replication: ReplicationState,
@@ -48,6 +75,8 @@ pub(super) struct Volume {
     pub peer_can_discard: bool,
     pub flush: FlushQueue,
     pub source: Option<SyncSource>,
+    /// On a resync's target: the sending of its bitmap.
+    pub sending: Option<Encoder>,
     /// Bytes that the running resync had to do at its start, and when it began.
     pub sync_total: u64,
     pub sync_started: Micros,
@@ -64,19 +93,29 @@ pub(super) struct Volume {
 
 impl Volume {
     pub fn new(config: VolumeConfig) -> Self {
-        let disk = if config.disk_present {
-            DiskState::DUnknown
+        let (disk, attach) = if config.disk_bytes > 0 {
+            (DiskState::Attaching, Attach::Due(0))
         } else {
-            DiskState::Diskless
+            (DiskState::Diskless, Attach::NoDisk)
         };
         Self {
             disk,
+            size: 0,
+            attach,
+            lanes: None,
+            meta: None,
+            gate: List::EMPTY,
+            held: List::EMPTY,
+            crashed: false,
+            instance: 0,
+            peer_instance: 0,
+            peer_created: false,
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
             current: 0,
             bitmap_uuid: 0,
             history: [0; 2],
-            dirty: Bitmap::new(config.size),
+            dirty: Bitmap::new(0),
             mirrored: false,
             peer_has_current: false,
             peer_can_discard: false,
@@ -86,6 +125,7 @@ impl Volume {
                 busy: false,
             },
             source: None,
+            sending: None,
             sync_total: 0,
             sync_started: 0,
             sync_left: 0,
@@ -99,7 +139,7 @@ impl Volume {
     }
 
     pub fn usable(&self) -> bool {
-        self.disk > DiskState::Failed
+        self.disk > DiskState::Negotiating
     }
 
     /// Whether `len` bytes at `offset` (not none) lie in the volume, block by block.
@@ -110,7 +150,7 @@ impl Volume {
             && len.is_multiple_of(block)
             && offset
                 .checked_add(len)
-                .is_some_and(|end| end <= self.config.size)
+                .is_some_and(|end| end <= self.size)
     }
 
     /// Begins a new generation; the peer's data is of the old one.
@@ -137,6 +177,7 @@ impl Volume {
             self.bitmap_uuid = 0;
         }
         self.disk = DiskState::UpToDate;
+        self.crashed = false;
         self.peer_disk = DiskState::UpToDate;
         self.replication = ReplicationState::Established;
         self.peer_has_current = true;
@@ -147,6 +188,7 @@ impl Volume {
     /// Forgets the running resync.
     pub fn end_sync(&mut self) {
         self.source = None;
+        self.sending = None;
         (self.sync_total, self.sync_left) = (0, 0);
         if matches!(
             self.replication,
@@ -159,7 +201,7 @@ impl Volume {
     pub fn hello(&self) -> HelloVolume {
         HelloVolume {
             volume: self.config.index,
-            size: self.config.size,
+            size: self.size,
             block_size: self.config.block_size,
             can_discard: self.config.can_discard,
             disk: self.disk,
@@ -167,6 +209,8 @@ impl Volume {
             bitmap: self.bitmap_uuid,
             history: self.history,
             dirty: self.dirty.count(),
+            instance: self.instance,
+            crashed: self.crashed,
         }
     }
 }

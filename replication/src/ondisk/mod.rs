@@ -11,6 +11,7 @@
 
 pub mod activity;
 pub mod bitmap;
+mod foreign;
 mod choose;
 mod layout;
 mod page;
@@ -18,6 +19,7 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
+pub use foreign::foreign;
 pub use choose::{Chosen, Repair, Unusable, Which, choose};
 pub use layout::{Layout, LayoutError, LayoutFault, Place};
 pub use page::PageError;

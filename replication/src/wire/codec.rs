@@ -37,11 +37,13 @@ mod kind {
     pub const SYNC_DATA: u8 = 18;
     pub const SYNC_ZEROES: u8 = 19;
     pub const SYNC_END: u8 = 20;
+    pub const BITMAP: u8 = 21;
 }
 
 const FUA: u8 = 1;
 const UNMAP: u8 = 2;
 const YES: u8 = 1;
+const CRASHED: u8 = 2;
 
 /// Appends little-endian fields to a body.
 struct Writer<'a> {
@@ -202,7 +204,7 @@ impl Header {
         if version != VERSION && !handshake {
             return Err(WireError::Version(version));
         }
-        let has_payload = matches!(header.kind, kind::WRITE | kind::SYNC_DATA);
+        let has_payload = matches!(header.kind, kind::WRITE | kind::SYNC_DATA | kind::BITMAP);
         if header.body_len() > MAX_BODY
             || header.payload_len > MAX_PAYLOAD
             || has_payload != (header.payload_len > 0)
@@ -311,6 +313,11 @@ impl Frame {
                 volume,
                 uuid: header.argument,
                 bytes: offset,
+            },
+            kind::BITMAP => Self::Bitmap {
+                volume,
+                request,
+                last: header.flags & YES != 0,
             },
             kind::SYNC_DATA => Self::SyncData {
                 volume,
@@ -433,6 +440,14 @@ impl Frame {
                 (header.kind, header.volume) = (kind::SYNC_START, volume);
                 (header.argument, header.offset) = (uuid, bytes);
             }
+            Self::Bitmap {
+                volume,
+                request,
+                last,
+            } => {
+                (header.kind, header.flags) = (kind::BITMAP, flag(last, YES));
+                (header.volume, header.request) = (volume, request);
+            }
             Self::SyncData {
                 volume,
                 request,
@@ -502,7 +517,7 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
 fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_>) {
     header.kind = kind::HELLO_VOLUME;
     header.volume = volume.volume;
-    header.flags = flag(volume.can_discard, YES);
+    header.flags = flag(volume.can_discard, YES) | flag(volume.crashed, CRASHED);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
@@ -515,6 +530,7 @@ fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_
         body.bytes(&uuid.to_le_bytes());
     }
     body.bytes(&volume.dirty.to_le_bytes());
+    body.bytes(&volume.instance.to_le_bytes());
 }
 
 fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, WireError> {
@@ -528,6 +544,8 @@ fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, W
         bitmap: body.u64()?,
         history: [body.u64()?, body.u64()?],
         dirty: body.u64()?,
+        instance: body.u64()?,
+        crashed: header.flags & CRASHED != 0,
     })
 }
 
@@ -549,7 +567,7 @@ pub(super) fn seal(header: &mut [u8; HEADER_LEN], kind: u8, body: &mut [u8]) {
     header[4..6].copy_from_slice(&VERSION.to_le_bytes());
     header[6] = kind;
     header[10..12].copy_from_slice(&(body.len() as u16).to_le_bytes());
-    if !matches!(kind, kind::WRITE | kind::SYNC_DATA) {
+    if !matches!(kind, kind::WRITE | kind::SYNC_DATA | kind::BITMAP) {
         header[12..16].fill(0);
     }
     if let Some((fields, crc)) = body.split_last_chunk_mut::<4>() {

@@ -76,10 +76,10 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
     (
         any::<(u16, u64, u32, bool)>(),
         disk(),
-        any::<(u64, u64, [u64; 2], u64)>(),
+        any::<(u64, u64, [u64; 2], u64, u64, bool)>(),
     )
         .prop_map(
-            |((volume, size, block_size, can_discard), disk, (current, bitmap, history, dirty))| {
+            |((volume, size, block_size, can_discard), disk, (current, bitmap, history, dirty, instance, crashed))| {
                 Frame::HelloVolume(HelloVolume {
                     volume,
                     size,
@@ -90,6 +90,8 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     bitmap,
                     history,
                     dirty,
+                    instance,
+                    crashed,
                 })
             },
         )

@@ -396,7 +396,8 @@ fn what_waits_for_the_end_of_a_dying_connection_is_written_when_it_is_over() {
         frame: Frame::Ack { request: 77 },
         buf: None,
     };
-    node.engine.handle(pair.now, bad, &mut node.pool);
+    let mut mem = Mem::new(&mut node.pool, &mut node.memory);
+    node.engine.handle(pair.now, bad, &mut mem);
     assert!(node.drain());
     let id = pair.write(0, 0, 4096, 1);
     assert!(pair.nodes[0].ops.is_empty(), "neither sent nor marked");

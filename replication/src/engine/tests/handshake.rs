@@ -67,7 +67,7 @@ fn misconfigured_peers_are_refused_in_words_on_both_nodes_and_tried_again() {
         ["peer has 1 volumes", "peer has 2 volumes"],
     );
     refusal(
-        |b| b.volumes[1].size = SIZE * 2,
+        |b| b.volumes[1].disk_bytes = SIZE * 2,
         [
             "vol1 has 2097152 bytes on the peer",
             "vol1 has 1048576 bytes on the peer",

@@ -142,6 +142,8 @@ impl Victim {
             bitmap: self.uuid(),
             history: [self.uuid(), self.uuid()],
             dirty: self.one_of(&[0, 0, 1, u64::MAX]),
+            instance: self.uuid(),
+            crashed: self.coin(),
         })
     }
 

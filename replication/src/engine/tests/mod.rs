@@ -15,13 +15,15 @@ mod roles;
 
 use super::Engine;
 use crate::api::*;
-use crate::buf::{BufView, PAGE, Pool, PoolMemory, VecMemory};
+use crate::buf::{BufView, Mem, PAGE, Pool, PoolMemory, VecMemory};
 use crate::wire::{Frame, HEADER_LEN, Header, MAX_BODY};
 use std::collections::{BTreeMap, VecDeque};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
 pub(super) const SIZE: u64 = 1 << 20;
+/// Bytes of each volume's metadata disk.
+const META: u64 = 64 << 10;
 const POOL_PAGES: u32 = 512;
 
 pub(super) struct Sent {
@@ -34,6 +36,11 @@ pub(super) struct Node {
     pub pool: Pool,
     memory: VecMemory,
     pub disks: Vec<Vec<u8>>,
+    pub metas: Vec<Vec<u8>>,
+    /// Metadata operations issued and not completed. They complete before anything else happens.
+    pub meta_ops: VecDeque<(DiskToken, u16, DiskOp)>,
+    /// Unless held.
+    pub meta_held: bool,
     /// Disk operations issued and not completed.
     pub ops: VecDeque<(DiskToken, u16, DiskOp)>,
     pub out: VecDeque<Sent>,
@@ -70,9 +77,10 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
     for index in 0..2 {
         let volume = VolumeConfig {
             index,
-            size: SIZE,
             block_size: 512,
-            disk_present: true,
+            disk_bytes: SIZE,
+            metadata: MetadataPlace::External { disk_bytes: META },
+            size_limit: None,
             can_discard: true,
             can_write_zeroes: true,
         };
@@ -102,9 +110,13 @@ fn without_allocating<T>(call: impl FnOnce() -> T) -> T {
 
 impl Node {
     pub fn new(now: Micros, config: EngineConfig) -> Self {
-        let disks = config.volumes.iter().map(|v| std::vec![0; v.size as usize]);
+        let disks = (config.volumes.iter()).map(|v| std::vec![0; v.disk_bytes as usize]);
+        let metas = config.volumes.iter().map(|_| std::vec![0; META as usize]);
         let mut node = Self {
             disks: disks.collect(),
+            metas: metas.collect(),
+            meta_ops: VecDeque::new(),
+            meta_held: false,
             engine: Engine::new(now, config),
             pool: Pool::new(POOL_PAGES),
             memory: VecMemory::new(POOL_PAGES),
@@ -133,6 +145,8 @@ impl Node {
         while let Some(action) = without_allocating(|| self.engine.poll_action()) {
             match action {
                 Action::Disk { token, volume, op } => self.ops.push_back((token, volume, op)),
+                Action::Meta { token, volume, op } => self.meta_ops.push_back((token, volume, op)),
+                Action::Size { .. } => {}
                 Action::Send { frame, payload } => {
                     assert!(
                         !closed,
@@ -214,21 +228,29 @@ impl Node {
 
 impl Pair {
     pub fn with(a: EngineConfig, b: EngineConfig) -> Self {
-        Self {
+        let mut pair = Self {
             nodes: [Node::new(0, a), Node::new(0, b)],
             now: 0,
             up: false,
-            network: true,
+            network: false,
             black_hole: false,
             rng: 0,
+        };
+        for n in 0..2 {
+            pair.handle(n, Event::Tick);
+            pair.run();
+            for volume in 0..pair.nodes[n].disks.len() as u16 {
+                pair.ok(n, Command::CreateMd { volume, force: false });
+            }
         }
+        pair.network = true;
+        pair.run();
+        pair
     }
 
     /// Two nodes that have just booted and met.
     pub fn new() -> Self {
-        let mut pair = Self::with(config("a", "b"), config("b", "a"));
-        pair.run();
-        pair
+        Self::with(config("a", "b"), config("b", "a"))
     }
 
     /// Both in sync, `a` is Primary.
@@ -241,7 +263,20 @@ impl Pair {
 
     pub fn handle(&mut self, n: usize, event: Event) {
         let node = &mut self.nodes[n];
-        without_allocating(|| node.engine.handle(self.now, event, &mut node.pool));
+        let Node {
+            engine,
+            pool,
+            memory,
+            ..
+        } = node;
+        let mut mem = Mem::new(pool, memory);
+        // Attaching allocates the bitmap and the activity log.
+        let attached = engine.status(0).volumes.iter().all(|v| v.metadata != MetadataKind::None);
+        if attached {
+            without_allocating(|| engine.handle(self.now, event, &mut mem));
+        } else {
+            engine.handle(self.now, event, &mut mem);
+        }
         if node.drain() {
             if self.up {
                 self.up = false;
@@ -250,6 +285,36 @@ impl Pair {
             }
             self.handle(n, Event::LinkDown(LinkDownReason::Requested));
         }
+    }
+
+    /// Completes the oldest metadata operation of a node.
+    pub fn complete_meta(&mut self, n: usize) -> bool {
+        let node = &mut self.nodes[n];
+        let Some((token, volume, op)) = node.meta_ops.pop_front() else {
+            return false;
+        };
+        let disk = &mut node.metas[usize::from(volume)];
+        let range = |offset: u64, len: u32| offset as usize..offset as usize + len as usize;
+        match op {
+            DiskOp::Read { offset, view, .. } => {
+                let bytes = &disk[range(offset, view.len)];
+                node.memory.bytes_mut(view).copy_from_slice(bytes);
+            }
+            DiskOp::Write { offset, view } => {
+                disk[range(offset, view.len)].copy_from_slice(node.memory.bytes(view));
+            }
+            DiskOp::Flush => {}
+            other => panic!("{other:?} of metadata"),
+        }
+        self.handle(
+            n,
+            Event::DiskDone {
+                token,
+                result: Ok(()),
+                all_zero: false,
+            },
+        );
+        true
     }
 
     fn drop_frames(&mut self) {
@@ -338,6 +403,11 @@ impl Pair {
 
     /// Lets one thing happen, if anything can.
     pub fn step(&mut self) -> bool {
+        for n in 0..2 {
+            if !self.nodes[n].meta_held && self.complete_meta(n) {
+                return true;
+            }
+        }
         let both = self.nodes.iter().all(|n| n.wants_link);
         if self.network && !self.up && both {
             self.up = true;
@@ -483,7 +553,7 @@ impl Pair {
     pub fn assert_in_sync(&self) {
         for node in &self.nodes {
             assert_eq!(
-                node.pool.free_bytes(),
+                node.pool.free_bytes() + node.engine.metadata_bytes(),
                 node.pool.total_bytes(),
                 "buffers are missing"
             );
