@@ -6,6 +6,7 @@
 //! around the very same code.
 
 use crate::buf::Buf;
+use crate::lineage::Policies;
 use crate::wire::Frame;
 use heapless::String;
 
@@ -40,6 +41,8 @@ pub struct EngineConfig {
     pub volumes: heapless::Vec<VolumeConfig, MAX_VOLUMES>,
     /// Times, all in microseconds.
     pub timers: Timers,
+    /// What to do about a split brain; must be the same on both nodes to have an effect.
+    pub policies: Policies,
     /// Seed of the generation identifiers: must be unpredictable in production, fixed in tests.
     pub seed: u64,
     /// Client requests that may be in the engine at once (a power of two, 64 to 4096).

@@ -9,6 +9,7 @@ mod codec;
 mod tests;
 
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
+use crate::lineage::Policies;
 
 /// Bytes of a frame's fixed header.
 pub const HEADER_LEN: usize = 48;
@@ -199,6 +200,8 @@ pub struct Hello {
     pub role: Role,
     /// The operator said that the sender's changes may be given up.
     pub discard_my_data: bool,
+    /// What the sender's operator wants done about a split brain.
+    pub policies: Policies,
     /// The sender's name.
     pub node: Name,
     /// The name of the peer that the sender expects.
@@ -233,6 +236,8 @@ pub struct HelloVolume {
     pub instance: u64,
     /// The sender stopped as Primary without saying so, and nothing has settled since what it wrote last.
     pub crashed: bool,
+    /// The sender was Primary when it last lost its peer.
+    pub was_primary: bool,
 }
 
 /// Role and disk states.

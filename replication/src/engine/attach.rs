@@ -11,6 +11,7 @@ use crate::api::{
     ConnectionState, DiskError, DiskOp, DiskState, Level, MetadataPlace, Micros, Text,
 };
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
+use crate::lineage::{Generations, JUST_CREATED};
 use crate::ondisk::{self, Layout, LayoutError, Repair, Superblock, SuperblockError};
 use ::resync::{Bitmap, PAGE_WORDS};
 use alloc::boxed::Box;
@@ -441,14 +442,16 @@ impl Engine {
             hot += 1;
         }
         volume.size = size;
-        volume.current = superblock.current;
-        volume.bitmap_uuid = superblock.bitmap;
-        volume.history = superblock.history;
+        volume.gens = Generations {
+            current: superblock.current,
+            bitmap: superblock.bitmap,
+            history: superblock.history,
+        };
         volume.crashed = superblock.primary;
-        volume.peer_has_current = superblock.peer_has_current;
+        volume.was_primary = superblock.was_primary || superblock.primary;
         volume.disk = match superblock.disk {
             DiskState::Inconsistent | DiskState::Outdated => superblock.disk,
-            _ if superblock.current == 0 => DiskState::Inconsistent,
+            _ if superblock.current == JUST_CREATED => DiskState::Inconsistent,
             _ => DiskState::Consistent,
         };
         volume.instance = instance;
@@ -460,7 +463,7 @@ impl Engine {
         let bytes = volume.dirty.dirty_bytes();
         let how = match (crashed, disk) {
             (true, _) => "this node stopped as Primary without saying so",
-            (false, DiskState::Inconsistent) if self.volumes[at].current == 0 => "just created",
+            (false, DiskState::Inconsistent) if self.volumes[at].gens.current == JUST_CREATED => "just created",
             (false, DiskState::Inconsistent) => "the target of an unfinished resync",
             (false, DiskState::Outdated) => "known to be outdated",
             (false, _) => "consistent",

@@ -204,7 +204,7 @@ impl Engine {
                     peer_disk: DiskState::DUnknown,
                     primary: false,
                     all_dirty: true,
-                    peer_has_current: false,
+                    was_primary: false,
                     verify_cursor: 0,
                     reserve: [0; ondisk::RESERVE],
                 };

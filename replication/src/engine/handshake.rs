@@ -11,7 +11,7 @@ use super::volume::{SyncSource, side};
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
-use crate::lineage::{Verdict, decide};
+use crate::lineage::{JUST_CREATED, Decision, Explanation, Verdict, decide};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 use resync::Scheduler;
 use resync::codec::Decoder;
@@ -62,6 +62,7 @@ impl Engine {
             volumes: self.volumes.len() as u8,
             role: self.role,
             discard_my_data,
+            policies: self.config.policies,
             node: self.config.node.clone(),
             peer: self.config.peer.clone(),
             resource: self.config.resource.clone(),
@@ -219,25 +220,42 @@ impl Engine {
         let Some(peer) = self.link.peer_hello.take() else {
             return;
         };
+        let policies = self.config.policies.agreed(&peer.policies);
+        let first = self.config.node < self.config.peer;
+        let mut demotion = None;
         for at in 0..self.volumes.len() {
-            let volume = &self.volumes[at];
+            let volume = &mut self.volumes[at];
             let Some(told) = &volume.told else {
                 return;
             };
-            let mine = side(told, self.link.told.0, self.link.told.1);
-            let theirs = side(&self.link.peer_volumes[at], peer.role, peer.discard_my_data);
-            let (verdict, rule) = decide(&mine, &theirs);
+            let mine = side(told, self.link.told.0, self.link.told.1, first);
+            let theirs = &self.link.peer_volumes[at];
+            let theirs = side(theirs, peer.role, peer.discard_my_data, !first);
+            let decision = decide(&mine, &theirs, &policies);
+            let Decision { verdict, rule, .. } = decision;
+            let index = volume.config.index;
+            volume.explanation = Some(Explanation {
+                volume: index,
+                blocks: volume.dirty.count(),
+                decision,
+                mine,
+                peer: theirs,
+                tentative: false,
+            });
             let refusal = match verdict {
                 Verdict::SplitBrain => Refusal::SplitBrain,
                 Verdict::Unrelated => Refusal::Unrelated,
                 Verdict::PrimaryIsTarget => Refusal::PrimaryIsTarget,
                 Verdict::BothPrimary => Refusal::BothPrimary,
+                Verdict::SourceAfterDemotion | Verdict::TargetAfterDemotion => {
+                    demotion = Some((index, verdict));
+                    continue;
+                }
                 _ => {
-                    self.volumes[at].verdict = Some((verdict, rule));
+                    volume.verdict = Some((verdict, rule));
                     continue;
                 }
             };
-            let index = volume.config.index;
             let (mine, theirs) = (mine.current, theirs.current);
             self.log(
                 Level::Error,
@@ -248,6 +266,9 @@ impl Engine {
             );
             let reason = text!("{}", refusal_text(refusal, index));
             return self.refuse(refusal, index, Next::StandAlone, reason);
+        }
+        if let Some((index, verdict)) = demotion {
+            return self.demote_first(index, verdict);
         }
         self.link.window = usize::from(peer.window);
         self.link.outstanding = 0;
@@ -263,6 +284,27 @@ impl Engine {
             self.complain(Level::Warn, reason);
         }
         self.tell_state();
+    }
+
+    /// The loser of a split brain is Primary: by policy it drops its clients, becomes Secondary and connects again,
+    /// ready to give its changes up. The other one waits for that.
+    fn demote_first(&mut self, index: u16, verdict: Verdict) {
+        if verdict == Verdict::TargetAfterDemotion {
+            self.complain(
+                Level::Error,
+                text!(
+                    "vol{index}: split brain, and by policy this node gives its changes up: its clients are dropped"
+                ),
+            );
+            self.demote_by_policy();
+            self.link.discard_my_data = true;
+        } else {
+            self.complain(
+                Level::Warn,
+                text!("vol{index}: split brain: by policy the peer becomes Secondary and gives its changes up"),
+            );
+        }
+        self.close_link(Next::Retry);
     }
 
     /// Puts a volume's verdict into effect.
@@ -285,12 +327,13 @@ impl Engine {
         volume.replication = ReplicationState::Established;
         volume.mirrored = false;
         volume.peer_disk = theirs.disk;
-        volume.peer_created = theirs.current == 0 && theirs.disk > DiskState::Negotiating;
+        volume.peer_created = theirs.current == JUST_CREATED && theirs.disk > DiskState::Negotiating;
         volume.peer_can_discard = theirs.can_discard;
         let index = volume.config.index;
         let size = volume.dirty.dirty_bytes();
         match verdict {
             Verdict::InSync => {
+                volume.gens.found_in_sync();
                 volume.in_sync();
                 self.log(Level::Info, text!("vol{index}: in sync: {}", rule.text()));
             }
@@ -298,12 +341,7 @@ impl Engine {
                 if full {
                     volume.mark_all_dirty();
                 }
-                if full || volume.bitmap_uuid == 0 {
-                    volume.bitmap_uuid = fresh;
-                }
-                if theirs.current != volume.current {
-                    volume.peer_has_current = false;
-                }
+                let uuid = volume.gens.begin_source(theirs.current, full, fresh);
                 let bytes = volume.dirty.dirty_bytes();
                 volume.disk = DiskState::UpToDate;
                 volume.peer_disk = DiskState::Inconsistent;
@@ -318,12 +356,8 @@ impl Engine {
                     no_memory: false,
                     uniting: (theirs.dirty > 0).then(Decoder::new),
                 });
-                let uuid = volume.bitmap_uuid;
-                self.send(Frame::SyncStart {
-                    volume: index,
-                    uuid,
-                    bytes,
-                });
+                // Told to the peer when it is durable here: should the word be lost, the decision is not.
+                volume.start_pending = Some((uuid, bytes));
                 self.log(
                     Level::Info,
                     text!(
@@ -353,6 +387,24 @@ impl Engine {
             }
         }
         self.ensure_generation(at, mem);
+        self.save(at, mem);
+        self.send_sync_start(at);
+    }
+
+    /// Tells the peer that the resync begins, once that is durable. What is mirrored from then on comes behind.
+    pub(super) fn send_sync_start(&mut self, at: usize) {
+        let volume = &mut self.volumes[at];
+        if volume.saving() {
+            return;
+        }
+        if let Some((uuid, bytes)) = volume.start_pending.take() {
+            let volume = volume.config.index;
+            self.send(Frame::SyncStart {
+                volume,
+                uuid,
+                bytes,
+            });
+        }
     }
 }
 

@@ -55,13 +55,13 @@ impl Engine {
                 "vol{index}: called in sync with blocks marked out of sync"
             );
             assert!(
-                self.role != Role::Primary || !volume.usable() || volume.current != 0,
+                self.role != Role::Primary || !volume.usable() || volume.gens.current != 0,
                 "vol{index}: a Primary without a generation"
             );
             assert!(
                 self.role != Role::Primary
                     || volume.mirrored
-                    || !volume.peer_has_current
+                    || !volume.gens.peer_may_have_current()
                     || volume.disk != DiskState::UpToDate,
                 "vol{index}: goes on without the peer in the peer's generation"
             );

@@ -224,6 +224,7 @@ impl Engine {
             let primary = self.role == Role::Primary;
             let volume = &mut self.volumes[at];
             volume.end_sync();
+            volume.was_primary = primary;
             if let Some(meta) = &mut volume.meta {
                 meta.unflushed.lost();
             }

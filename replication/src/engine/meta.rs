@@ -14,6 +14,7 @@ use super::{Engine, Queued, text};
 use crate::activity::{ActivityLog, Commit, PageCopy, Unflushed, limit_for};
 use crate::api::{DiskError, DiskOp, DiskState, DiskToken, Micros, Role};
 use crate::buf::{Buf, Mem};
+use crate::lineage::Generations;
 use crate::ondisk::{self, Layout, Superblock, activity::Evidence};
 use alloc::{vec, vec::Vec};
 use resync::{BLOCK, Bitmap, PAGE_COVERS, PAGE_WORDS};
@@ -52,12 +53,10 @@ impl Lane {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stored {
     pub size: u64,
-    pub current: u64,
-    pub bitmap: u64,
-    pub history: [u64; 2],
+    pub gens: Generations,
     pub disk: DiskState,
     pub primary: bool,
-    pub peer_has_current: bool,
+    pub was_primary: bool,
     pub all_dirty: bool,
 }
 
@@ -266,24 +265,26 @@ impl Stored {
     pub fn of(superblock: &Superblock) -> Self {
         Self {
             size: superblock.layout.volume_bytes,
-            current: superblock.current,
-            bitmap: superblock.bitmap,
-            history: superblock.history,
+            gens: Generations {
+                current: superblock.current,
+                bitmap: superblock.bitmap,
+                history: superblock.history,
+            },
             disk: superblock.disk,
             primary: superblock.primary,
-            peer_has_current: superblock.peer_has_current,
+            was_primary: superblock.was_primary,
             all_dirty: superblock.all_dirty,
         }
     }
 
     fn put(&self, superblock: &mut Superblock) {
         superblock.layout.volume_bytes = self.size;
-        superblock.current = self.current;
-        superblock.bitmap = self.bitmap;
-        superblock.history = self.history;
+        superblock.current = self.gens.current;
+        superblock.bitmap = self.gens.bitmap;
+        superblock.history = self.gens.history;
         superblock.disk = self.disk;
         superblock.primary = self.primary;
-        superblock.peer_has_current = self.peer_has_current;
+        superblock.was_primary = self.was_primary;
         superblock.all_dirty = self.all_dirty;
     }
 }
@@ -293,16 +294,14 @@ impl Volume {
     fn stored(&self, meta: &Meta, role: Role) -> Stored {
         Stored {
             size: self.size,
-            current: self.current,
-            bitmap: self.bitmap_uuid,
-            history: self.history,
+            gens: self.gens,
             // A node that starts is never sure that its data is the newest: the handshake finds out.
             disk: match self.disk {
                 DiskState::Inconsistent | DiskState::Outdated => self.disk,
                 _ => DiskState::UpToDate,
             },
             primary: role == Role::Primary || self.crashed,
-            peer_has_current: self.peer_has_current,
+            was_primary: self.was_primary,
             all_dirty: meta.all_dirty,
         }
     }
@@ -553,11 +552,18 @@ impl Engine {
 
     /// What waited for the superblock goes on: starts in the order of arrival, and answers.
     pub(super) fn release(&mut self, at: usize, mem: &mut Mem<'_>) {
+        self.send_sync_start(at);
         self.release_gate(at);
         let mut held = core::mem::replace(&mut self.volumes[at].held, List::EMPTY);
         while let Some(id) = self.slots.pop(&mut held) {
-            self.slots.at(id).local = Local::Done;
-            self.finish_if_done(id, mem);
+            let slot = self.slots.at(id);
+            let announces = slot.owner == Owner::Resync;
+            slot.local = Local::Done;
+            if announces {
+                self.send_sync_end(id, mem);
+            } else {
+                self.finish_if_done(id, mem);
+            }
         }
         self.durable();
     }

@@ -302,11 +302,11 @@ impl Engine {
         let volume = &self.volumes[at];
         if self.role == Role::Primary
             && !volume.mirrored
-            && volume.peer_has_current
+            && volume.gens.peer_may_have_current()
             && volume.disk == DiskState::UpToDate
         {
             let uuid = self.random();
-            self.volumes[at].rotate(uuid);
+            self.volumes[at].gens.peer_lost(uuid);
             self.save(at, mem);
             let index = self.volumes[at].config.index;
             self.log(

@@ -175,26 +175,45 @@ impl Engine {
             return;
         };
         source.ending = true;
-        let uuid = volume.current;
+        let uuid = volume.gens.current;
         self.resyncs_live += 1;
         let id = (self.slots).insert(Slot::new(Owner::Resync, Op::SyncEnd { uuid }, at, 0, 0));
         self.want_flush(id, pool);
     }
 
-    /// This disk is flushed: let the peer flush and be UpToDate.
+    /// This disk is flushed: let the peer flush and be UpToDate. From here on it may have the current generation,
+    /// whether or not its answer arrives, so that is durable first.
     pub(super) fn sync_end_flushed(&mut self, id: SlotId, pool: &mut Mem<'_>) {
-        let request = self.slots.wire_id(id);
         let connected = self.connected();
         let slot = self.slots.at(id);
-        let volume = &mut self.volumes[slot.volume];
+        let at = slot.volume;
+        let volume = &mut self.volumes[at];
         if slot.local == Local::Failed || slot.orphan || !connected || volume.source.is_none() {
             return self.finish_if_done(id, pool);
         }
-        // From here on the peer may be UpToDate, whether or not its answer arrives.
-        volume.peer_has_current = true;
+        volume.gens.end_announced();
+        self.save(at, pool);
+        if self.volumes[at].saving() {
+            self.slots.at(id).local = Local::Held;
+            self.slots.push(&mut self.volumes[at].held, id);
+        } else {
+            self.send_sync_end(id, pool);
+        }
+    }
+
+    /// On the source: nothing is in the way of the announcement that the resync has ended.
+    pub(super) fn send_sync_end(&mut self, id: SlotId, pool: &mut Mem<'_>) {
+        let request = self.slots.wire_id(id);
+        let connected = self.connected();
+        let slot = self.slots.at(id);
+        slot.local = Local::Done;
+        let volume = &mut self.volumes[slot.volume];
+        if slot.orphan || !connected || volume.source.is_none() {
+            return self.finish_if_done(id, pool);
+        }
         slot.remote = Remote::Sent;
         slot.tracked = volume.begin_flush();
-        let (index, uuid) = (volume.config.index, volume.current);
+        let (index, uuid) = (volume.config.index, volume.gens.current);
         self.count_sent();
         self.send(Frame::SyncEnd {
             volume: index,
@@ -245,10 +264,7 @@ impl Engine {
         volume.replication = ReplicationState::SyncTarget;
         volume.mirrored = false;
         volume.peer_disk = DiskState::UpToDate;
-        volume.current = uuid;
-        volume.bitmap_uuid = 0;
-        volume.history = [0; 2];
-        volume.peer_has_current = false;
+        volume.gens.begin_target(uuid);
         volume.crashed = false;
         (volume.sync_total, volume.sync_left) = (bytes, bytes);
         volume.sync_started = now;
@@ -261,7 +277,7 @@ impl Engine {
     pub(super) fn sync_finished(&mut self, at: usize, uuid: u64) {
         let volume = &mut self.volumes[at];
         let index = volume.config.index;
-        volume.current = uuid;
+        volume.gens.end_target(uuid);
         volume.mark_all_clean();
         volume.in_sync();
         self.log(

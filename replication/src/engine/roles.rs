@@ -7,6 +7,7 @@ use crate::api::{
     Text, Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role,
 };
 use crate::buf::Mem;
+use crate::lineage::JUST_CREATED;
 use crate::wire::Frame;
 use fencing::{DiskGrade, Facts, PeerView, Policy, may_promote};
 
@@ -42,7 +43,7 @@ impl Engine {
     fn disk_grade(&self) -> DiskGrade {
         let grade = |volume: &Volume| match volume.disk {
             // Nothing is on it that could be lost.
-            DiskState::Inconsistent if volume.current == 0 => DiskGrade::Doubtful,
+            DiskState::Inconsistent if volume.gens.current == JUST_CREATED => DiskGrade::Doubtful,
             DiskState::UpToDate => DiskGrade::Best,
             DiskState::Outdated | DiskState::DUnknown | DiskState::Consistent => {
                 DiskGrade::Doubtful
@@ -111,14 +112,13 @@ impl Engine {
             if force && volume.disk != DiskState::UpToDate {
                 vouched = true;
                 volume.disk = DiskState::UpToDate;
-                if volume.current == 0 {
-                    volume.current = uuid;
+                if volume.gens.current == JUST_CREATED {
                     volume.mark_all_dirty();
-                } else {
-                    // Whoever has that generation may not be taken for identical any more. One that began when
-                    // the peer was lost already, only this node has.
-                    volume.peer_has_current |= volume.bitmap_uuid == 0;
                 }
+            }
+            if !volume.mirrored {
+                // What it has from now on is not what anybody was told of.
+                volume.gens.promoted_alone(uuid);
             }
         }
         self.role = Role::Primary;
@@ -208,6 +208,18 @@ impl Engine {
         });
     }
 
+    /// As [`Engine::demote`], without an operator who waits for its end.
+    pub(super) fn demote_by_policy(&mut self) {
+        if self.role == Role::Primary && self.task.is_none() {
+            self.set_serving(false);
+            self.task = Some(Task {
+                id: 0,
+                kind: TaskKind::Demote { answered: true },
+                deadline: Micros::MAX,
+            });
+        }
+    }
+
     /// Ends a demotion when no client's request is left on the way to either disk.
     pub(super) fn check_demotion(&mut self) {
         let Some(task) = self.task else { return };
@@ -262,7 +274,7 @@ impl Engine {
     }
 
     fn all_comparable(&self) -> bool {
-        let created = |v: &Volume| v.usable() && v.current == 0;
+        let created = |v: &Volume| v.usable() && v.gens.current == JUST_CREATED;
         self.volumes.iter().all(|v| {
             (v.disk > DiskState::Inconsistent || created(v))
                 && (v.peer_disk > DiskState::Inconsistent || v.peer_created)
@@ -330,9 +342,7 @@ impl Engine {
 
     fn take_generation(&mut self, uuid: u64, mem: &mut Mem<'_>) {
         for volume in &mut self.volumes {
-            volume.current = uuid;
-            volume.bitmap_uuid = 0;
-            volume.history = [0; 2];
+            volume.gens.declared_identical(uuid);
             volume.mark_all_clean();
             volume.verdict = None;
             volume.in_sync();

@@ -4,7 +4,7 @@ use super::attach::{Attach, Lanes};
 use super::meta::Meta;
 use super::slots::List;
 use crate::api::{DiskState, Micros, ReplicationState, Role, VolumeConfig};
-use crate::lineage::{Rule, Side, Verdict};
+use crate::lineage::{Explanation, Generations, Rule, Side, Verdict};
 use crate::wire::HelloVolume;
 use alloc::boxed::Box;
 use resync::codec::{Decoder, Encoder};
@@ -63,15 +63,16 @@ pub(super) struct Volume {
     pub disk: DiskState,
     pub peer_disk: DiskState,
     pub replication: ReplicationState,
-    pub current: u64,
-    pub bitmap_uuid: u64,
-    pub history: [u64; 2],
+    pub gens: Generations,
     pub dirty: Bitmap,
     /// Client writes go to the peer too.
     pub mirrored: bool,
-    /// The peer has, or may have, data of the current generation, and could be promoted with it:
-    /// going on without it needs a new generation.
-    pub peer_has_current: bool,
+    /// The beginning of a resync that the peer is told when it is durable: generation and bytes.
+    pub start_pending: Option<(u64, u64)>,
+    /// This node was Primary when it last lost its peer.
+    pub was_primary: bool,
+    /// What the last handshake decided, and why.
+    pub explanation: Option<Explanation>,
     pub peer_can_discard: bool,
     pub flush: FlushQueue,
     pub source: Option<SyncSource>,
@@ -112,12 +113,12 @@ impl Volume {
             peer_created: false,
             peer_disk: DiskState::DUnknown,
             replication: ReplicationState::Off,
-            current: 0,
-            bitmap_uuid: 0,
-            history: [0; 2],
+            gens: Generations::default(),
             dirty: Bitmap::new(0),
             mirrored: false,
-            peer_has_current: false,
+            start_pending: None,
+            was_primary: false,
+            explanation: None,
             peer_can_discard: false,
             flush: FlushQueue {
                 waiting: List::EMPTY,
@@ -153,16 +154,6 @@ impl Volume {
                 .is_some_and(|end| end <= self.size)
     }
 
-    /// Begins a new generation; the peer's data is of the old one.
-    pub fn rotate(&mut self, uuid: u64) {
-        if self.bitmap_uuid != 0 {
-            self.history = [self.bitmap_uuid, self.history[0]];
-        }
-        self.bitmap_uuid = self.current;
-        self.current = uuid;
-        self.peer_has_current = false;
-    }
-
     /// A Secondary without its peer cannot know whether that went on.
     pub fn doubt(&mut self) {
         if self.disk == DiskState::UpToDate {
@@ -172,15 +163,10 @@ impl Volume {
 
     /// The peer has all data now.
     pub fn in_sync(&mut self) {
-        if self.bitmap_uuid != 0 {
-            self.history = [self.bitmap_uuid, self.history[0]];
-            self.bitmap_uuid = 0;
-        }
         self.disk = DiskState::UpToDate;
         self.crashed = false;
         self.peer_disk = DiskState::UpToDate;
         self.replication = ReplicationState::Established;
-        self.peer_has_current = true;
         self.mirrored = true;
         self.end_sync();
     }
@@ -189,6 +175,7 @@ impl Volume {
     pub fn end_sync(&mut self) {
         self.source = None;
         self.sending = None;
+        self.start_pending = None;
         (self.sync_total, self.sync_left) = (0, 0);
         if matches!(
             self.replication,
@@ -205,25 +192,30 @@ impl Volume {
             block_size: self.config.block_size,
             can_discard: self.config.can_discard,
             disk: self.disk,
-            current: self.current,
-            bitmap: self.bitmap_uuid,
-            history: self.history,
+            current: self.gens.current,
+            bitmap: self.gens.bitmap,
+            history: self.gens.history,
             dirty: self.dirty.count(),
             instance: self.instance,
             crashed: self.crashed,
+            was_primary: self.was_primary,
         }
     }
 }
 
 /// A node's description of a volume, as the lineage rules take it.
-pub(super) fn side(volume: &HelloVolume, role: Role, discard: bool) -> Side {
+pub(super) fn side(volume: &HelloVolume, role: Role, discard: bool, first: bool) -> Side {
     Side {
         current: volume.current,
         bitmap: volume.bitmap,
         history: volume.history,
         dirty: volume.dirty,
         disk: volume.disk,
-        primary: role == Role::Primary,
+        // A Primary that goes on through its peer does not vouch for a disk that was attached again.
+        primary: role == Role::Primary && volume.disk == DiskState::UpToDate,
+        crashed: volume.crashed,
+        was_primary: volume.was_primary,
         discard,
+        first,
     }
 }

@@ -13,7 +13,6 @@
 
 pub mod activity;
 pub mod bitmap;
-mod foreign;
 mod choose;
 mod foreign;
 mod inspect;
@@ -23,7 +22,6 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 
-pub use foreign::foreign;
 pub use choose::{Chosen, Repair, Unusable, Which, choose};
 pub use foreign::{FOREIGN_BYTES, foreign};
 pub use inspect::{ActivitySummary, BitmapSummary, Finding, Inspection, Verdict};

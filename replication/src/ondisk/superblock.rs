@@ -31,7 +31,7 @@ const MAGIC: &[u8; 8] = b"PALISADE";
 const CHECKED: usize = 12;
 const FLAG_PRIMARY: u32 = 1;
 const FLAG_ALL_DIRTY: u32 = 2;
-const FLAG_PEER_HAS_CURRENT: u32 = 4;
+const FLAG_WAS_PRIMARY: u32 = 4;
 
 /// Everything that is durable about a volume, except its activity log and bitmap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +70,8 @@ pub struct Superblock {
     pub primary: bool,
     /// The bitmap pages are not to be trusted: the whole volume is dirty.
     pub all_dirty: bool,
-    /// The peer has, or may have, data of the current generation.
-    pub peer_has_current: bool,
+    /// This node was Primary when it last lost its peer.
+    pub was_primary: bool,
     /// Byte of the volume up to which an interrupted verify came; 0: none was interrupted.
     pub verify_cursor: u64,
     /// Room of the fencing state; preserved as it is.
@@ -212,8 +212,8 @@ impl Superblock {
         out.bytes(&[0; 3]);
         let primary = if self.primary { FLAG_PRIMARY } else { 0 };
         let all_dirty = if self.all_dirty { FLAG_ALL_DIRTY } else { 0 };
-        let peer_has_current = if self.peer_has_current { FLAG_PEER_HAS_CURRENT } else { 0 };
-        out.u32(primary | all_dirty | peer_has_current);
+        let was_primary = if self.was_primary { FLAG_WAS_PRIMARY } else { 0 };
+        out.u32(primary | all_dirty | was_primary);
         out.u32(self.block_size);
         out.u64(EXTENT);
         out.u64(layout.volume_bytes);
@@ -337,7 +337,7 @@ fn fields(from: &mut Reader<'_>, compat: u64, incompat: u64) -> Result<Superbloc
     };
     let [disk, peer_disk, ..] = from.array::<5>();
     let flags = from.u32();
-    if flags & !(FLAG_PRIMARY | FLAG_ALL_DIRTY | FLAG_PEER_HAS_CURRENT) != 0 {
+    if flags & !(FLAG_PRIMARY | FLAG_ALL_DIRTY | FLAG_WAS_PRIMARY) != 0 {
         return Err(Field::Flags);
     }
     let block_size = from.u32();
@@ -371,7 +371,7 @@ fn fields(from: &mut Reader<'_>, compat: u64, incompat: u64) -> Result<Superbloc
         peer_disk: state(peer_disk).ok_or(Field::PeerDisk)?,
         primary: flags & FLAG_PRIMARY != 0,
         all_dirty: flags & FLAG_ALL_DIRTY != 0,
-        peer_has_current: flags & FLAG_PEER_HAS_CURRENT != 0,
+        was_primary: flags & FLAG_WAS_PRIMARY != 0,
         verify_cursor: from.u64(),
         reserve: from.array(),
     };

@@ -19,7 +19,7 @@ fn sample() -> Superblock {
         peer_disk: DiskState::Outdated,
         primary: true,
         all_dirty: false,
-        peer_has_current: true,
+        was_primary: true,
         verify_cursor: 4096,
         reserve: [7; RESERVE],
     }

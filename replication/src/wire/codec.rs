@@ -9,6 +9,7 @@ use super::{
     WireError,
 };
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
+use crate::lineage::Policies;
 use crc::{CRC_32_ISCSI, Crc, Table};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"PLSD");
@@ -44,6 +45,7 @@ const FUA: u8 = 1;
 const UNMAP: u8 = 2;
 const YES: u8 = 1;
 const CRASHED: u8 = 2;
+const WAS_PRIMARY: u8 = 4;
 
 /// Appends little-endian fields to a body.
 struct Writer<'a> {
@@ -487,6 +489,7 @@ fn encode_hello(hello: &Hello, header: &mut Header, body: &mut Writer<'_>) {
     body.bytes(&hello.nonce.to_le_bytes());
     body.bytes(&hello.window.to_le_bytes());
     body.bytes(&[hello.volumes, role_code(hello.role)]);
+    body.bytes(&hello.policies.to_bytes());
     body.name(&hello.node);
     body.name(&hello.peer);
     body.name(&hello.resource);
@@ -503,6 +506,7 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
         volumes: body.u8()?,
         role: role(body.u8()?)?,
         discard_my_data: header.flags & YES != 0,
+        policies: Policies::from_bytes(body.array()?),
         node: body.name()?,
         peer: body.name()?,
         resource: body.name()?,
@@ -517,7 +521,8 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
 fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_>) {
     header.kind = kind::HELLO_VOLUME;
     header.volume = volume.volume;
-    header.flags = flag(volume.can_discard, YES) | flag(volume.crashed, CRASHED);
+    header.flags = flag(volume.can_discard, YES) | flag(volume.crashed, CRASHED)
+        | flag(volume.was_primary, WAS_PRIMARY);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
@@ -546,6 +551,7 @@ fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, W
         dirty: body.u64()?,
         instance: body.u64()?,
         crashed: header.flags & CRASHED != 0,
+        was_primary: header.flags & WAS_PRIMARY != 0,
     })
 }
 
