@@ -1,9 +1,10 @@
 //! What operators are told when something needs them. Every command that is named works as written on the
 //! node where the text is shown, or names the other node.
 
+use super::attach::Attach;
 use super::{Engine, text};
 use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Text};
-use crate::lineage::Verdict;
+use crate::lineage::{JUST_CREATED, Verdict};
 use crate::wire::Refusal;
 use fencing::Denial;
 
@@ -24,6 +25,9 @@ impl Engine {
 
     fn missing_disk(&self) -> Option<Text> {
         if let Some(volume) = self.volumes.iter().find(|v| !v.usable()) {
+            if let Attach::Blank(why) = &volume.attach {
+                return Some(text!("vol{}: {why}", volume.config.index));
+            }
             return Some(text!(
                 "vol{}: the disk here is {:?}: nothing is mirrored; replace it and restart this node",
                 volume.config.index,
@@ -82,9 +86,13 @@ impl Engine {
         if more > 0 {
             said = text!("{said} and {more} more");
         }
-        let whole = |disk: DiskState| disk > DiskState::Inconsistent;
-        let here = self.volumes.iter().all(|v| whole(v.disk));
-        let there = self.link.peer_volumes.iter().all(|v| whole(v.disk));
+        // A disk without a generation has nothing that could be lost: the operator may vouch for it.
+        let whole = |disk: DiskState, current: u64| {
+            disk > DiskState::Inconsistent
+                || (current == JUST_CREATED && disk > DiskState::Negotiating)
+        };
+        let here = (self.volumes.iter()).all(|v| whole(v.disk, v.gens.current));
+        let there = (self.link.peer_volumes.iter()).all(|v| whole(v.disk, v.current));
         let rule = rule.text();
         let peer = &self.config.peer;
         Some(match (here, there) {

@@ -54,10 +54,7 @@ pub(super) enum Attach {
     /// Reading begins as soon as there is memory, at this time or later.
     Due(Micros),
     /// The metadata is being read.
-    Reading {
-        buf: Buf,
-        step: Step,
-    },
+    Reading { buf: Buf, step: Step },
     /// There is no metadata to be used, and why.
     Blank(Text),
     /// Metadata is being created.
@@ -91,13 +88,24 @@ pub(super) enum Step {
 impl Volume {
     /// Whether no metadata is on its way to or from the disk, and none is about to be.
     pub fn is_settled(&self) -> bool {
-        let busy = matches!(self.attach, Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_));
-        !busy && self.meta.as_ref().is_none_or(|meta| meta.quiet() && !meta.saving())
+        let busy = matches!(
+            self.attach,
+            Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_)
+        );
+        !busy
+            && self
+                .meta
+                .as_ref()
+                .is_none_or(|meta| meta.quiet() && !meta.saving())
     }
 
     /// Bytes of the pool that are kept for writing metadata.
     pub fn lane_bytes(&self) -> u64 {
-        if self.lanes.is_some() { 3 * u64::from(PAGE) } else { 0 }
+        if self.lanes.is_some() {
+            3 * u64::from(PAGE)
+        } else {
+            0
+        }
     }
 
     /// Bytes of the disk that the metadata lies on.
@@ -231,7 +239,9 @@ impl Engine {
         let first = match &b {
             Ok(superblock) => Ok(superblock.layout.superblock_a),
             // Where it would have been put, had it been created for the disk as it is now.
-            Err(_) => self.volumes[at].new_layout().map(|layout| layout.superblock_a),
+            Err(_) => self.volumes[at]
+                .new_layout()
+                .map(|layout| layout.superblock_a),
         };
         match first {
             Ok(offset) => {
@@ -271,8 +281,12 @@ impl Engine {
         if let Some(repair) = repair {
             let index = self.volumes[at].config.index;
             let what = match repair {
-                Repair::Behind { .. } => text!("vol{index}: the copies of the superblock differ, as after a crash"),
-                Repair::Bad(error) => text!("vol{index}: one copy of the superblock is bad ({error}) and is written anew"),
+                Repair::Behind { .. } => {
+                    text!("vol{index}: the copies of the superblock differ, as after a crash")
+                }
+                Repair::Bad(error) => text!(
+                    "vol{index}: one copy of the superblock is bad ({error}) and is written anew"
+                ),
             };
             self.log(Level::Warn, what);
             meta.repair(from);
@@ -420,21 +434,19 @@ impl Engine {
         volume.disk = DiskState::Diskless;
         volume.attach = Attach::Blank(why.clone());
         let index = volume.config.index;
-        self.log(
-            Level::Error,
-            text!("vol{index}: cannot be attached: {why}"),
-        );
+        self.log(Level::Error, text!("vol{index}: cannot be attached: {why}"));
         self.tell_state();
     }
 
     /// Everything was read: the disk takes part from now on.
     fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap) {
         let instance = self.random();
-        let superblock = &meta.superblock;
+        let superblock = meta.superblock.clone();
         let size = meta.layout().volume_bytes;
         let volume = &mut self.volumes[at];
         if superblock.all_dirty {
             dirty.set_all();
+            meta.touch_all();
         }
         let mut hot = 0;
         for range in meta.log.hot_ranges() {
@@ -463,7 +475,9 @@ impl Engine {
         let bytes = volume.dirty.dirty_bytes();
         let how = match (crashed, disk) {
             (true, _) => "this node stopped as Primary without saying so",
-            (false, DiskState::Inconsistent) if self.volumes[at].gens.current == JUST_CREATED => "just created",
+            (false, DiskState::Inconsistent) if self.volumes[at].gens.current == JUST_CREATED => {
+                "just created"
+            }
             (false, DiskState::Inconsistent) => "the target of an unfinished resync",
             (false, DiskState::Outdated) => "known to be outdated",
             (false, _) => "consistent",

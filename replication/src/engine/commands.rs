@@ -3,8 +3,8 @@
 use super::link::Next;
 use super::roles::Deferred;
 use super::{Engine, text};
-use crate::buf::Mem;
 use crate::api::{Command, CommandId, ConnectionState, Micros, Role};
+use crate::buf::Mem;
 
 impl Engine {
     pub(super) fn command(&mut self, id: CommandId, command: Command, mem: &mut Mem<'_>) {
@@ -149,8 +149,8 @@ impl Engine {
             self.attach_deadline(),
             self.cooling_deadline(),
         ]
-            .into_iter()
-            .flatten()
-            .min()
+        .into_iter()
+        .flatten()
+        .min()
     }
 }

@@ -4,9 +4,9 @@
 use super::attach::{Attach, Lanes};
 use super::meta::Lane;
 use super::{Engine, text};
-use crate::api::{CommandId, DiskError, DiskOp, DiskState, MetadataPlace, Text};
+use crate::api::{CommandId, DiskError, DiskOp, MetadataPlace, Text};
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
-use crate::ondisk::{self, Layout, Superblock};
+use crate::ondisk::{self, Creation, Superblock};
 
 /// Bytes of each end of the disk that are looked at for somebody's data.
 const PROBE: u32 = MAX_BUF / 2;
@@ -16,24 +16,21 @@ const PROBE: u32 = MAX_BUF / 2;
 pub(super) struct Create {
     id: CommandId,
     buf: Buf,
-    layout: Layout,
-    device_id: u64,
     step: Step,
+    /// Comes behind the probe.
+    creation: Option<Creation>,
+    /// Of the volume.
+    bytes: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Step {
     /// Reading the beginning of the disk.
     ProbeHead,
     /// Reading its end.
     ProbeTail,
-    /// Writing pages behind the first superblock, from this one on.
-    Pages(u32),
-    FlushPages,
-    SuperblockA,
-    FlushA,
-    SuperblockB,
-    FlushB,
+    /// Writing.
+    Write(Creation),
 }
 
 impl Engine {
@@ -70,7 +67,9 @@ impl Engine {
                 return Err(text!("vol{index} is busy: wait a moment and try again"));
             }
         }
-        let layout = volume.new_layout().map_err(|error| text!("vol{index}: {error}"))?;
+        let layout = volume
+            .new_layout()
+            .map_err(|error| text!("vol{index}: {error}"))?;
         if volume.lanes.is_none() {
             volume.lanes = Lanes::take(mem);
         }
@@ -78,13 +77,33 @@ impl Engine {
         let Some(buf) = buf else {
             return Err(text!("no memory at the moment: try again"));
         };
-        let step = if force { Step::Pages(0) } else { Step::ProbeHead };
+        let superblock = Superblock::new(
+            device_id,
+            self.config.resource.clone(),
+            self.config.node.clone(),
+            index,
+            volume.config.block_size,
+            layout,
+        );
+        let creation = match Creation::new(superblock, None) {
+            Ok(creation) => creation,
+            Err(field) => {
+                mem.free(buf);
+                return Err(text!(
+                    "vol{index}: no metadata can be made of this: {field:?}"
+                ));
+            }
+        };
+        let (step, creation) = match force {
+            true => (Step::Write(creation), None),
+            false => (Step::ProbeHead, Some(creation)),
+        };
         volume.attach = Attach::Creating(Create {
             id,
             buf,
-            layout,
-            device_id,
             step,
+            creation,
+            bytes: layout.volume_bytes,
         });
         self.create_step(at, mem);
         Ok(())
@@ -107,8 +126,8 @@ impl Engine {
         let Attach::Creating(create) = &mut self.volumes[at].attach else {
             return;
         };
-        create.step = match create.step {
-            Step::ProbeHead => Step::ProbeTail,
+        match create.step {
+            Step::ProbeHead => create.step = Step::ProbeTail,
             Step::ProbeTail => {
                 let (head, tail) = mem.bytes(&create.buf).split_at(PROBE as usize);
                 if let Some(what) = ondisk::foreign(head, tail) {
@@ -117,110 +136,61 @@ impl Engine {
                     );
                     return self.end_creating(at, Err(reason), mem);
                 }
-                Step::Pages(0)
-            }
-            Step::Pages(from) => {
-                let next = from + create.buf.capacity() / PAGE;
-                if next < pages_of(&create.layout) {
-                    Step::Pages(next)
-                } else {
-                    Step::FlushPages
+                if let Some(creation) = create.creation.take() {
+                    create.step = Step::Write(creation);
                 }
             }
-            Step::FlushPages => Step::SuperblockA,
-            Step::SuperblockA => Step::FlushA,
-            Step::FlushA => Step::SuperblockB,
-            Step::SuperblockB => Step::FlushB,
-            Step::FlushB => {
-                let bytes = create.layout.volume_bytes;
-                let said = text!("vol{index}: metadata created for {bytes} bytes");
-                return self.end_creating(at, Ok(said), mem);
-            }
-        };
+            Step::Write(_) => {}
+        }
         self.create_step(at, mem);
     }
 
     fn create_step(&mut self, at: usize, mem: &mut Mem<'_>) {
-        let volume = &self.volumes[at];
-        let config = &volume.config;
-        let data_bytes = config.disk_bytes;
-        let Attach::Creating(create) = &volume.attach else {
+        let volume = &mut self.volumes[at];
+        // The disk that the metadata goes to.
+        let disk_bytes = match volume.config.metadata {
+            MetadataPlace::Internal => volume.config.disk_bytes,
+            MetadataPlace::External { disk_bytes } => disk_bytes,
+        };
+        let index = volume.config.index;
+        let Attach::Creating(create) = &mut volume.attach else {
             return;
         };
-        let half = |n: u32| BufView {
-            offset: create.buf.view().offset + (n * PROBE) as usize,
-            len: PROBE,
-        };
-        let read = |offset, view| DiskOp::Read {
+        let pages = disk_bytes / u64::from(PAGE) * u64::from(PAGE);
+        let probe = pages.min(u64::from(PROBE)) as u32;
+        let read = |offset, half: u32| DiskOp::Read {
             offset,
-            view,
+            view: BufView {
+                offset: create.buf.view().offset + (half * PROBE) as usize,
+                len: probe,
+            },
             detect_zeroes: false,
         };
-        let first = BufView {
-            len: PAGE,
-            ..create.buf.view()
-        };
-        let op = match create.step {
-            // The disk that the metadata goes to; an external one is small, and all of it goes.
-            Step::ProbeHead => read(0, half(0)),
-            Step::ProbeTail => {
-                let bytes = match config.metadata {
-                    MetadataPlace::Internal => data_bytes,
-                    MetadataPlace::External { disk_bytes } => disk_bytes,
-                };
-                let end = bytes / u64::from(PAGE) * u64::from(PAGE);
-                read(end.saturating_sub(u64::from(PROBE)), half(1))
+        let op = match &mut create.step {
+            Step::ProbeHead => {
+                // A small disk does not fill the buffer.
+                mem.bytes_mut(&create.buf).fill(0);
+                read(0, 0)
             }
-            Step::Pages(from) => {
-                let count = (pages_of(&create.layout) - from).min(create.buf.capacity() / PAGE);
-                let (pages, _) = mem.bytes_mut(&create.buf).as_chunks_mut();
-                for (number, page) in (from..from + count).zip(pages) {
-                    empty_page(create, number, page);
-                }
-                DiskOp::Write {
-                    offset: create.layout.activity + u64::from(from) * u64::from(PAGE),
-                    view: BufView {
-                        len: count * PAGE,
-                        ..create.buf.view()
+            Step::ProbeTail => read(pages - u64::from(probe), 1),
+            Step::Write(creation) => {
+                let Some(page) = mem.bytes_mut(&create.buf).first_chunk_mut() else {
+                    return;
+                };
+                match creation.next_step(page) {
+                    Some(ondisk::Step::Write(offset)) => DiskOp::Write {
+                        offset,
+                        view: BufView {
+                            len: PAGE,
+                            ..create.buf.view()
+                        },
                     },
-                }
-            }
-            Step::FlushPages | Step::FlushA | Step::FlushB => DiskOp::Flush,
-            Step::SuperblockA | Step::SuperblockB => {
-                let superblock = Superblock {
-                    compat: 0,
-                    incompat: 0,
-                    sequence: 1,
-                    device_id: create.device_id,
-                    resource: self.config.resource.clone(),
-                    node: self.config.node.clone(),
-                    volume: config.index,
-                    block_size: config.block_size,
-                    layout: create.layout,
-                    current: 0,
-                    bitmap: 0,
-                    history: [0; 2],
-                    disk: DiskState::Inconsistent,
-                    peer_disk: DiskState::DUnknown,
-                    primary: false,
-                    all_dirty: true,
-                    was_primary: false,
-                    verify_cursor: 0,
-                    reserve: [0; ondisk::RESERVE],
-                };
-                if let Some(page) = mem.bytes_mut(&create.buf).first_chunk_mut()
-                    && let Err(field) = superblock.encode(page)
-                {
-                    let reason = text!("no superblock can be made of this: {field:?}");
-                    return self.end_creating(at, Err(reason), mem);
-                }
-                let offset = match create.step {
-                    Step::SuperblockA => create.layout.superblock_a,
-                    _ => create.layout.superblock_b,
-                };
-                DiskOp::Write {
-                    offset,
-                    view: first,
+                    Some(ondisk::Step::Flush) => DiskOp::Flush,
+                    None => {
+                        let bytes = create.bytes;
+                        let said = text!("vol{index}: metadata created for {bytes} bytes");
+                        return self.end_creating(at, Ok(said), mem);
+                    }
                 }
             }
         };
@@ -237,22 +207,5 @@ impl Engine {
             mem.free(create.buf);
             self.done(create.id, result);
         }
-    }
-}
-
-/// Activity log and bitmap pages.
-fn pages_of(layout: &Layout) -> u32 {
-    2 * layout.activity_pairs + layout.bitmap_pages
-}
-
-/// Fills the page that is so many pages behind the first superblock's.
-fn empty_page(create: &Create, number: u32, page: &mut ondisk::Page) {
-    let logs = 2 * create.layout.activity_pairs;
-    if number >= logs {
-        ondisk::bitmap::encode(create.device_id, number - logs, 0, &[], page);
-    } else if number.is_multiple_of(2) {
-        ondisk::activity::encode(create.device_id, number / 2, 0, &[], page);
-    } else {
-        page.fill(0);
     }
 }

@@ -86,7 +86,11 @@ impl Engine {
         let Some(source) = &mut volume.source else {
             // The disk failed in this moment, and has told the peer so.
             let failed = !volume.usable();
-            return if failed { Ok(()) } else { Err("a bitmap that nobody asked for") };
+            return if failed {
+                Ok(())
+            } else {
+                Err("a bitmap that nobody asked for")
+            };
         };
         let (Some(decoder), Some(buf)) = (&mut source.uniting, buf) else {
             return Err("a bitmap that nobody asked for");

@@ -38,7 +38,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn flush_done(&mut self, at: usize, result: Result<(), DiskError>, pool: &mut Mem<'_>) {
+    pub(super) fn flush_done(
+        &mut self,
+        at: usize,
+        result: Result<(), DiskError>,
+        pool: &mut Mem<'_>,
+    ) {
         let flush = &mut self.volumes[at].flush;
         assert!(flush.busy, "completion of a flush that was not issued");
         flush.busy = false;

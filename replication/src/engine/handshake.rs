@@ -11,7 +11,7 @@ use super::volume::{SyncSource, side};
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
-use crate::lineage::{JUST_CREATED, Decision, Explanation, Verdict, decide};
+use crate::lineage::{Decision, Explanation, JUST_CREATED, Verdict, decide};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 use resync::Scheduler;
 use resync::codec::Decoder;
@@ -267,6 +267,11 @@ impl Engine {
             let reason = text!("{}", refusal_text(refusal, index));
             return self.refuse(refusal, index, Next::StandAlone, reason);
         }
+        if peer.role == Role::Primary && self.link.told.0 == Role::Primary {
+            // Their data may not keep them apart: a disk is missing, or is not what they serve from.
+            let reason = text!("{}", refusal_text(Refusal::BothPrimary, 0));
+            return self.refuse(Refusal::BothPrimary, 0, Next::StandAlone, reason);
+        }
         if let Some((index, verdict)) = demotion {
             return self.demote_first(index, verdict);
         }
@@ -327,7 +332,8 @@ impl Engine {
         volume.replication = ReplicationState::Established;
         volume.mirrored = false;
         volume.peer_disk = theirs.disk;
-        volume.peer_created = theirs.current == JUST_CREATED && theirs.disk > DiskState::Negotiating;
+        volume.peer_created =
+            theirs.current == JUST_CREATED && theirs.disk > DiskState::Negotiating;
         volume.peer_can_discard = theirs.can_discard;
         let index = volume.config.index;
         let size = volume.dirty.dirty_bytes();

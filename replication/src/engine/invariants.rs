@@ -96,6 +96,10 @@ impl Engine {
             ),
             "slots: clients, peer, resync, metadata, unanswered, orphans"
         );
-        assert_eq!(self.slots.live(), clients + peers + resyncs + metas, "slots in use");
+        assert_eq!(
+            self.slots.live(),
+            clients + peers + resyncs + metas,
+            "slots in use"
+        );
     }
 }

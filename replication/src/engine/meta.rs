@@ -14,7 +14,7 @@ use super::{Engine, Queued, text};
 use crate::activity::{ActivityLog, Commit, PageCopy, Unflushed, limit_for};
 use crate::api::{DiskError, DiskOp, DiskState, DiskToken, Micros, Role};
 use crate::buf::{Buf, Mem};
-use crate::lineage::Generations;
+use crate::lineage::{Generations, JUST_CREATED};
 use crate::ondisk::{self, Layout, Superblock, activity::Evidence};
 use alloc::{vec, vec::Vec};
 use resync::{BLOCK, Bitmap, PAGE_COVERS, PAGE_WORDS};
@@ -193,7 +193,11 @@ impl Meta {
         if found.evidence == Evidence::Lost {
             self.log.load_damaged(pair, found.sequence);
         } else {
-            let newest = if found.next_slot == 0 { PageCopy::B } else { PageCopy::A };
+            let newest = if found.next_slot == 0 {
+                PageCopy::B
+            } else {
+                PageCopy::A
+            };
             self.log.load(pair, newest, found.sequence, &words);
         }
     }
@@ -359,7 +363,9 @@ impl Volume {
     /// The peer has flushed what it had acknowledged when [`Volume::begin_flush`] answered `true`.
     pub fn peer_flushed(&mut self) {
         if let Some(meta) = &mut self.meta {
-            let Meta { unflushed, pages, .. } = &mut **meta;
+            let Meta {
+                unflushed, pages, ..
+            } = &mut **meta;
             for range in unflushed.ranges() {
                 for page in range.start / PAGE_COVERS..=(range.end - 1) / PAGE_COVERS {
                     put(&mut pages.changed, page as u32, true);
@@ -392,7 +398,9 @@ impl Engine {
         let Some(mut meta) = volume.meta.take() else {
             return;
         };
-        if meta.all_dirty && first(&meta.pages.changed).is_none() && meta.page_io.is_none() {
+        // Of just created metadata the superblock says it all.
+        let pages_count = meta.all_dirty && volume.gens.current != JUST_CREATED;
+        if pages_count && first(&meta.pages.changed).is_none() && meta.page_io.is_none() {
             // Every page says itself what is dirty.
             meta.all_dirty = false;
         }
@@ -402,9 +410,20 @@ impl Engine {
             meta.asked_count += 1;
         }
         let start = meta.saving() && meta.stage == SuperStage::Idle;
+        // Until every page is what it should be, a crash costs a full resync.
+        let write_pages = pages_count && meta.all_dirty && meta.page_io.is_none();
+        if write_pages {
+            let Pages {
+                changed, wanted, ..
+            } = &mut meta.pages;
+            wanted.copy_from_slice(changed);
+        }
         volume.meta = Some(meta);
         if start {
             self.start_save(at, mem);
+        }
+        if write_pages {
+            self.pump_pages(at, mem);
         }
     }
 
@@ -668,7 +687,9 @@ impl Engine {
         }
         meta.cooling = Cooling::Flushing;
         self.metas_live += 1;
-        let id = self.slots.insert(Slot::new(Owner::Meta, Op::Flush, at, 0, 0));
+        let id = self
+            .slots
+            .insert(Slot::new(Owner::Meta, Op::Flush, at, 0, 0));
         self.slots.push(&mut self.ready, id);
     }
 

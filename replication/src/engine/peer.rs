@@ -181,7 +181,10 @@ impl Engine {
         if (request.op == Op::Write) != payload {
             return Err("a payload where none belongs, or none where one does");
         }
-        let ranged = !matches!(request.op, Op::Flush | Op::Bitmap { .. } | Op::SyncEnd { .. });
+        let ranged = !matches!(
+            request.op,
+            Op::Flush | Op::Bitmap { .. } | Op::SyncEnd { .. }
+        );
         if ranged && !volume.contains(request.offset, u64::from(request.len)) {
             return Err("a range outside of the volume");
         }
@@ -204,7 +207,9 @@ impl Engine {
     pub(super) fn settle_sync_end(&mut self, id: SlotId, mem: &mut Mem<'_>) {
         let connected = self.connected();
         let slot = self.slots.at(id);
-        let Op::SyncEnd { uuid } = slot.op else { return };
+        let Op::SyncEnd { uuid } = slot.op else {
+            return;
+        };
         let at = slot.volume;
         let target = self.volumes[at].replication == ReplicationState::SyncTarget;
         let good = slot.local == Local::Done && !slot.orphan && connected;

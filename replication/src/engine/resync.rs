@@ -238,13 +238,7 @@ impl Engine {
     }
 
     /// The other side of a resync: its beginning.
-    pub(super) fn sync_start(
-        &mut self,
-        index: u16,
-        uuid: u64,
-        bytes: u64,
-        mem: &mut Mem<'_>,
-    ) {
+    pub(super) fn sync_start(&mut self, index: u16, uuid: u64, bytes: u64, mem: &mut Mem<'_>) {
         let Some(at) = self.volume_by_index(index) else {
             return self.protocol_error("a resync of an unknown volume");
         };

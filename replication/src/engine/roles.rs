@@ -4,7 +4,7 @@
 use super::volume::Volume;
 use super::{Engine, Queued, text};
 use crate::api::{
-    Text, Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role,
+    Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role, Text,
 };
 use crate::buf::Mem;
 use crate::lineage::JUST_CREATED;
@@ -119,6 +119,11 @@ impl Engine {
             if !volume.mirrored {
                 // What it has from now on is not what anybody was told of.
                 volume.gens.promoted_alone(uuid);
+                let index = volume.config.index;
+                self.log(
+                    Level::Info,
+                    text!("vol{index}: goes on without the peer in new generation {uuid:016x}"),
+                );
             }
         }
         self.role = Role::Primary;
@@ -150,7 +155,9 @@ impl Engine {
     pub(super) fn promote_request(&mut self, request: u64) {
         let contended = match self.task.map(|task| task.kind) {
             Some(TaskKind::Promote { .. }) => self.config.node < self.config.peer,
-            Some(TaskKind::NewGeneration { .. } | TaskKind::Saving { .. } | TaskKind::Demote { .. }) => true,
+            Some(
+                TaskKind::NewGeneration { .. } | TaskKind::Saving { .. } | TaskKind::Demote { .. },
+            ) => true,
             None => false,
         };
         let granted = self.role == Role::Secondary && !contended;
@@ -292,12 +299,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn new_generation_reply(
-        &mut self,
-        uuid: u64,
-        accepted: bool,
-        mem: &mut Mem<'_>,
-    ) {
+    pub(super) fn new_generation_reply(&mut self, uuid: u64, accepted: bool, mem: &mut Mem<'_>) {
         let Some(task) = self.task else { return };
         if task.kind != (TaskKind::NewGeneration { uuid }) {
             return;

@@ -4,7 +4,8 @@ use super::Engine;
 use super::volume::Volume;
 use crate::activity::Figures;
 use crate::api::{
-    MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Suspended, Text, VolumeStatus,
+    MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Suspended, Text,
+    VolumeStatus,
 };
 
 impl Engine {

@@ -149,9 +149,7 @@ impl Volume {
         len > 0
             && offset.is_multiple_of(block)
             && len.is_multiple_of(block)
-            && offset
-                .checked_add(len)
-                .is_some_and(|end| end <= self.size)
+            && offset.checked_add(len).is_some_and(|end| end <= self.size)
     }
 
     /// A Secondary without its peer cannot know whether that went on.

@@ -521,7 +521,8 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
 fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_>) {
     header.kind = kind::HELLO_VOLUME;
     header.volume = volume.volume;
-    header.flags = flag(volume.can_discard, YES) | flag(volume.crashed, CRASHED)
+    header.flags = flag(volume.can_discard, YES)
+        | flag(volume.crashed, CRASHED)
         | flag(volume.was_primary, WAS_PRIMARY);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());

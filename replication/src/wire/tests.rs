@@ -65,6 +65,7 @@ fn hello() -> impl Strategy<Value = Frame> {
                 volumes,
                 role,
                 discard_my_data,
+                policies: Policies::default(),
                 node,
                 peer,
                 resource,
@@ -76,10 +77,14 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
     (
         any::<(u16, u64, u32, bool)>(),
         disk(),
-        any::<(u64, u64, [u64; 2], u64, u64, bool)>(),
+        any::<(u64, u64, [u64; 2], u64, u64, [bool; 2])>(),
     )
         .prop_map(
-            |((volume, size, block_size, can_discard), disk, (current, bitmap, history, dirty, instance, crashed))| {
+            |(
+                (volume, size, block_size, can_discard),
+                disk,
+                (current, bitmap, history, dirty, instance, [crashed, was_primary]),
+            )| {
                 Frame::HelloVolume(HelloVolume {
                     volume,
                     size,
@@ -92,6 +97,7 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     dirty,
                     instance,
                     crashed,
+                    was_primary,
                 })
             },
         )

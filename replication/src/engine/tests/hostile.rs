@@ -125,6 +125,7 @@ impl Victim {
             volumes: self.one_of(&[2, 2, 2, 2, 1, 16]),
             role: self.role(),
             discard_my_data: self.coin(),
+            policies: Default::default(),
             node: name(self.one_of(&["b", "b", "b", "b", "a"])),
             peer: name("a"),
             resource: name("r0"),
@@ -144,6 +145,7 @@ impl Victim {
             dirty: self.one_of(&[0, 0, 1, u64::MAX]),
             instance: self.uuid(),
             crashed: self.coin(),
+            was_primary: self.coin(),
         })
     }
 
@@ -341,12 +343,12 @@ impl Victim {
     fn end(mut self) {
         self.pair.up = false;
         self.handle(Event::LinkDown(LinkDownReason::Garbage));
-        while !self.pair.nodes[0].ops.is_empty() {
+        while !self.pair.nodes[0].ops.is_empty() || self.pair.complete_meta(0) {
             self.pair.complete(0);
         }
         let node = &self.pair.nodes[0];
         assert!(node.engine.is_idle(), "requests are left over");
-        assert_eq!(node.pool.free_bytes(), node.pool.total_bytes());
+        node.assert_no_buffer_missing();
         let open = node.next_id as usize - 1 - node.replies.len() - node.done.len();
         assert!(open <= 1, "{open} requests or commands are not answered");
     }

@@ -155,7 +155,7 @@ fn a_link_that_flaps_under_load_costs_no_slot_and_no_buffer() {
             // Some rounds meet the next one with requests of the old connection still on the disk.
             pair.run();
             for node in &pair.nodes {
-                assert_eq!(node.pool.free_bytes(), node.pool.total_bytes());
+                node.assert_no_buffer_missing();
                 assert!(node.engine.is_idle());
             }
         }

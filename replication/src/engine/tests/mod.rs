@@ -33,6 +33,7 @@ pub(super) struct Sent {
 
 pub(super) struct Node {
     pub engine: Engine,
+    config: EngineConfig,
     pub pool: Pool,
     memory: VecMemory,
     pub disks: Vec<Vec<u8>>,
@@ -96,6 +97,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
             ping_interval: 2_000_000,
             connect_interval: 500_000,
         },
+        policies: Default::default(),
         seed: node.bytes().map(u64::from).sum(),
         max_requests: 64,
     }
@@ -117,7 +119,8 @@ impl Node {
             metas: metas.collect(),
             meta_ops: VecDeque::new(),
             meta_held: false,
-            engine: Engine::new(now, config),
+            engine: Engine::new(now, config.clone()),
+            config,
             pool: Pool::new(POOL_PAGES),
             memory: VecMemory::new(POOL_PAGES),
             ops: VecDeque::new(),
@@ -182,9 +185,15 @@ impl Node {
         closed
     }
 
+    fn position(&self, volume: u16) -> usize {
+        let found = self.config.volumes.iter().position(|v| v.index == volume);
+        found.expect("a volume of the configuration")
+    }
+
     /// Applies a disk operation and says how it went.
     fn perform(&mut self, volume: u16, op: DiskOp) -> bool {
-        let disk = &mut self.disks[usize::from(volume)];
+        let at = self.position(volume);
+        let disk = &mut self.disks[at];
         let range = |offset: u64, len: u32| offset as usize..offset as usize + len as usize;
         match op {
             DiskOp::Read { offset, view, .. } => {
@@ -203,6 +212,18 @@ impl Node {
             }
         }
         false
+    }
+
+    pub fn assert_no_buffer_missing(&self) {
+        assert_eq!(
+            self.pool.free_bytes() + self.engine.metadata_bytes(),
+            self.pool.total_bytes(),
+            "buffers are missing"
+        );
+    }
+
+    pub fn role(&self) -> Role {
+        self.engine.role()
     }
 
     pub fn status(&self) -> Status {
@@ -239,8 +260,15 @@ impl Pair {
         for n in 0..2 {
             pair.handle(n, Event::Tick);
             pair.run();
-            for volume in 0..pair.nodes[n].disks.len() as u16 {
-                pair.ok(n, Command::CreateMd { volume, force: false });
+            let volumes = pair.nodes[n].config.volumes.clone();
+            for volume in volumes.iter().map(|v| v.index) {
+                pair.ok(
+                    n,
+                    Command::CreateMd {
+                        volume,
+                        force: false,
+                    },
+                );
             }
         }
         pair.network = true;
@@ -271,7 +299,11 @@ impl Pair {
         } = node;
         let mut mem = Mem::new(pool, memory);
         // Attaching allocates the bitmap and the activity log.
-        let attached = engine.status(0).volumes.iter().all(|v| v.metadata != MetadataKind::None);
+        let attached = engine
+            .status(0)
+            .volumes
+            .iter()
+            .all(|v| v.metadata != MetadataKind::None);
         if attached {
             without_allocating(|| engine.handle(self.now, event, &mut mem));
         } else {
@@ -287,13 +319,31 @@ impl Pair {
         }
     }
 
+    /// Cuts the connection and a node's power: everything is gone but its disks.
+    pub fn reboot(&mut self, n: usize) {
+        self.cut();
+        let before = &mut self.nodes[n];
+        let (disks, metas) = (
+            std::mem::take(&mut before.disks),
+            std::mem::take(&mut before.metas),
+        );
+        let mut config = before.config.clone();
+        config.seed += 1;
+        self.nodes[n] = Node::new(self.now, config);
+        self.nodes[n].disks = disks;
+        self.nodes[n].metas = metas;
+        self.handle(n, Event::Tick);
+        self.run();
+    }
+
     /// Completes the oldest metadata operation of a node.
     pub fn complete_meta(&mut self, n: usize) -> bool {
         let node = &mut self.nodes[n];
         let Some((token, volume, op)) = node.meta_ops.pop_front() else {
             return false;
         };
-        let disk = &mut node.metas[usize::from(volume)];
+        let at = node.position(volume);
+        let disk = &mut node.metas[at];
         let range = |offset: u64, len: u32| offset as usize..offset as usize + len as usize;
         match op {
             DiskOp::Read { offset, view, .. } => {
@@ -552,11 +602,7 @@ impl Pair {
     /// Nothing in flight, all memory back, both disks UpToDate and equal.
     pub fn assert_in_sync(&self) {
         for node in &self.nodes {
-            assert_eq!(
-                node.pool.free_bytes() + node.engine.metadata_bytes(),
-                node.pool.total_bytes(),
-                "buffers are missing"
-            );
+            node.assert_no_buffer_missing();
             assert!(node.engine.is_idle());
             for volume in node.status().volumes {
                 assert_eq!(volume.disk, DiskState::UpToDate);
