@@ -209,7 +209,7 @@ impl Arguments {
 }
 
 /// The index in `vol0` or `0`. Only the plain form: `vol00` is no volume.
-pub(super) fn volume_index(word: &str) -> Option<u16> {
+pub(crate) fn volume_index(word: &str) -> Option<u16> {
     let digits = word.strip_prefix("vol").unwrap_or(word);
     let plain =
         digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));

@@ -14,6 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use arguments::volume_index;
 pub use complete::VerbCompleter;
 pub use error::VerbError;
 pub use help::help;
