@@ -2,13 +2,17 @@
 
 use super::reader::Reader;
 use super::schema::{Draft, NicDraft};
-use super::{NicSelector, Roles};
+use super::{
+    AfterSb0Pri, Metadata, NicSelector, OnCongestion, Protocol, Roles, SECRET_BYTES, policy,
+};
 use crate::units::{ExactDuration, ExactSize};
 use alloc::format;
 
 /// Runs every check; mistakes go to the reader.
 pub(super) fn all(reader: &mut Reader<'_>, draft: &Draft) {
     names(reader, draft);
+    secret(reader, draft);
+    policies(reader, draft);
     times(reader, draft);
     roles(reader, draft);
     cards(reader, draft);
@@ -16,6 +20,8 @@ pub(super) fn all(reader: &mut Reader<'_>, draft: &Draft) {
     peer_address(reader, draft);
     ports(reader, draft);
     volumes(reader, draft);
+    metadata_disks(reader, draft);
+    resync_order(reader, draft);
 }
 
 fn names(reader: &mut Reader<'_>, draft: &Draft) {
@@ -28,6 +34,63 @@ fn names(reader: &mut Reader<'_>, draft: &Draft) {
             peer.value
         );
         reader.problem(peer.span.clone(), message);
+    }
+}
+
+fn secret(reader: &mut Reader<'_>, draft: &Draft) {
+    let integrity = &draft.integrity;
+    if integrity.value.needs_secret() && !draft.secret_given {
+        let message = format!(
+            "peer: integrity: found \"{}\", which needs keys; expected a secret, too: \
+             secret = \"...\", {} to {} characters, the same on both nodes",
+            policy::word(&integrity.value),
+            SECRET_BYTES.start(),
+            SECRET_BYTES.end()
+        );
+        reader.problem(integrity.span.clone(), message);
+    }
+}
+
+fn policies(reader: &mut Reader<'_>, draft: &Draft) {
+    if let AfterSb0Pri::DiscardNode(name) = &draft.resource.after_sb_0pri.value
+        && let (Some(node), Some(peer)) = (&draft.node_name, &draft.peer_name)
+        && *name != node.value
+        && *name != peer.value
+    {
+        let message = format!(
+            "resource: after-sb-0pri: found \"{name}\" as a node's name, expected \"{}\" or \"{}\"",
+            node.value, peer.value
+        );
+        reader.problem(draft.resource.after_sb_0pri.span.clone(), message);
+    }
+    let replication = &draft.replication;
+    if replication.replication.on_congestion == OnCongestion::PullAhead
+        && draft.resource.protocol != Protocol::A
+    {
+        let message = "replication: on-congestion: found \"pull-ahead\", which breaks the promise of \
+                       protocols B and C to answer when the peer has a write; expected \"block\", \
+                       \"disconnect\", or resource.protocol = \"A\"";
+        reader.problem(replication.on_congestion.clone(), message.into());
+    }
+    let resync = &draft.resync;
+    let (least, most) = (resync.resync.c_min_rate, resync.resync.c_max_rate);
+    if let Some(most) = most.filter(|most| *most < least) {
+        let message = format!(
+            "resync: c-min-rate is {}, expected at most c-max-rate ({})",
+            ExactSize(least),
+            ExactSize(most)
+        );
+        // If the former was left out, only the latter has a place.
+        let left_out = reader
+            .defaulted
+            .iter()
+            .any(|key| key == "resync.c-min-rate");
+        let place = if left_out {
+            &resync.c_max_rate
+        } else {
+            &resync.c_min_rate
+        };
+        reader.problem(place.clone(), message);
     }
 }
 
@@ -148,8 +211,8 @@ fn ports(reader: &mut Reader<'_>, draft: &Draft) {
         .nics
         .iter()
         .any(|nic| nic.nic.roles.replication && nic.nic.roles.export);
-    let (replication, export) = (&draft.replication_port, &draft.export_port);
-    if shared && replication.value == export.value {
+    let (replication, export) = (&draft.replication, &draft.export_port);
+    if shared && u32::from(replication.replication.port) == export.value {
         let message = format!(
             "export: port: found {}, which is the replication's on the same card; \
              expected another (the default is {})",
@@ -158,7 +221,7 @@ fn ports(reader: &mut Reader<'_>, draft: &Draft) {
         );
         // Either may be the one that was left out and has no place of its own.
         let place = if export.span.is_empty() {
-            &replication.span
+            &replication.port
         } else {
             &export.span
         };
@@ -187,6 +250,58 @@ fn volumes(reader: &mut Reader<'_>, draft: &Draft) {
                 ExactSize(size - size % block)
             );
             reader.problem(second.size.clone(), message);
+        }
+    }
+}
+
+/// A disk of metadata is for one volume's metadata and nothing else.
+fn metadata_disks(reader: &mut Reader<'_>, draft: &Draft) {
+    for (place, second) in draft.volumes.iter().enumerate() {
+        let Metadata::External(serial) = &second.volume.metadata else {
+            continue;
+        };
+        let mut others = draft.volumes[..place].iter().map(|v| &v.volume.metadata);
+        let what = if draft.volumes.iter().any(|v| v.volume.serial == *serial) {
+            "the disk of a volume"
+        } else if others.any(|other| *other == second.volume.metadata) {
+            "where another volume's metadata is"
+        } else {
+            continue;
+        };
+        let message = format!(
+            "metadata: found the serial \"{serial}\", which is {what}; expected a disk of its own"
+        );
+        reader.problem(second.metadata.clone(), message);
+    }
+}
+
+/// Every `resync-after` names another volume, and following them comes to an end.
+fn resync_order(reader: &mut Reader<'_>, draft: &Draft) {
+    let find = |index| draft.volumes.iter().find(|v| v.volume.index == index);
+    for first in &draft.volumes {
+        let Some(after) = first.volume.resync_after else {
+            continue;
+        };
+        if find(after).is_none() {
+            let message = format!(
+                "resync-after: found \"vol{after}\", and there is no [[volume]] with index = {after}"
+            );
+            reader.problem(first.resync_after.clone(), message);
+            continue;
+        }
+        let mut next = Some(after);
+        // More steps than there are volumes are a circle that this one only leads to.
+        for _ in &draft.volumes {
+            if next == Some(first.volume.index) {
+                let message = format!(
+                    "resync-after: found \"vol{after}\", which waits for vol{} itself; expected \
+                     an order without a circle",
+                    first.volume.index
+                );
+                reader.problem(first.resync_after.clone(), message);
+                break;
+            }
+            next = next.and_then(find).and_then(|v| v.volume.resync_after);
         }
     }
 }

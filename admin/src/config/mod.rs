@@ -7,6 +7,9 @@
 
 mod check;
 pub mod devices;
+mod lists;
+mod policies;
+mod policy;
 mod problem;
 mod reader;
 mod render;
@@ -16,6 +19,10 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use policy::{
+    AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, DiskPolicy, Fencing, Integrity, Metadata, OnCongestion,
+    OnIoError, OnNoData, Protocol, ResyncPolicy, RrConflict, SECRET_BYTES, Secret, SplitBrain,
+};
 pub use problem::{ConfigErrors, PROBLEMS_MAX, Problem};
 pub use value::{Cidr, Mac};
 
@@ -59,20 +66,6 @@ pub enum OnPanic {
     Exit,
 }
 
-/// When a write is answered; DRBD's protocols.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// When both disks have completed it.
-    C,
-}
-
-/// What is done about a lost peer before a node goes on alone; DRBD's policies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fencing {
-    /// Nothing.
-    DontCare,
-}
-
 /// `[node]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -93,6 +86,10 @@ pub struct Resource {
     pub protocol: Protocol,
     /// What is done about a lost peer.
     pub fencing: Fencing,
+    /// How a split brain is resolved without the operator.
+    pub split_brain: SplitBrain,
+    /// What happens to requests when neither node has good data.
+    pub on_no_data: OnNoData,
 }
 
 /// `[peer]`.
@@ -102,6 +99,21 @@ pub struct Peer {
     pub name: Name,
     /// Where its replication listens.
     pub address: SocketAddrV4,
+    /// What it must prove to know; there always is one if `integrity` needs it.
+    pub secret: Option<Secret>,
+    /// How frames are protected.
+    pub integrity: Integrity,
+}
+
+/// `[replication]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replication {
+    /// TCP port; see [`Config::replication_listen`] for the address.
+    pub port: u16,
+    /// What happens when the peer falls behind.
+    pub on_congestion: OnCongestion,
+    /// Bytes on their way to the peer from which on it has fallen behind.
+    pub congestion_fill: u64,
 }
 
 /// `[net]`: the times of the replication link, in microseconds.
@@ -176,6 +188,10 @@ pub struct Volume {
     pub block_size: u32,
     /// For the list of exports that an NBD client can ask for.
     pub description: Option<heapless::String<DESCRIPTION_BYTES_MAX>>,
+    /// Where its metadata is.
+    pub metadata: Metadata,
+    /// Index of the volume whose resync goes before this one's.
+    pub resync_after: Option<u16>,
 }
 
 /// A configuration that was found sound.
@@ -191,8 +207,12 @@ pub struct Config {
     pub net: NetTimes,
     /// Every `[[nic]]`, in the order of the text; 1 to [`NICS_MAX`].
     pub nics: Vec<Nic>,
-    /// Port of `[replication]`; see [`Config::replication_listen`] for the address.
-    pub replication_port: u16,
+    /// `[replication]`.
+    pub replication: Replication,
+    /// `[resync]`.
+    pub resync: ResyncPolicy,
+    /// `[disk]`.
+    pub disk: DiskPolicy,
     /// `[export]`.
     pub export: Export,
     /// Every `[[volume]]`, in ascending order of index; 1 to [`replication::api::MAX_VOLUMES`].
@@ -274,7 +294,7 @@ impl Config {
     /// Where the replication listens for the peer.
     pub fn replication_listen(&self) -> SocketAddrV4 {
         let address = self.nics[self.replication_nic()].address.address;
-        SocketAddrV4::new(address, self.replication_port)
+        SocketAddrV4::new(address, self.replication.port)
     }
 
     /// Whether a key was left out and has its default: `net.timeout`, `volume 0.block-size`.

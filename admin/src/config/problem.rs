@@ -1,6 +1,8 @@
 //! A mistake in the configuration: where it is, what was found, what was expected.
 
+use crate::nearest::nearest;
 use crate::text::printable;
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -149,6 +151,71 @@ impl fmt::Display for ConfigErrors {
 
 impl core::error::Error for ConfigErrors {}
 
+/// `text` with asterisks, of the same number, in place of what may be a secret: mistakes are shown
+/// on a console and by programs that many people read. Looks for a word that is or was meant to be
+/// `secret`, since the text may not even be TOML, and hides the rest of its line; of a text in
+/// triple quotes all its lines.
+fn without_secrets(text: &str) -> Cow<'_, str> {
+    let mut hidden = String::new();
+    // Bytes of `text` that are in `hidden`.
+    let mut done = 0;
+    for (start, line) in lines(text) {
+        let Some(word_end) = (start >= done).then(|| secret_word_end(line)).flatten() else {
+            continue;
+        };
+        let begin = start + word_end;
+        let rest = &text[begin..];
+        let long = |quotes: &str| {
+            let open = rest.lines().next()?.find(quotes)? + quotes.len();
+            let close = rest[open..].find(quotes);
+            Some(close.map_or(rest.len(), |close| open + close))
+        };
+        let end = begin
+            + [long("\"\"\""), long("'''")]
+                .into_iter()
+                .flatten()
+                .max()
+                .unwrap_or(start + line.len() - begin);
+        hidden.push_str(&text[done..begin]);
+        // One for one, so that columns stay; a character that is not ASCII keeps its bytes.
+        hidden.extend(text[begin..end].chars().map(|c| match c {
+            '!'..='~' if c != '=' => '*',
+            other => other,
+        }));
+        done = end;
+    }
+    if done == 0 {
+        return Cow::Borrowed(text);
+    }
+    hidden.push_str(&text[done..]);
+    Cow::Owned(hidden)
+}
+
+/// Every line with its place.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.split_inclusive('\n').scan(0, |place, line| {
+        let start = *place;
+        *place += line.len();
+        Some((start, line))
+    })
+}
+
+/// Where in a line the word `secret`, or one that was meant to be it, ends.
+fn secret_word_end(line: &str) -> Option<usize> {
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut from = 0;
+    while let Some(start) = line[from..].find(part_of_word) {
+        let start = from + start;
+        let length = line[start..].find(|c| !part_of_word(c));
+        let end = length.map_or(line.len(), |length| start + length);
+        if nearest(&line[start..end], ["secret"]).is_some() {
+            return Some(end);
+        }
+        from = end;
+    }
+    None
+}
+
 /// Mistakes while they are being found: only their byte ranges and messages.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
@@ -174,6 +241,7 @@ impl Noted {
     pub(super) fn into_errors(mut self, text: &str) -> ConfigErrors {
         self.notes.sort_by_key(|(span, _)| span.start);
         self.notes.dedup();
+        let text = &*without_secrets(text);
         let beyond = self.notes.len().saturating_sub(PROBLEMS_MAX);
         let shown = self.notes.into_iter().take(PROBLEMS_MAX);
         ConfigErrors {

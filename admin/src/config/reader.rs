@@ -175,6 +175,25 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Reads a key that may be left out and whose value must not be repeated to anybody.
+    pub(super) fn optional_secret<T>(
+        &mut self,
+        section: &Section<'_, 't>,
+        key: &str,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Expected>,
+    ) -> Option<At<T>> {
+        let value = section.table.get(key)?;
+        let span = value.span();
+        match read(value.get_ref()) {
+            Ok(value) => Some(At { value, span }),
+            Err(expected) => {
+                let message = format!("{}: {key}: expected {expected}", section.name);
+                self.problem(span, message);
+                None
+            }
+        }
+    }
+
     /// Reads a key that must be there.
     pub(super) fn required<T>(
         &mut self,

@@ -1,6 +1,7 @@
 //! The effective configuration as TOML, for `config show`.
 
-use super::{Config, Nic, NicSelector, OnPanic, Volume};
+use super::policy::{Words, word};
+use super::{Config, Metadata, Nic, NicSelector, OnPanic, Volume};
 use crate::units::{ExactDuration, ExactSize};
 use core::fmt;
 
@@ -22,34 +23,30 @@ pub(super) fn render(config: &Config, out: &mut dyn fmt::Write) -> fmt::Result {
     let level = crate::log::level_name(config.node.log_level);
     page.key("node", "log-level", format_args!("\"{level}\""))?;
 
-    page.header("\n[resource]")?;
-    page.key(
-        "resource",
-        "name",
-        format_args!("\"{}\"", config.resource.name),
-    )?;
-    page.key("resource", "protocol", format_args!("\"C\""))?;
-    page.key("resource", "fencing", format_args!("\"dont-care\""))?;
+    page.resource()?;
 
+    let peer = &config.peer;
     page.header("\n[peer]")?;
-    page.key("peer", "name", format_args!("\"{}\"", config.peer.name))?;
-    page.key(
-        "peer",
-        "address",
-        format_args!("\"{}\"", config.peer.address),
-    )?;
+    page.key("peer", "name", format_args!("\"{}\"", peer.name))?;
+    page.key("peer", "address", format_args!("\"{}\"", peer.address))?;
+    match peer.secret {
+        // Not its value: a console is read by many.
+        Some(_) => page.key("peer", "secret", format_args!("\"(set)\""))?,
+        None => page.absent("secret: none")?,
+    }
+    page.policy("peer", "integrity", &peer.integrity)?;
 
     page.header("\n[net]")?;
     page.duration("net", "timeout", config.net.timeout)?;
     page.duration("net", "ping-interval", config.net.ping_interval)?;
     page.duration("net", "connect-interval", config.net.connect_interval)?;
 
-    page.header("\n[replication]")?;
-    page.key(
-        "replication",
-        "port",
-        format_args!("{}", config.replication_port),
-    )?;
+    page.replication()?;
+    page.resync()?;
+
+    page.header("\n[disk]")?;
+    page.duration("disk", "disk-timeout", config.disk.timeout.unwrap_or(0))?;
+    page.policy("disk", "on-io-error", &config.disk.on_io_error)?;
 
     let export = &config.export;
     page.header("\n[export]")?;
@@ -94,6 +91,70 @@ impl Page<'_> {
         self.key(section, key, format_args!("\"{}\"", ExactDuration(value)))
     }
 
+    /// What is not there because it was left out, in place of a key.
+    fn absent(&mut self, what: &str) -> fmt::Result {
+        writeln!(self.out, "{:COMMENT_COLUMN$} # {what}", "")
+    }
+
+    fn policy<T: Words + PartialEq>(&mut self, section: &str, key: &str, value: &T) -> fmt::Result {
+        self.key(section, key, format_args!("\"{}\"", word(value)))
+    }
+
+    fn size(&mut self, section: &str, key: &str, value: u64) -> fmt::Result {
+        self.key(section, key, format_args!("\"{}\"", ExactSize(value)))
+    }
+
+    fn flag(&mut self, section: &str, key: &str, value: bool) -> fmt::Result {
+        self.key(section, key, format_args!("{value}"))
+    }
+
+    fn resource(&mut self) -> fmt::Result {
+        const SECTION: &str = "resource";
+        let resource = &self.config.resource;
+        let split = &resource.split_brain;
+        self.header("\n[resource]")?;
+        self.key(SECTION, "name", format_args!("\"{}\"", resource.name))?;
+        self.policy(SECTION, "protocol", &resource.protocol)?;
+        self.policy(SECTION, "fencing", &resource.fencing)?;
+        self.key(
+            SECTION,
+            "after-sb-0pri",
+            format_args!("\"{}\"", split.after_sb_0pri),
+        )?;
+        self.policy(SECTION, "after-sb-1pri", &split.after_sb_1pri)?;
+        self.policy(SECTION, "after-sb-2pri", &split.after_sb_2pri)?;
+        self.flag(SECTION, "always-asbp", split.always_asbp)?;
+        self.policy(SECTION, "rr-conflict", &split.rr_conflict)?;
+        self.policy(SECTION, "on-no-data", &resource.on_no_data)
+    }
+
+    fn replication(&mut self) -> fmt::Result {
+        const SECTION: &str = "replication";
+        let replication = self.config.replication;
+        self.header("\n[replication]")?;
+        self.key(SECTION, "port", format_args!("{}", replication.port))?;
+        self.policy(SECTION, "on-congestion", &replication.on_congestion)?;
+        self.size(SECTION, "congestion-fill", replication.congestion_fill)
+    }
+
+    fn resync(&mut self) -> fmt::Result {
+        const SECTION: &str = "resync";
+        let resync = self.config.resync;
+        self.header("\n[resync]")?;
+        self.size(SECTION, "c-min-rate", resync.c_min_rate)?;
+        match resync.c_max_rate {
+            Some(rate) => self.size(SECTION, "c-max-rate", rate)?,
+            None => self.absent("c-max-rate: as fast as the pair can")?,
+        }
+        self.flag(SECTION, "csums", resync.csums)?;
+        self.flag(SECTION, "rs-discard", resync.rs_discard)?;
+        self.key(
+            SECTION,
+            "max-parallel-resyncs",
+            format_args!("{}", resync.max_parallel),
+        )
+    }
+
     fn nic(&mut self, nic: &Nic) -> fmt::Result {
         self.header("\n[[nic]]")?;
         let roles = [
@@ -117,11 +178,7 @@ impl Page<'_> {
         }
         match nic.mtu {
             Some(mtu) => writeln!(self.out, "mtu = {mtu}"),
-            None => writeln!(
-                self.out,
-                "{:COMMENT_COLUMN$} # mtu: what the card offers",
-                ""
-            ),
+            None => self.absent("mtu: what the card offers"),
         }
     }
 
@@ -130,9 +187,10 @@ impl Page<'_> {
         writeln!(self.out, "index = {}", volume.index)?;
         self.out.write_str("serial = ")?;
         quoted(self.out, &volume.serial)?;
+        self.out.write_char('\n')?;
         match volume.size {
             Some(size) => writeln!(self.out, "size = \"{}\"", ExactSize(size))?,
-            None => writeln!(self.out, "{:COMMENT_COLUMN$} # size: the whole disk", "")?,
+            None => self.absent("size: the whole disk")?,
         }
         let mut section: heapless::String<16> = heapless::String::new();
         fmt::Write::write_fmt(&mut section, format_args!("volume {}", volume.index))?;
@@ -141,15 +199,27 @@ impl Page<'_> {
             "block-size",
             format_args!("{}", volume.block_size),
         )?;
+        match &volume.metadata {
+            Metadata::Internal => self.key(&section, "metadata", format_args!("\"internal\""))?,
+            Metadata::External(serial) => {
+                self.out.write_str("metadata = { disk = ")?;
+                quoted(self.out, serial)?;
+                self.out.write_str(" }\n")?;
+            }
+        }
+        if let Some(after) = volume.resync_after {
+            writeln!(self.out, "resync-after = \"vol{after}\"")?;
+        }
         if let Some(description) = &volume.description {
             self.out.write_str("description = ")?;
             quoted(self.out, description)?;
+            self.out.write_char('\n')?;
         }
         Ok(())
     }
 }
 
-/// Printable ASCII as a TOML basic string, and the end of the line.
+/// Printable ASCII as a TOML basic string.
 fn quoted(out: &mut dyn fmt::Write, text: &str) -> fmt::Result {
     out.write_char('"')?;
     for c in text.chars() {
@@ -158,5 +228,5 @@ fn quoted(out: &mut dyn fmt::Write, text: &str) -> fmt::Result {
         }
         out.write_char(c)?;
     }
-    out.write_str("\"\n")
+    out.write_char('"')
 }

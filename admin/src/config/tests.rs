@@ -60,6 +60,44 @@ fn the_least_has_the_documented_defaults() {
     assert_eq!(config.node.log_level, Level::Info);
     assert_eq!(config.resource.protocol, Protocol::C);
     assert_eq!(config.resource.fencing, Fencing::DontCare);
+    assert_eq!(
+        config.resource.split_brain,
+        SplitBrain {
+            after_sb_0pri: AfterSb0Pri::Disconnect,
+            after_sb_1pri: AfterSb1Pri::Disconnect,
+            after_sb_2pri: AfterSb2Pri::Disconnect,
+            always_asbp: false,
+            rr_conflict: RrConflict::Disconnect,
+        }
+    );
+    assert_eq!(config.resource.on_no_data, OnNoData::SuspendIo);
+    assert_eq!(config.peer.secret, None);
+    assert_eq!(config.peer.integrity, Integrity::Crc32c);
+    assert_eq!(
+        config.replication,
+        Replication {
+            port: 7789,
+            on_congestion: OnCongestion::Block,
+            congestion_fill: 2 << 20,
+        }
+    );
+    assert_eq!(
+        config.resync,
+        ResyncPolicy {
+            c_min_rate: 4 << 20,
+            c_max_rate: None,
+            csums: false,
+            rs_discard: true,
+            max_parallel: 4,
+        }
+    );
+    assert_eq!(
+        config.disk,
+        DiskPolicy {
+            timeout: Some(30_000_000),
+            on_io_error: OnIoError::Detach,
+        }
+    );
     let timers = config.timers();
     assert_eq!(timers.timeout, 6_000_000);
     assert_eq!(timers.ping_interval, 2_000_000);
@@ -72,6 +110,8 @@ fn the_least_has_the_documented_defaults() {
     assert_eq!(config.volumes[0].block_size, 512);
     assert_eq!(config.volumes[0].size, None);
     assert_eq!(config.volumes[0].export_name(), "vol0");
+    assert_eq!(config.volumes[0].metadata, Metadata::Internal);
+    assert_eq!(config.volumes[0].resync_after, None);
     assert!(config.is_default("net.timeout"));
     assert!(config.is_default("volume 0.block-size"));
     assert!(!config.is_default("node.name"));
@@ -82,7 +122,7 @@ fn everything_can_be_said() {
     let text = r#"
         volume = [
             { index = 7, serial = "b \"7\\", size = "1GiB", block-size = 4096, description = "d" },
-            { index = 2, serial = "b2" },
+            { index = 2, serial = "b2", metadata = { disk = "b2-md" }, resync-after = "vol7" },
         ]
         [node]
         name = "b.example-1_2"
@@ -90,11 +130,19 @@ fn everything_can_be_said() {
         log-level = "debug"
         [resource]
         name = "r1"
-        protocol = "C"
+        protocol = "A"
         fencing = "dont-care"
+        after-sb-0pri = "discard-node-a"
+        after-sb-1pri = "discard-secondary"
+        after-sb-2pri = "call-pri-lost-after-sb"
+        always-asbp = true
+        rr-conflict = "violently"
+        on-no-data = "io-error"
         [peer]
         name = "a"
         address = "192.0.2.9"
+        secret = "sixteen letters!"
+        integrity = "chacha20-poly1305"
         [net]
         timeout = "500ms"
         ping-interval = "250ms"
@@ -107,6 +155,17 @@ fn everything_can_be_said() {
         mtu = 65535
         [replication]
         port = 1
+        on-congestion = "pull-ahead"
+        congestion-fill = "1GiB"
+        [resync]
+        c-min-rate = "0B"
+        c-max-rate = "100MiB/s"
+        csums = true
+        rs-discard = false
+        max-parallel-resyncs = 16
+        [disk]
+        disk-timeout = "0s"
+        on-io-error = "pass-on"
         [export]
         port = 65535
         max-connections = 0x80
@@ -132,6 +191,104 @@ fn everything_can_be_said() {
     );
     assert_eq!(nic.mtu, Some(65535));
     assert_eq!(config.replication_listen().to_string(), "10.0.0.1:1");
+    assert_eq!(config.resource.protocol, Protocol::A);
+    let node_a = Name::try_from("a").unwrap();
+    assert_eq!(
+        config.resource.split_brain,
+        SplitBrain {
+            after_sb_0pri: AfterSb0Pri::DiscardNode(node_a),
+            after_sb_1pri: AfterSb1Pri::DiscardSecondary,
+            after_sb_2pri: AfterSb2Pri::CallPriLostAfterSb,
+            always_asbp: true,
+            rr_conflict: RrConflict::Violently,
+        }
+    );
+    assert_eq!(config.resource.on_no_data, OnNoData::IoError);
+    let secret = config.peer.secret.as_ref().unwrap();
+    assert_eq!(secret.as_bytes(), b"sixteen letters!");
+    assert_eq!(config.peer.integrity, Integrity::ChaCha20Poly1305);
+    assert_eq!(config.replication.on_congestion, OnCongestion::PullAhead);
+    assert_eq!(config.replication.congestion_fill, 1 << 30);
+    assert_eq!(config.resync.c_min_rate, 0);
+    assert_eq!(config.resync.c_max_rate, Some(100 << 20));
+    assert!(config.resync.csums && !config.resync.rs_discard);
+    assert_eq!(config.resync.max_parallel, 16);
+    assert_eq!(config.disk.timeout, None);
+    assert_eq!(config.disk.on_io_error, OnIoError::PassOn);
+    assert!(matches!(&config.volumes[0].metadata, Metadata::External(s) if s == "b2-md"));
+    assert_eq!(config.volumes[0].resync_after, Some(7));
+    // All of that but the secret is shown, and reads back.
+    let mut rendered = String::new();
+    config.render(&mut rendered).unwrap();
+    assert!(rendered.contains("\nsecret = \"(set)\"\n"), "{rendered}");
+    assert!(!rendered.contains("sixteen") && !format!("{config:?}").contains("sixteen"));
+    assert!(rendered.lines().all(|line| line.len() < 80), "{rendered}");
+    let mut again = parse(&rendered.replace("(set)", "sixteen letters!")).unwrap();
+    again.defaulted.clone_from(&config.defaulted);
+    assert_eq!(again, config, "{rendered}");
+    let refused = parse(&rendered).unwrap_err().to_string();
+    assert!(
+        refused.contains("peer: secret: expected 16 to 128"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn every_word_of_a_policy_is_known() {
+    fn all<T: policy::Words + PartialEq + core::fmt::Debug + Clone>() {
+        for (word, policy) in T::WORDS {
+            assert_eq!(policy::word(policy), *word);
+            let value = toml::de::DeValue::String((*word).into());
+            assert_eq!(value::policy::<T>(&value).as_ref(), Ok(policy));
+        }
+    }
+    all::<Protocol>();
+    all::<Fencing>();
+    all::<AfterSb0Pri>();
+    all::<AfterSb1Pri>();
+    all::<AfterSb2Pri>();
+    all::<RrConflict>();
+    all::<OnNoData>();
+    all::<OnIoError>();
+    all::<OnCongestion>();
+    all::<Integrity>();
+}
+
+/// A secret must not be on a console or in a log, however the text around it is damaged.
+#[test]
+fn no_mistake_shows_a_secret() {
+    let told = |text: &str| {
+        let errors = parse(text).expect_err(text);
+        let told = format!("{errors} {errors:?}");
+        assert!(!told.contains("xyzzy"), "{told}");
+        errors.to_string()
+    };
+    let peer = |line: &str| LEAST.replacen("[peer]", &format!("[peer]\n{line}"), 1);
+    assert!(told(&peer("secret = \"xyzzy\"")).contains(
+        "line 6, column 10: peer: secret: expected 16 to 128 printable ASCII characters in quotes; \
+             it has 5\n  6 | secret = *******\n    |          ^^^^^^^"
+    ));
+    told(&peer("secret = [\"xyzzy-xyzzy-xyzzy\"]"));
+    told(&peer("secret = \"xyzzy-xyzzy-xyzzy\u{e9}\""));
+    // A slip of the pen in the key.
+    told(&peer("sercet = \"xyzzy-xyzzy-xyzzy\""));
+    told(&peer("Secret = \"xyzzy-xyzzy-xyzzy\""));
+    // Not TOML.
+    told(&peer("secret = \"xyzzy-xyzzy-xyzzy"));
+    told(&peer("secret = xyzzy-xyzzy-xyzzy"));
+    told(&peer("secret: xyzzy-xyzzy-xyzzy"));
+    told(&peer(
+        "secret = \"\"\"\nxyzzy-xyzzy-xyzzy\nxyzzy\\q\n\"\"\"",
+    ));
+    told(&peer("secret = '''\nxyzzy-xyzzy-xyzzy\nxyzzy\u{0}\n'''"));
+    told(&peer("secret = \"\"\"\nxyzzy-xyzzy-xyzzy\nxyzzy\\q\n"));
+    // A mistake elsewhere on its line.
+    told(&LEAST.replacen(
+        "[peer]\nname = \"b\"",
+        "[peer]\nsecret = \"xyzzy-xyzzy-xyzzy\" name = \"b\"",
+        1,
+    ));
+    told("peer = { name = 5, secret = \"xyzzy-xyzzy-xyzzy\", port = 1 }\n");
 }
 
 #[test]
@@ -139,7 +296,7 @@ fn every_key_is_in_the_manual() {
     let manual = include_str!("../../../docs/CONFIG.md");
     let refused = mistakes_of_unknown_keys();
     let keys: Vec<&str> = refused.iter().flat_map(|list| list.split(", ")).collect();
-    assert_eq!(keys.len(), 27, "{keys:?}");
+    assert_eq!(keys.len(), 46, "{keys:?}");
     for key in keys {
         assert!(
             manual.contains(&format!("\n| `{key}` |")),
@@ -157,6 +314,8 @@ fn mistakes_of_unknown_keys() -> Vec<String> {
         "[net]",
         "[[nic]]",
         "[replication]",
+        "[resync]",
+        "[disk]",
         "[export]",
         "[[volume]]",
     ];
@@ -410,9 +569,8 @@ fn values_out_of_their_limits() {
         ),
         (
             "name = \"r0\"",
-            "name = \"r0\"\nprotocol = \"A\"",
-            "line 5, column 12: resource: protocol: found \"A\", expected \"C\": this version mirrors \
-             synchronously only (A and B are not in it)",
+            "name = \"r0\"\nprotocol = \"D\"",
+            "line 5, column 12: resource: protocol: found \"D\", expected \"A\", \"B\" or \"C\"",
         ),
         (
             "name = \"r0\"",
@@ -531,6 +689,110 @@ fn values_out_of_their_limits() {
             "line 2, column 8: replication: port: found 0, expected a TCP port from 1 to 65535",
         ),
         (
+            "name = \"r0\"",
+            "name = \"r0\"\nafter-sb-0pri = \"discard-node\"",
+            "line 5, column 17: resource: after-sb-0pri: found \"discard-node\", expected \"disconnect\", \
+             \"discard-younger-primary\", \"discard-older-primary\", \"discard-zero-changes\", \
+             \"discard-least-changes\" or \"discard-node-NAME\"",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nafter-sb-1pri = \"violently\"",
+            "line 5, column 17: resource: after-sb-1pri: found \"violently\", expected \"disconnect\", \
+             \"consensus\", \"violently-as0p\", \"discard-secondary\" or \"call-pri-lost-after-sb\"",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nafter-sb-2pri = 0",
+            "line 5, column 17: resource: after-sb-2pri: found 0, expected \"disconnect\", \
+             \"violently-as0p\" or \"call-pri-lost-after-sb\"",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nalways-asbp = \"yes\"",
+            "line 5, column 15: resource: always-asbp: found \"yes\", expected true or false, without quotes",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nrr-conflict = \"retry\"",
+            "line 5, column 15: resource: rr-conflict: found \"retry\", expected \"disconnect\", \
+             \"violently\" or \"call-pri-lost\"",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\non-no-data = \"wait\"",
+            "line 5, column 14: resource: on-no-data: found \"wait\", expected \"suspend-io\" or \"io-error\"",
+        ),
+        (
+            "[peer]",
+            "[peer]\nintegrity = \"aes\"",
+            "line 6, column 13: peer: integrity: found \"aes\", expected \"crc32c\", \"aes-256-gcm\" or \
+             \"chacha20-poly1305\"",
+        ),
+        (
+            "[node]",
+            "[replication]\non-congestion = \"wait\"\n[node]",
+            "line 2, column 17: replication: on-congestion: found \"wait\", expected \"block\", \
+             \"pull-ahead\" or \"disconnect\"",
+        ),
+        (
+            "[node]",
+            "[replication]\ncongestion-fill = \"1KiB\"\n[node]",
+            "line 2, column 19: replication: congestion-fill: found \"1KiB\", expected a size in quotes from \
+             \"64KiB\" to \"1GiB\"",
+        ),
+        (
+            "[node]",
+            "[resync]\nc-max-rate = \"1GB/s\"\n[node]",
+            "line 2, column 14: resync: c-max-rate: found \"1GB/s\", expected bytes per second in quotes from \
+             \"64KiB\" to \"1TiB\" (units: B, KiB, MiB, GiB)",
+        ),
+        (
+            "[node]",
+            "[resync]\nc-min-rate = 4096\n[node]",
+            "line 2, column 14: resync: c-min-rate: found 4096, expected bytes per second in quotes from \
+             \"0B\" to \"1TiB\"",
+        ),
+        (
+            "[node]",
+            "[resync]\nmax-parallel-resyncs = 0\n[node]",
+            "line 2, column 24: resync: max-parallel-resyncs: found 0, expected a number of volumes from 1 to \
+             16, without quotes",
+        ),
+        (
+            "[node]",
+            "[disk]\ndisk-timeout = \"10ms\"\n[node]",
+            "line 2, column 16: disk: disk-timeout: found \"10ms\", expected a duration in quotes from \"1s\" \
+             to \"10min\" (units: ms, s, min, h), or \"0s\" for none",
+        ),
+        (
+            "[node]",
+            "[disk]\non-io-error = \"panic\"\n[node]",
+            "line 2, column 15: disk: on-io-error: found \"panic\", expected \"detach\" or \"pass-on\"",
+        ),
+        (
+            "serial",
+            "metadata = \"external\"\nserial",
+            "line 18, column 12: volume 0: metadata: found \"external\", expected \"internal\", or { disk = \
+             \"SERIAL\" } with the serial number of another disk",
+        ),
+        (
+            "serial",
+            "metadata = { disk = \"\" }\nserial",
+            "line 18, column 12: volume 0: metadata: found { disk = \"\" }, expected \"internal\", or",
+        ),
+        (
+            "serial",
+            "metadata = { disk = \"m\", size = 1 }\nserial",
+            "line 18, column 12: volume 0: metadata: found { disk = \"m\", size = 1 }, expected \"internal\", or",
+        ),
+        (
+            "serial",
+            "resync-after = 0\nserial",
+            "line 18, column 16: volume 0: resync-after: found 0, expected the name of a volume in quotes, \
+             such as \"vol0\"",
+        ),
+        (
             "[node]",
             "[export]\nport = \"10809\"\n[node]",
             "line 2, column 8: export: port: found \"10809\", expected a TCP port from 1 to 65535, without \
@@ -605,6 +867,51 @@ fn values_that_do_not_go_together() {
             "[net]\nping-interval = \"3500ms\"\n[node]",
             "line 2, column 17: net: ping-interval: found 3500ms, expected at most half of the timeout \
              (6s / 2), or one lost heartbeat would lose the peer",
+        ),
+        (
+            "[peer]",
+            "[peer]\nintegrity = \"aes-256-gcm\"",
+            "line 6, column 13: peer: integrity: found \"aes-256-gcm\", which needs keys; expected a secret, \
+             too: secret = \"...\", 16 to 128 characters, the same on both nodes",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nafter-sb-0pri = \"discard-node-c\"",
+            "line 5, column 17: resource: after-sb-0pri: found \"c\" as a node's name, expected \"a\" or \"b\"",
+        ),
+        (
+            "[node]",
+            "[replication]\non-congestion = \"pull-ahead\"\n[node]",
+            "line 2, column 17: replication: on-congestion: found \"pull-ahead\", which breaks the promise of \
+             protocols B and C to answer when the peer has a write; expected \"block\", \"disconnect\", or \
+             resource.protocol = \"A\"",
+        ),
+        (
+            "[node]",
+            "[resync]\nc-min-rate = \"8MiB\"\nc-max-rate = \"7MiB\"\n[node]",
+            "line 2, column 14: resync: c-min-rate is 8MiB, expected at most c-max-rate (7MiB)",
+        ),
+        (
+            "[node]",
+            "[resync]\nc-max-rate = \"1MiB\"\n[node]",
+            "line 2, column 14: resync: c-min-rate is 4MiB, expected at most c-max-rate (1MiB)",
+        ),
+        (
+            "serial",
+            "metadata = { disk = \"a-vol0\" }\nserial",
+            "line 18, column 12: metadata: found the serial \"a-vol0\", which is the disk of a volume; \
+             expected a disk of its own",
+        ),
+        (
+            "serial",
+            "resync-after = \"vol0\"\nserial",
+            "line 18, column 16: resync-after: found \"vol0\", which waits for vol0 itself; expected an order \
+             without a circle",
+        ),
+        (
+            "serial",
+            "resync-after = \"vol1\"\nserial",
+            "line 18, column 16: resync-after: found \"vol1\", and there is no [[volume]] with index = 1",
         ),
         (
             "index = 1",
@@ -684,6 +991,35 @@ fn repeated_volumes_and_cards() {
     assert!(
         text.contains("a second [[nic]] has the mac 52:54:00:00:00:01; expected"),
         "{text}"
+    );
+}
+
+#[test]
+fn orders_of_resync_and_disks_of_metadata() {
+    let volumes = |lines: [&str; 3]| {
+        let sections: String = (1..)
+            .zip(lines)
+            .map(|(n, line)| format!("[[volume]]\nindex = {n}\nserial = \"s{n}\"\n{line}\n"))
+            .collect();
+        parse(&format!("{LEAST}{sections}"))
+    };
+    let after = |indices: [u16; 3]| {
+        let lines = indices.map(|index| format!("resync-after = \"vol{index}\""));
+        volumes([&lines[0], &lines[1], &lines[2]])
+    };
+    assert!(after([0, 1, 2]).is_ok());
+    assert!(after([2, 3, 0]).is_ok());
+    // Every volume of a circle is told, and only those.
+    let circle = after([2, 1, 1]).unwrap_err();
+    let lines: Vec<usize> = circle.problems().iter().map(|p| p.line).collect();
+    assert_eq!(lines, [22, 26], "{circle}");
+    let shared = volumes(["metadata = { disk = \"m\" }", "", "metadata.disk = \"m\""]);
+    let shared = shared.unwrap_err().to_string();
+    assert!(
+        shared.contains(
+            "metadata: found the serial \"m\", which is where another volume's metadata is; expected a"
+        ),
+        "{shared}"
     );
 }
 

@@ -3,9 +3,11 @@
 //! A reader returns what it *expected* when the value does not fit; where and what was found is
 //! added by [`super::reader`].
 
+use super::policy::{AfterSb0Pri, DISCARD_NODE, Metadata, SECRET_BYTES, Secret, Words};
 use crate::units;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::RangeInclusive;
@@ -77,11 +79,15 @@ fn string<'v>(value: &'v DeValue<'_>) -> Option<&'v str> {
 
 /// A name of a node or resource.
 pub(super) fn name(value: &DeValue<'_>) -> Result<Name, Expected> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     string(value)
-        .filter(|text| !text.is_empty() && text.bytes().all(allowed))
-        .and_then(|text| Name::try_from(text).ok())
+        .and_then(as_name)
         .ok_or_else(|| "a name in quotes: 1 to 32 letters, digits, '-', '_' or '.' (ASCII)".into())
+}
+
+fn as_name(text: &str) -> Option<Name> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let fit = !text.is_empty() && text.bytes().all(allowed);
+    Name::try_from(text).ok().filter(|_| fit)
 }
 
 /// Printable ASCII of at most `N` bytes.
@@ -96,12 +102,100 @@ pub(super) fn printable<const N: usize>(
 }
 
 /// One of a few words.
-pub(super) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Expected> {
+pub(super) fn choice<T: Clone>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Result<T, Expected> {
     let text = string(value);
     if let Some((_, chosen)) = choices.iter().find(|(word, _)| Some(*word) == text) {
-        return Ok(*chosen);
+        return Ok(chosen.clone());
     }
     Err(one_of(choices.iter().map(|(word, _)| *word)))
+}
+
+/// One of a policy's words.
+pub(super) fn policy<T: Words + Clone>(value: &DeValue<'_>) -> Result<T, Expected> {
+    choice(value, T::WORDS)
+}
+
+/// One of the words of [`AfterSb0Pri`], one of which goes on with a node's name.
+pub(super) fn after_sb_0pri(value: &DeValue<'_>) -> Result<AfterSb0Pri, Expected> {
+    let named = string(value).and_then(|text| text.strip_prefix(DISCARD_NODE));
+    if let Some(name) = named.and_then(as_name) {
+        return Ok(AfterSb0Pri::DiscardNode(name));
+    }
+    policy(value).map_err(|_| {
+        let words = AfterSb0Pri::WORDS.iter().map(|(word, _)| *word);
+        let words: Vec<&str> = words.chain(["discard-node-NAME"]).collect();
+        one_of(words.into_iter())
+    })
+}
+
+/// Yes or no.
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Expected> {
+    match value {
+        DeValue::Boolean(answer) => Ok(*answer),
+        _ => Err("true or false, without quotes".into()),
+    }
+}
+
+/// A secret. What is said about a wrong one does not repeat it.
+pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret, Expected> {
+    let text = string(value);
+    text.and_then(Secret::new).ok_or_else(|| {
+        let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
+        let found = text.map_or(String::new(), |text| {
+            format!("; it has {}", text.chars().count())
+        });
+        format!("{least} to {most} printable ASCII characters in quotes{found}")
+    })
+}
+
+/// Bytes per second: a size that may end in `/s`.
+pub(super) fn rate(value: &DeValue<'_>, limits: RangeInclusive<u64>) -> Result<u64, Expected> {
+    string(value)
+        .map(|text| text.strip_suffix("/s").unwrap_or(text))
+        .and_then(units::parse_size)
+        .filter(|rate| limits.contains(rate))
+        .ok_or_else(|| {
+            format!(
+                "bytes per second in quotes from \"{}\" to \"{}\" (units: B, KiB, MiB, GiB)",
+                units::ExactSize(*limits.start()),
+                units::ExactSize(*limits.end())
+            )
+        })
+}
+
+/// A duration within `limits`, or none at all, written `0s`.
+pub(super) fn duration_or_off(
+    value: &DeValue<'_>,
+    limits: RangeInclusive<Micros>,
+) -> Result<Option<Micros>, Expected> {
+    if string(value).and_then(units::parse_duration) == Some(0) {
+        return Ok(None);
+    }
+    match duration(value, limits) {
+        Ok(duration) => Ok(Some(duration)),
+        Err(expected) => Err(format!("{expected}, or \"0s\" for none")),
+    }
+}
+
+/// The index of a volume that is called `vol` and its number.
+pub(super) fn volume(value: &DeValue<'_>) -> Result<u16, Expected> {
+    string(value)
+        .filter(|text| text.starts_with("vol"))
+        .and_then(crate::verbs::volume_index)
+        .ok_or_else(|| "the name of a volume in quotes, such as \"vol0\"".into())
+}
+
+/// Where a volume's metadata is: `"internal"`, or a table that names the disk.
+pub(super) fn metadata(value: &DeValue<'_>) -> Result<Metadata, Expected> {
+    let expected = "\"internal\", or { disk = \"SERIAL\" } with the serial number of another disk";
+    if string(value) == Some("internal") {
+        return Ok(Metadata::Internal);
+    }
+    let only = value.as_table().filter(|table| table.iter().len() == 1);
+    let serial = only.and_then(|table| printable(table.get("disk")?.get_ref(), "").ok());
+    serial
+        .map(Metadata::External)
+        .ok_or_else(|| expected.into())
 }
 
 /// `"a", "b" or "c"`.

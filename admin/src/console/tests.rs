@@ -103,7 +103,10 @@ impl Bench {
     /// Feeds bytes and answers each command with `reply`.
     fn answering(&mut self, bytes: &[u8], reply: &str) -> &mut Self {
         for byte in bytes {
-            if let Some(command) = self.console.feed(*byte, &VerbCompleter, &mut self.out) {
+            if let Some(command) =
+                self.console
+                    .feed(*byte, &VerbCompleter::default(), &mut self.out)
+            {
                 fmt::Write::write_str(&mut self.console.reply(&mut self.out), reply).unwrap();
                 self.console.finish(EXIT_OK, &mut self.out);
                 self.commands.push(command);
@@ -235,9 +238,9 @@ fn completion() {
         text,
         [
             "a> dis",
-            "disconnect  disks",
+            "disks  disconnect",
             "a> dis",
-            "disconnect  disks",
+            "disks  disconnect",
             "a> dis"
         ]
     );
@@ -330,7 +333,9 @@ fn the_log_before_the_first_prompt() {
 fn the_log_while_a_command_runs() {
     let mut bench = Bench::new();
     for byte in b"primary\r" {
-        let _ = bench.console.feed(*byte, &VerbCompleter, &mut bench.out);
+        let _ = bench
+            .console
+            .feed(*byte, &VerbCompleter::default(), &mut bench.out);
     }
     assert!(bench.console.log(&"line 1", &mut bench.out));
     fmt::Write::write_str(&mut bench.console.reply(&mut bench.out), "half").unwrap();
@@ -373,7 +378,9 @@ fn machine_mode_keeps_a_half_typed_line() {
 fn machine_mode_holds_back_the_log() {
     let mut bench = Bench::new();
     for byte in b"\x01x1 primary\r" {
-        let _ = bench.console.feed(*byte, &VerbCompleter, &mut bench.out);
+        let _ = bench
+            .console
+            .feed(*byte, &VerbCompleter::default(), &mut bench.out);
     }
     assert!(!bench.console.log(&"later", &mut bench.out));
     bench.console.clear_screen(&mut bench.out);
@@ -447,7 +454,11 @@ fn a_narrow_terminal_still_works() {
     let mut out = Vec::new();
     console.start(&mut out);
     for byte in b"some text \x1b[D\x1b[D\x01\x05" {
-        assert!(console.feed(*byte, &VerbCompleter, &mut out).is_none());
+        assert!(
+            console
+                .feed(*byte, &VerbCompleter::default(), &mut out)
+                .is_none()
+        );
     }
 }
 

@@ -1,11 +1,11 @@
 //! `status --json`.
 
 use super::{
-    NodeInfo, Refusal, Usage, connection_name, disk_state_name, permille, phase_name,
-    replication_name, role_name,
+    NodeInfo, Refusal, Usage, connection_name, disk_state_name, metadata_name, permille,
+    phase_name, replication_name, role_name,
 };
 use core::fmt::{self, Write};
-use replication::api::{Status, VolumeStatus};
+use replication::api::{Progress, ReplicationState, Status, VolumeStatus};
 
 /// The number in the field `schema`: raised when a field goes away or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -28,6 +28,10 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
         json.string("connection", connection_name(status.connection))?;
         json.string("reason", &status.reason)?;
         json.bool("serving", status.serving)?;
+        json.object(Some("suspended"), |json| {
+            json.bool("user", status.suspended.user)?;
+            json.bool("no_data", status.suspended.no_data)
+        })?;
         json.number("open_clients", status.open_clients.into())?;
         json.array("volumes", &status.volumes, volume)?;
         json.array("clients", node.clients, |json, client| {
@@ -82,19 +86,20 @@ fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
     json.string("peer_disk", disk_state_name(volume.peer_disk))?;
     json.string("replication", replication_name(volume.replication))?;
     json.number("out_of_sync", volume.out_of_sync)?;
-    match &volume.progress {
-        None => json.raw("resync", format_args!("null"))?,
-        Some(progress) => json.object(Some("resync"), |json| {
-            json.number("done", progress.done)?;
-            json.number("total", progress.total)?;
-            json.raw(
-                "percent",
-                format_args!("{}.{}", permille(progress) / 10, permille(progress) % 10),
-            )?;
-            json.number("rate", progress.rate_now)?;
-            json.optional("eta_s", progress.eta_seconds)
-        })?,
-    }
+    let verifying = matches!(
+        volume.replication,
+        ReplicationState::VerifyS | ReplicationState::VerifyT
+    );
+    let progress = volume.progress.as_ref();
+    self::progress(json, "resync", progress.filter(|_| !verifying))?;
+    self::progress(json, "verify", progress.filter(|_| verifying))?;
+    json.string("waits", &volume.waits)?;
+    json.string("metadata", metadata_name(volume.metadata))?;
+    json.object(Some("activity"), |json| {
+        json.number("hot", volume.activity_hot.into())?;
+        json.number("limit", volume.activity_limit.into())
+    })?;
+    json.number("lag", volume.lag_bytes)?;
     // Identifiers are 64 bits: more than a JSON number is safe for in many readers.
     json.raw(
         "current_uuid",
@@ -107,6 +112,25 @@ fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
     json.number("read_bytes", volume.read_bytes)?;
     json.number("written_bytes", volume.written_bytes)?;
     json.number("received_bytes", volume.received_bytes)
+}
+
+fn progress(json: &mut Json<'_>, key: &str, progress: Option<&Progress>) -> fmt::Result {
+    let Some(progress) = progress else {
+        return json.raw(key, format_args!("null"));
+    };
+    let permille = permille(progress);
+    json.object(Some(key), |json| {
+        json.number("done", progress.done)?;
+        json.number("total", progress.total)?;
+        json.raw(
+            "percent",
+            format_args!("{}.{}", permille / 10, permille % 10),
+        )?;
+        json.number("rate", progress.rate_now)?;
+        json.number("rate_avg", progress.rate_avg)?;
+        json.optional("eta_s", progress.eta_seconds)?;
+        json.bool("stalled", progress.stalled)
+    })
 }
 
 /// Writes JSON without white space.

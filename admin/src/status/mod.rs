@@ -17,7 +17,9 @@ pub use text::{refused_text, text, version};
 use crate::config::{Cidr, ConfigErrors, Mac, Roles};
 use alloc::string::String;
 use core::net::SocketAddr;
-use replication::api::{ConnectionState, DiskState, Micros, Progress, ReplicationState, Role};
+use replication::api::{
+    ConnectionState, DiskState, MetadataKind, Micros, Progress, ReplicationState, Role,
+};
 
 /// How much of something is in use, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -191,6 +193,15 @@ pub const fn replication_name(state: ReplicationState) -> &'static str {
         ReplicationState::VerifyT => "VerifyT",
         ReplicationState::Ahead => "Ahead",
         ReplicationState::Behind => "Behind",
+    }
+}
+
+/// What a kind of metadata is called, as in the configuration.
+pub const fn metadata_name(kind: MetadataKind) -> &'static str {
+    match kind {
+        MetadataKind::None => "none",
+        MetadataKind::Internal => "internal",
+        MetadataKind::External => "external",
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use replication::api::{MetadataKind, Name, Status, Suspended, Text, VolumeStatus};
 use std::string::String;
+use std::vec::Vec;
 
 fn volume(index: u16) -> VolumeStatus {
     VolumeStatus {
@@ -126,7 +127,8 @@ fn status_of_a_resync() {
     assert!(
         text.contains(
             "\nvol0         1 GiB  UpToDate      Inconsistent  SyncSource       524 MiB\n\
-             \x20       [=========>..........] 48.8%  500 MiB of 1 GiB, 12.5 MiB/s, 42s left\n\
+             \x20       [=========>..........] 48.8%  500 MiB of 1 GiB, 42s left\n\
+             \x20       12.5 MiB/s now, 10 MiB/s on average\n\
              \x20       generation 0123456789ABCDEF, peer left at 000000000000FEDC\n"
         ),
         "{text}"
@@ -134,7 +136,23 @@ fn status_of_a_resync() {
     let mut stalled = syncing();
     let progress = stalled.volumes[0].progress.as_mut().unwrap();
     (progress.rate_now, progress.eta_seconds) = (0, None);
-    assert!(text_of(&stalled, &[]).contains(" of 1 GiB, nothing moved yet\n"));
+    progress.stalled = true;
+    let text = text_of(&stalled, &[]);
+    assert!(
+        text.contains(
+            " of 1 GiB\n\
+             \x20       0 B/s now, 10 MiB/s on average\n\
+             \x20       STALLED: nothing moves, and nothing is waited for; see 'log'\n"
+        ),
+        "{text}"
+    );
+    // What is waited for is no riddle.
+    stalled.volumes[0].waits = Text::try_from("after vol0").unwrap();
+    let text = text_of(&stalled, &[]);
+    assert!(text.contains("\n        waits: after vol0\n"), "{text}");
+    assert!(!text.contains("STALLED"), "{text}");
+    stalled.volumes[0].progress.as_mut().unwrap().done = 0;
+    assert!(text_of(&stalled, &[]).contains(" of 1 GiB\n        nothing moved yet\n"));
     let mut done = syncing();
     done.volumes[0].progress.as_mut().unwrap().done = 1 << 30;
     let text = text_of(&done, &[]);
@@ -142,6 +160,112 @@ fn status_of_a_resync() {
         text.contains("[====================] 100.0%  1 GiB of 1 GiB"),
         "{text}"
     );
+}
+
+#[test]
+fn status_of_metadata_and_lag() {
+    let mut status = status();
+    let volume = &mut status.volumes[0];
+    (volume.activity_hot, volume.activity_limit) = (12, 1237);
+    volume.metadata = MetadataKind::External;
+    volume.lag_bytes = 3 << 19;
+    let text = text_of(&status, &[]);
+    assert!(
+        text.contains(
+            "\n        generation 0123456789ABCDEF\n\
+             \x20       metadata external, activity log 12 of 1237 extents\n\
+             \x20       the peer lags by 1.5 MiB\n\
+             \x20       clients read"
+        ),
+        "{text}"
+    );
+    status.volumes[0].activity_limit = 0;
+    assert!(text_of(&status, &[]).contains("\n        metadata external\n"));
+}
+
+#[test]
+fn status_says_why_clients_get_no_answer() {
+    let mut status = status();
+    status.suspended.user = true;
+    assert!(text_of(&status, &[]).contains(
+        "up 3:07\n! clients' requests are held back by 'suspend-io'; 'resume-io' lets them go on\n\nvolume"
+    ));
+    status.suspended.no_data = true;
+    let text = text_of(&status, &[]);
+    assert!(
+        text.contains(
+            " lets them go on\n\
+             ! clients' requests wait, since neither node has good data: attach a good\n\
+             \x20 disk, connect to a peer that has one, or have them fail with 'resume-io'\n"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn states_keep_the_columns() {
+    use {DiskState as D, ReplicationState as R};
+    let mut status = syncing();
+    for disk in [
+        D::Diskless,
+        D::Attaching,
+        D::Failed,
+        D::Negotiating,
+        D::Inconsistent,
+        D::Outdated,
+        D::DUnknown,
+        D::Consistent,
+        D::UpToDate,
+    ] {
+        for replication in [
+            R::Off,
+            R::Established,
+            R::WFBitMapS,
+            R::WFBitMapT,
+            R::SyncSource,
+            R::SyncTarget,
+            R::PausedSyncS,
+            R::PausedSyncT,
+            R::VerifyS,
+            R::VerifyT,
+            R::Ahead,
+            R::Behind,
+        ] {
+            let volume = &mut status.volumes[0];
+            (volume.disk, volume.peer_disk, volume.replication) = (disk, disk, replication);
+            let text = text_of(&status, &[]);
+            let line = text.lines().find(|line| line.starts_with("vol0 ")).unwrap();
+            let cells: Vec<&str> = line.split_ascii_whitespace().collect();
+            let named = std::format!("{disk:?} {disk:?} {replication:?}");
+            assert_eq!(cells[3..6].join(" "), named);
+            assert_eq!(line.len(), text.lines().nth(3).unwrap().len(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_widest_progress_fits() {
+    let mut status = syncing();
+    let most = (1 << 40) - 1;
+    for seconds in [59, 86_399, 86_400 * 100 - 1, 86_400 * 100, u64::MAX] {
+        status.volumes[0].progress = Some(Progress {
+            done: most,
+            total: most,
+            rate_now: most,
+            rate_avg: most,
+            eta_seconds: Some(seconds),
+            stalled: false,
+        });
+        let text = text_of(&status, &[]);
+        let (_, line) = text.split_once('[').unwrap();
+        let end = match seconds {
+            59 => ", 59s left",
+            86_399 => ", 23:59:59 left",
+            8_639_999 => ", 99d 23h left",
+            _ => ", over 99d left",
+        };
+        assert!(line.lines().next().unwrap().ends_with(end), "{text}");
+    }
 }
 
 #[test]
@@ -209,6 +333,7 @@ fn json_has_the_documented_fields() {
         "connection": "Connected",
         "reason": "",
         "serving": true,
+        "suspended": { "user": false, "no_data": false },
         "open_clients": 1,
         "volumes": [{
             "index": 0,
@@ -222,8 +347,15 @@ fn json_has_the_documented_fields() {
                 "total": 1 << 30,
                 "percent": 48.8,
                 "rate": 13_107_200,
+                "rate_avg": 10_485_760,
                 "eta_s": 42,
+                "stalled": false,
             },
+            "verify": null,
+            "waits": "",
+            "metadata": "none",
+            "activity": { "hot": 0, "limit": 0 },
+            "lag": 0,
             "current_uuid": "0123456789ABCDEF",
             "bitmap_uuid": "000000000000FEDC",
             "read_bytes": 4096,
@@ -252,6 +384,15 @@ fn json_has_the_documented_fields() {
     });
     assert_eq!(json_of(&syncing(), &[CLIENT, held]), expected);
     assert!(json_of(&status(), &[])["volumes"][0]["resync"].is_null());
+    let mut verifying = syncing();
+    verifying.volumes[0].replication = ReplicationState::VerifyT;
+    verifying.volumes[0].waits = Text::try_from("paused").unwrap();
+    verifying.suspended.no_data = true;
+    let json = json_of(&verifying, &[]);
+    assert!(json["volumes"][0]["resync"].is_null());
+    assert_eq!(json["volumes"][0]["verify"]["percent"], 48.8);
+    assert_eq!(json["volumes"][0]["waits"], "paused");
+    assert_eq!(json["suspended"]["no_data"], true);
 }
 
 #[test]

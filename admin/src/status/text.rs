@@ -1,18 +1,21 @@
 //! `status` and `version` for people.
 
 use super::{
-    NodeInfo, Refusal, connection_name, disk_state_name, permille, phase_name, replication_name,
-    role_name,
+    NodeInfo, Refusal, connection_name, disk_state_name, metadata_name, permille, phase_name,
+    replication_name, role_name,
 };
 use crate::units::{Size, Span};
 use core::fmt::{self, Write};
-use replication::api::{DiskState, Progress, Status, VolumeStatus};
+use replication::api::{DiskState, MetadataKind, Progress, Status, VolumeStatus};
 
 /// Characters of the progress bar.
 const BAR_COLUMNS: u16 = 20;
 
-/// Columns of a wrapped text.
-const WRAP_COLUMNS: usize = 76;
+/// Columns of a wrapped text, its indentation included.
+const WRAP_COLUMNS: usize = 78;
+
+/// What further lines about a volume begin with.
+const INDENT: &str = "        ";
 
 /// Writes the answer to `status`.
 ///
@@ -44,8 +47,9 @@ pub fn text(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
         Span(node.uptime)
     )?;
     if !status.reason.is_empty() {
-        wrapped(&status.reason, out)?;
+        wrapped("", "! ", &status.reason, out)?;
     }
+    suspended(status, out)?;
     writeln!(
         out,
         "\n{:<7} {:>10}  {:<13} {:<13} {:<12} {:>11}",
@@ -74,6 +78,23 @@ fn worst(status: &Status, of: impl Fn(&VolumeStatus) -> DiskState) -> DiskState 
     states.min().unwrap_or(DiskState::Diskless)
 }
 
+/// Why clients get no answers, and what to do.
+fn suspended(status: &Status, out: &mut dyn Write) -> fmt::Result {
+    let reasons = [
+        (
+            status.suspended.user,
+            "clients' requests are held back by 'suspend-io'; 'resume-io' lets them go on",
+        ),
+        (
+            status.suspended.no_data,
+            "clients' requests wait, since neither node has good data: attach a good disk, \
+             connect to a peer that has one, or have them fail with 'resume-io'",
+        ),
+    ];
+    let mut holding = reasons.iter().filter(|(holds, _)| *holds);
+    holding.try_for_each(|(_, text)| wrapped("", "! ", text, out))
+}
+
 fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
     writeln!(
         out,
@@ -88,28 +109,55 @@ fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
     if let Some(progress) = &volume.progress {
         self::progress(progress, out)?;
     }
+    if !volume.waits.is_empty() {
+        wrapped(INDENT, "waits: ", &volume.waits, out)?;
+    } else if volume.progress.is_some_and(|progress| progress.stalled) {
+        writeln!(
+            out,
+            "{INDENT}STALLED: nothing moves, and nothing is waited for; see 'log'"
+        )?;
+    }
     match volume.current_uuid {
-        0 => write!(out, "        generation: none known")?,
-        current => write!(out, "        generation {current:016X}")?,
+        0 => write!(out, "{INDENT}generation: none known")?,
+        current => write!(out, "{INDENT}generation {current:016X}")?,
     }
     match volume.bitmap_uuid {
         0 => writeln!(out)?,
         bitmap => writeln!(out, ", peer left at {bitmap:016X}")?,
     }
+    match volume.metadata {
+        MetadataKind::None => {}
+        kind => write!(out, "{INDENT}metadata {}", metadata_name(kind))?,
+    }
+    match (volume.metadata, volume.activity_limit) {
+        (MetadataKind::None, _) => {}
+        (_, 0) => writeln!(out)?,
+        (_, limit) => writeln!(
+            out,
+            ", activity log {} of {limit} extents",
+            volume.activity_hot
+        )?,
+    }
+    if volume.lag_bytes > 0 {
+        writeln!(out, "{INDENT}the peer lags by {}", Size(volume.lag_bytes))?;
+    }
     writeln!(
         out,
-        "        clients read {}, wrote {}; from peer {}",
+        "{INDENT}clients read {}, wrote {}; from peer {}",
         Size(volume.read_bytes),
         Size(volume.written_bytes),
         Size(volume.received_bytes)
     )
 }
 
-/// `[=========>..........] 48.8%  500 MiB of 1 GiB, 12.5 MiB/s, 0:42 left`
+/// ```text
+/// [=========>..........] 48.8%  500 MiB of 1 GiB, 42s left
+/// 12.5 MiB/s now, 10 MiB/s on average
+/// ```
 fn progress(progress: &Progress, out: &mut dyn Write) -> fmt::Result {
     let permille = permille(progress);
     let filled = permille * BAR_COLUMNS / 1000;
-    out.write_str("        [")?;
+    write!(out, "{INDENT}[")?;
     for column in 0..BAR_COLUMNS {
         out.write_char(match column {
             c if c < filled => '=',
@@ -119,20 +167,40 @@ fn progress(progress: &Progress, out: &mut dyn Write) -> fmt::Result {
     }
     write!(
         out,
-        "] {}.{}%  {} of {}, ",
+        "] {}.{}%  {} of {}",
         permille / 10,
         permille % 10,
         Size(progress.done),
         Size(progress.total)
     )?;
     match progress.eta_seconds {
-        Some(seconds) => writeln!(
+        Some(seconds) => writeln!(out, ", {} left", Eta(seconds))?,
+        None => writeln!(out)?,
+    }
+    match (progress.rate_now, progress.done) {
+        (0, 0) => writeln!(out, "{INDENT}nothing moved yet"),
+        (now, _) => writeln!(
             out,
-            "{}/s, {} left",
-            Size(progress.rate_now),
-            Span(seconds.saturating_mul(1_000_000))
+            "{INDENT}{}/s now, {}/s on average",
+            Size(now),
+            Size(progress.rate_avg)
         ),
-        None => writeln!(out, "nothing moved yet"),
+    }
+}
+
+/// A number of seconds that are only expected: rougher the more they are, and never wide.
+struct Eta(u64);
+
+impl fmt::Display for Eta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: u64 = 86_400;
+        match self.0 {
+            ..DAY => Span(self.0 * 1_000_000).fmt(f),
+            seconds if seconds < 100 * DAY => {
+                write!(f, "{}d {}h", seconds / DAY, seconds % DAY / 3_600)
+            }
+            _ => f.write_str("over 99d"),
+        }
     }
 }
 
@@ -163,16 +231,16 @@ fn clients(node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::Result {
     Ok(())
 }
 
-/// Writes text in lines of at most [`WRAP_COLUMNS`], marked as something to look at.
-fn wrapped(text: &str, out: &mut dyn Write) -> fmt::Result {
-    let mut column = 0;
-    for word in text.split_ascii_whitespace() {
-        if column == 0 {
-            out.write_str("! ")?;
-        } else if column + 1 + word.len() > WRAP_COLUMNS {
-            out.write_str("\n  ")?;
-            column = 0;
-        } else {
+/// Writes text behind an indentation and a mark, in lines of at most [`WRAP_COLUMNS`]; further
+/// lines are indented by two columns more.
+fn wrapped(indent: &str, mark: &str, text: &str, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "{indent}{mark}")?;
+    let mut column = indent.len() + mark.len();
+    for (place, word) in text.split_ascii_whitespace().enumerate() {
+        if place > 0 && column + 1 + word.len() > WRAP_COLUMNS {
+            write!(out, "\n{indent}  ")?;
+            column = indent.len() + 2;
+        } else if place > 0 {
             out.write_char(' ')?;
             column += 1;
         }

@@ -38,6 +38,12 @@ pub fn prompt(appliance: &Appliance) -> String {
     format!("{name}> ")
 }
 
+/// Indices of the configured volumes; none if the configuration was refused.
+pub fn volumes(appliance: &Appliance) -> Vec<u16> {
+    let volumes = appliance.config.iter().flat_map(|config| &config.volumes);
+    volumes.map(|volume| volume.index).collect()
+}
+
 /// The first lines on the console.
 pub fn banner(appliance: &Appliance, out: &mut Vec<u8>) {
     let line = match &appliance.config {
@@ -93,6 +99,26 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             Err(None) => write_refusal(Refusal::Devices(&appliance.problems), false, out),
         },
         Verb::Version => status::version(VERSION, u32::from(wire::VERSION), out),
+        Verb::Connect { dry_run: true, .. }
+        | Verb::Explain
+        | Verb::SuspendIo
+        | Verb::ResumeIo
+        | Verb::CreateMd { .. }
+        | Verb::Attach { .. }
+        | Verb::Detach { .. }
+        | Verb::Inspect { .. }
+        | Verb::Resize { .. }
+        | Verb::Outdate
+        | Verb::Invalidate { .. }
+        | Verb::InvalidateRemote { .. }
+        | Verb::PauseSync { .. }
+        | Verb::ResumeSync { .. }
+        | Verb::Verify { .. }
+        | Verb::VerifyAbort { .. } => {
+            return Err(text!(
+                "this version understands the command but cannot carry it out yet"
+            ));
+        }
         // Those are the console's or the engine's.
         Verb::Primary { .. }
         | Verb::Secondary { .. }

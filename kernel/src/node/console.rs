@@ -27,6 +27,8 @@ const FAREWELL: Duration = Duration::from_millis(50);
 struct Terminal {
     uart: Uart<MachineIo>,
     console: Console,
+    /// Indices of the volumes, for the parser and the completion.
+    volumes: Vec<u16>,
     /// What waits to be sent.
     out: Vec<u8>,
     /// Log entries printed or passed over.
@@ -48,6 +50,7 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
     let mut terminal = Terminal {
         uart,
         console: Console::new(&answers::prompt(&appliance.borrow()), COLUMNS),
+        volumes: answers::volumes(&appliance.borrow()),
         out: Vec::with_capacity(4096),
         seen: 0,
         commands: 0,
@@ -65,10 +68,10 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
         terminal.print_log();
         terminal.send().await;
         while let Some(byte) = terminal.uart.try_read() {
-            if let Some(command) = terminal
-                .console
-                .feed(byte, &VerbCompleter, &mut terminal.out)
-            {
+            let volumes = &terminal.volumes;
+            let completer = VerbCompleter { volumes };
+            let out = &mut terminal.out;
+            if let Some(command) = terminal.console.feed(byte, &completer, out) {
                 terminal.execute(appliance, command).await;
                 terminal.print_log();
             }
@@ -107,11 +110,15 @@ impl Terminal {
     }
 
     async fn execute(&mut self, appliance: &'static RefCell<Appliance>, submitted: Submitted) {
-        let verb = match verbs::parse(&submitted.line) {
+        let verb = match verbs::parse(&submitted.line, &self.volumes) {
             Ok(Some(verb)) => verb,
             Ok(None) => return self.console.finish(EXIT_OK, &mut self.out),
             Err(error) => return self.end(Err(error)),
         };
+        if let Some(consequence) = verb.consequence() {
+            // Writing to a reply cannot fail.
+            let _ = writeln!(self.console.reply(&mut self.out), "note: {consequence}");
+        }
         let end: Result<Text, Text> = match verb {
             Verb::Clear => {
                 self.console.clear_screen(&mut self.out);

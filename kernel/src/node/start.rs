@@ -140,7 +140,8 @@ fn take_disks(
             block_size: disk.info().block_bytes,
         })
         .collect();
-    let matches = match_disks(&config.volumes, &found);
+    // The engine keeps no metadata on disks yet: a volume can have all of its disk.
+    let matches = match_disks(&config.volumes, &found, |disk| disk);
     let mut slots: Vec<Option<Spare<disks::Driver>>> =
         spares(drivers).into_iter().map(Some).collect();
     let mut taken = Vec::new();
@@ -333,7 +334,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
         let mut groups: heapless::Vec<GroupConfig, 2> = heapless::Vec::new();
         if section.roles.replication {
             let _ = groups.push(GroupConfig {
-                port: Some(config.replication_port),
+                port: Some(config.replication.port),
                 slots: LINK_SLOTS,
                 backlog: 2,
                 rx_bytes: budget.link_ring,

@@ -1,0 +1,232 @@
+//! The commands: their grammar, help and completion.
+//!
+//! One table ([`VERBS`]) describes every verb; the parser, `help`, and the completion read it, so
+//! they cannot disagree. A command is words separated by blanks; there is no quoting. Volumes are
+//! named as their exports are (`vol0`), or by their number alone.
+
+mod arguments;
+mod complete;
+mod error;
+mod help;
+mod parse;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use arguments::volume_index;
+pub use complete::VerbCompleter;
+pub use error::VerbError;
+pub use help::help;
+pub use parse::parse;
+pub use table::{Group, Spec, VERBS, spec};
+
+use replication::api::{Command, Level};
+
+/// Entries that `log` shows unless told otherwise.
+pub const LOG_LINES_DEFAULT: u16 = 20;
+
+/// A command that was understood. `volume` is always the index of a volume, the number in `vol0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `help`: all verbs, or one ([`help`] writes it). Also what `VERB --help` gives.
+    Help {
+        /// The verb asked about.
+        about: Option<&'static Spec>,
+    },
+    /// `status`.
+    Status {
+        /// As one line of JSON.
+        json: bool,
+    },
+    /// `explain`: the last handshake, or what a `connect` would lead to.
+    Explain,
+    /// `primary`.
+    Primary {
+        /// The operator vouches for this node's data.
+        force: bool,
+    },
+    /// `secondary`.
+    Secondary {
+        /// Drop the clients.
+        force: bool,
+    },
+    /// `suspend-io`: hold clients' requests back, unanswered.
+    SuspendIo,
+    /// `resume-io`.
+    ResumeIo,
+    /// `connect`.
+    Connect {
+        /// Give up this node's changes after a split brain.
+        discard_my_data: bool,
+        /// Only say what would happen, and disconnect again.
+        dry_run: bool,
+    },
+    /// `disconnect`.
+    Disconnect,
+    /// `create-md`: write fresh metadata.
+    CreateMd {
+        /// Which.
+        volume: u16,
+        /// Over metadata or other data that is there.
+        force: bool,
+    },
+    /// `attach`: take the volume's disk into use.
+    Attach {
+        /// Which.
+        volume: u16,
+    },
+    /// `detach`: take it out of use.
+    Detach {
+        /// Which.
+        volume: u16,
+        /// Without waiting for what the disk has under way.
+        force: bool,
+    },
+    /// `inspect`: the volume's metadata.
+    Inspect {
+        /// Which.
+        volume: u16,
+    },
+    /// `resize`: use what both disks have grown by.
+    Resize {
+        /// Which.
+        volume: u16,
+        /// The new part is identical on both disks.
+        assume_clean: bool,
+    },
+    /// `outdate`: note durably that this node's data is not the newest.
+    Outdate,
+    /// `invalidate`: give up this node's data and copy all of the peer's.
+    Invalidate {
+        /// Which.
+        volume: u16,
+    },
+    /// `invalidate-remote`: give up the peer's data and copy all of this node's.
+    InvalidateRemote {
+        /// Which.
+        volume: u16,
+    },
+    /// `new-current-uuid --clear-bitmap`.
+    NewCurrentUuid,
+    /// `pause-sync`.
+    PauseSync {
+        /// Which; all of them if left out.
+        volume: Option<u16>,
+    },
+    /// `resume-sync`.
+    ResumeSync {
+        /// Which; all of them if left out.
+        volume: Option<u16>,
+    },
+    /// `verify`: compare both disks.
+    Verify {
+        /// Which.
+        volume: u16,
+        /// First byte; `None`: where an unfinished one stopped, or 0.
+        start: Option<u64>,
+        /// First byte that is not compared any more, above `start`; `None`: the end.
+        stop: Option<u64>,
+        /// Also copy what differs.
+        repair: bool,
+    },
+    /// `verify --abort`: end a running one; a later one goes on from there.
+    VerifyAbort {
+        /// Which.
+        volume: u16,
+    },
+    /// `disks`.
+    Disks,
+    /// `net`.
+    Net,
+    /// `log`.
+    Log {
+        /// Newest entries to show.
+        lines: u16,
+        /// The least grave ones to show.
+        level: Level,
+    },
+    /// `config show`.
+    ConfigShow,
+    /// `version`.
+    Version,
+    /// `reboot`.
+    Reboot {
+        /// Although clients are served.
+        force: bool,
+    },
+    /// `poweroff`.
+    Poweroff {
+        /// Although clients are served.
+        force: bool,
+    },
+    /// `clear`: the screen.
+    Clear,
+}
+
+impl Verb {
+    /// The engine's command behind a verb; `None` for those that it has no command for.
+    pub fn engine_command(self) -> Option<Command> {
+        match self {
+            Self::Primary { force } => Some(Command::Primary { force }),
+            Self::Secondary { force } => Some(Command::Secondary { force }),
+            Self::Connect {
+                discard_my_data,
+                dry_run: false,
+            } => Some(Command::Connect { discard_my_data }),
+            Self::Disconnect => Some(Command::Disconnect),
+            Self::NewCurrentUuid => Some(Command::NewCurrentUuid),
+            _ => None,
+        }
+    }
+
+    /// What a verb destroys or takes for granted, as a sentence to show before it is carried out;
+    /// `None` for those that lose nothing. Whoever asks the operator for a confirmation asks for
+    /// exactly these.
+    pub const fn consequence(self) -> Option<&'static str> {
+        match self {
+            Self::CreateMd { force: true, .. } => Some(
+                "metadata and data that the disk holds are given up; unless the peer is \
+                 to be overwritten too, all of its blocks are copied here",
+            ),
+            Self::Detach { force: true, .. } => Some(
+                "requests that the disk has under way are abandoned; what became of them is not \
+                 known, so their blocks are copied from the peer at the next attach",
+            ),
+            Self::Primary { force: true } => Some(
+                "this node's data is the one to go on with; what only the peer has is lost when \
+                 it comes back",
+            ),
+            Self::Connect {
+                discard_my_data: true,
+                dry_run: false,
+            } => Some(
+                "after a split brain, what clients wrote on this node alone is lost: the peer's \
+                 blocks take its place",
+            ),
+            Self::Invalidate { .. } => Some(
+                "this node's data is given up: every block is copied from the peer, and until \
+                 that is done only the peer has good data",
+            ),
+            Self::InvalidateRemote { .. } => Some(
+                "the peer's data is given up: every block is copied to it, and until that is \
+                 done only this node has good data",
+            ),
+            Self::NewCurrentUuid => Some(
+                "both disks are taken to be identical, and nothing is copied; where they differ, \
+                 clients will read wrong data",
+            ),
+            Self::Resize {
+                assume_clean: true, ..
+            } => Some(
+                "the new part of both disks is taken to be identical; where it differs, clients \
+                 that read before they write will read wrong data",
+            ),
+            Self::Verify { repair: true, .. } => Some(
+                "blocks that differ are overwritten on the node that is not Primary (on the \
+                 peer, if neither is)",
+            ),
+            _ => None,
+        }
+    }
+}

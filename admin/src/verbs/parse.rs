@@ -1,0 +1,156 @@
+//! From a line to a verb.
+
+use super::arguments::{Arguments, WORD_COLUMNS, unknown};
+use super::error::VerbError;
+use super::table::{OTHER_NAMES, Spec, VERBS, spec};
+use super::{LOG_LINES_DEFAULT, Verb};
+use crate::nearest::nearest;
+use crate::text::{is_printable, shortened};
+use replication::api::Level;
+
+/// Understands a line; an empty one is no command. `volumes` are the indices of the volumes there
+/// are; with none of them known any index is let through.
+///
+/// # Errors
+/// The first thing in the line that makes no sense.
+pub fn parse(line: &str, volumes: &[u16]) -> Result<Option<Verb>, VerbError> {
+    if !line.bytes().all(|b| is_printable(b) || b == b'\t') {
+        return Err(VerbError::NotPrintable);
+    }
+    let mut words = line.split_ascii_whitespace();
+    let Some(word) = words.next() else {
+        return Ok(None);
+    };
+    let Some(spec) = spec(word) else {
+        return Err(no_verb(word));
+    };
+    if words.clone().any(|word| word == "--help") {
+        return Ok(Some(Verb::Help { about: Some(spec) }));
+    }
+    if spec.name == "help" {
+        return parse_help(spec, words).map(Some);
+    }
+    verb(spec, &Arguments::read(spec, words, volumes)?).map(Some)
+}
+
+fn no_verb(word: &str) -> VerbError {
+    if let Some((word, instead)) = OTHER_NAMES.iter().find(|(name, _)| *name == word) {
+        return VerbError::OtherName { word, instead };
+    }
+    VerbError::UnknownVerb {
+        word: shortened(word, WORD_COLUMNS),
+        near: nearest(word, VERBS.iter().map(|spec| spec.name)),
+    }
+}
+
+fn parse_help<'w>(
+    help: &'static Spec,
+    mut words: impl Iterator<Item = &'w str>,
+) -> Result<Verb, VerbError> {
+    let Some(word) = words.next() else {
+        return Ok(Verb::Help { about: None });
+    };
+    let about = spec(word).ok_or_else(|| no_verb(word))?;
+    match words.next() {
+        // `help config show` is what one would type.
+        Some(word) if !about.knows(word) => Err(unknown(help, word)),
+        _ => Ok(Verb::Help { about: Some(about) }),
+    }
+}
+
+fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
+    let force = given.has("--force");
+    Ok(match spec.name {
+        "status" => Verb::Status {
+            json: given.has("--json"),
+        },
+        "explain" => Verb::Explain,
+        "primary" => Verb::Primary { force },
+        "secondary" => Verb::Secondary { force },
+        "suspend-io" => Verb::SuspendIo,
+        "resume-io" => Verb::ResumeIo,
+        "connect" => Verb::Connect {
+            discard_my_data: given.has("--discard-my-data"),
+            dry_run: given.has("--dry-run"),
+        },
+        "disconnect" => Verb::Disconnect,
+        "create-md" => Verb::CreateMd {
+            volume: given.volume()?,
+            force,
+        },
+        "attach" => Verb::Attach {
+            volume: given.volume()?,
+        },
+        "detach" => Verb::Detach {
+            volume: given.volume()?,
+            force,
+        },
+        "inspect" => Verb::Inspect {
+            volume: given.volume()?,
+        },
+        "resize" => Verb::Resize {
+            volume: given.volume()?,
+            assume_clean: given.has("--assume-clean"),
+        },
+        "outdate" => Verb::Outdate,
+        "invalidate" => Verb::Invalidate {
+            volume: given.volume()?,
+        },
+        "invalidate-remote" => Verb::InvalidateRemote {
+            volume: given.volume()?,
+        },
+        "new-current-uuid" if given.has("--clear-bitmap") => Verb::NewCurrentUuid,
+        "new-current-uuid" => {
+            let what = "--clear-bitmap: only its use without a resync is there";
+            return Err(VerbError::Expected { spec, what });
+        }
+        "pause-sync" => Verb::PauseSync {
+            volume: given.optional_volume(),
+        },
+        "resume-sync" => Verb::ResumeSync {
+            volume: given.optional_volume(),
+        },
+        "verify" => verify(spec, given)?,
+        "disks" => Verb::Disks,
+        "net" => Verb::Net,
+        "log" => Verb::Log {
+            lines: given.lines().unwrap_or(LOG_LINES_DEFAULT),
+            level: given.level("--level").unwrap_or(Level::Debug),
+        },
+        "config" => {
+            given.word("'show'")?;
+            Verb::ConfigShow
+        }
+        "version" => Verb::Version,
+        "reboot" => Verb::Reboot { force },
+        "poweroff" => Verb::Poweroff { force },
+        "clear" => Verb::Clear,
+        other => unreachable!("the verb {other} of the table has no parser"),
+    })
+}
+
+fn verify(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
+    let volume = given.volume()?;
+    let abort = "--abort";
+    if given.has(abort) {
+        return match given.other_than(abort) {
+            Some(other) => Err(VerbError::Together {
+                spec,
+                one: abort,
+                other,
+            }),
+            None => Ok(Verb::VerifyAbort { volume }),
+        };
+    }
+    let (start, stop) = (given.offset("--start"), given.offset("--stop"));
+    if stop.is_some_and(|stop| stop <= start.unwrap_or(0)) {
+        let what = "a place after --stop that lies above that after --start";
+        return Err(VerbError::Expected { spec, what });
+    }
+    Ok(Verb::Verify {
+        volume,
+        start,
+        stop,
+        repair: given.has("--repair"),
+    })
+}

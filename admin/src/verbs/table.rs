@@ -1,0 +1,489 @@
+//! The table of verbs.
+
+use super::arguments::volume_index;
+
+/// Verbs that belong together in the list that `help` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Looking.
+    Look,
+    /// Roles, clients and the connection: for all volumes at once.
+    Resource,
+    /// A volume's disk and its data.
+    Volume,
+    /// Resync and verify.
+    Copy,
+    /// The machine.
+    Machine,
+}
+
+/// The groups in the order of the list, with their headings.
+pub(super) const GROUPS: &[(Group, &str)] = &[
+    (Group::Look, "look"),
+    (Group::Resource, "roles and the connection, for all volumes"),
+    (Group::Volume, "disks and their data"),
+    (Group::Copy, "resync and verify"),
+    (Group::Machine, "this machine"),
+];
+
+/// A verb's line in the table of verbs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The word itself.
+    pub name: &'static str,
+    /// How it is written, options included.
+    pub usage: &'static str,
+    /// One line for the list.
+    pub summary: &'static str,
+    /// What `help VERB` says beyond the usage; lines of at most 78 characters.
+    pub details: &'static str,
+    /// Where the list has it.
+    pub group: Group,
+    /// The word that is no option.
+    pub(super) operand: Operand,
+    /// The options it knows; at most [`super::arguments::OPTIONS_MAX`].
+    pub(super) options: &'static [Opt],
+}
+
+/// The word of a command that is no option; one at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operand {
+    /// None.
+    None,
+    /// A volume, required.
+    Volume,
+    /// A volume, or all of them.
+    OptionalVolume,
+    /// A number of lines.
+    Lines,
+    /// A verb.
+    Verb,
+    /// This very word, required.
+    Word(&'static str),
+}
+
+impl Operand {
+    /// How the list shows it.
+    pub(super) const fn written(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Volume => "VOL",
+            Self::OptionalVolume => "[VOL]",
+            Self::Lines => "[N]",
+            Self::Verb => "[VERB]",
+            Self::Word(word) => word,
+        }
+    }
+
+    /// Whether a word is of its form.
+    pub(super) fn fits(self, word: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Volume | Self::OptionalVolume => volume_index(word).is_some(),
+            Self::Lines => word.bytes().all(|b| b.is_ascii_digit()),
+            Self::Verb => spec(word).is_some(),
+            Self::Word(fixed) => word == fixed,
+        }
+    }
+}
+
+/// An option of a verb.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Opt {
+    /// With its dashes.
+    pub(super) name: &'static str,
+    /// Another name for it, which is understood but not offered.
+    pub(super) alias: Option<&'static str>,
+    /// Its value.
+    pub(super) takes: Takes,
+}
+
+impl Opt {
+    /// Whether a word is it, by either name.
+    pub(super) fn is(&self, word: &str) -> bool {
+        self.name == word || self.alias == Some(word)
+    }
+}
+
+/// What follows an option, as the next word or behind `=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// Nothing.
+    Nothing,
+    /// A place on a volume, in bytes or with a unit.
+    Offset,
+    /// A level of the log.
+    Level,
+}
+
+impl Spec {
+    /// Whether a word may stand behind the verb.
+    pub(super) fn knows(&self, word: &str) -> bool {
+        let mut options = self.options.iter();
+        self.operand.fits(word) || options.any(|option| option.is(word))
+    }
+}
+
+const fn flag(name: &'static str) -> Opt {
+    Opt {
+        name,
+        alias: None,
+        takes: Takes::Nothing,
+    }
+}
+
+const fn with_value(name: &'static str, takes: Takes) -> Opt {
+    Opt {
+        name,
+        alias: None,
+        takes,
+    }
+}
+
+const FORCE: Opt = flag("--force");
+
+/// The table's line of a verb.
+pub fn spec(name: &str) -> Option<&'static Spec> {
+    VERBS.iter().find(|spec| spec.name == name)
+}
+
+/// What users of DRBD may type, and what does it here.
+pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
+    (
+        "up",
+        "a node attaches its disks and connects when it boots; by hand: 'attach VOL', 'connect'",
+    ),
+    ("down", "'secondary', 'disconnect' and 'detach VOL' do it"),
+    (
+        "adjust",
+        "a changed configuration counts from the next boot ('reboot')",
+    ),
+    ("dump", "'config show' prints the configuration"),
+    ("role", "'status' shows the roles"),
+    ("cstate", "'status' shows the connection"),
+    ("dstate", "'status' shows the disks"),
+    (
+        "events2",
+        "'status --json' shows the states, 'log' what happened",
+    ),
+    ("show-gi", "'inspect VOL' shows the generation identifiers"),
+    ("get-gi", "'inspect VOL' shows the generation identifiers"),
+    ("dump-md", "'inspect VOL' shows the metadata"),
+    ("wipe-md", "'create-md VOL --force' writes fresh metadata"),
+];
+
+/// Every verb, in the order of the list that `help` prints.
+pub const VERBS: &[Spec] = &[
+    Spec {
+        name: "help",
+        usage: "help [VERB]",
+        summary: "list the verbs, or explain one",
+        details: "VERB --help does the same as help VERB.",
+        group: Group::Look,
+        operand: Operand::Verb,
+        options: &[],
+    },
+    Spec {
+        name: "status",
+        usage: "status [--json]",
+        summary: "roles, connection, disk states, resync, clients",
+        details: "Shows this node first, then the peer as far as it is known.\n\
+                  --json   one line of JSON; docs/CONSOLE.md lists its fields",
+        group: Group::Look,
+        operand: Operand::None,
+        options: &[flag("--json")],
+    },
+    Spec {
+        name: "explain",
+        usage: "explain",
+        summary: "why the last handshake with the peer ended as it did",
+        details: "Per volume: the rule that decided who copies to whom, and the generation\n\
+                  identifiers, states and flags of both nodes that it looked at.\n\
+                  'connect --dry-run' shows the same without acting on it.",
+        group: Group::Look,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "inspect",
+        usage: "inspect VOL",
+        summary: "the metadata on a volume's disk",
+        details: "Both superblocks, generation identifiers, flags, the activity log and the\n\
+                  bitmap as the disk has them, and whether their checksums hold.",
+        group: Group::Look,
+        operand: Operand::Volume,
+        options: &[],
+    },
+    Spec {
+        name: "disks",
+        usage: "disks",
+        summary: "the disks that were found, and what uses them",
+        details: "One line per disk: serial, volume, size, block size, features, traffic.",
+        group: Group::Look,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "net",
+        usage: "net",
+        summary: "the network cards, their addresses and traffic",
+        details: "Three lines per card: address, link and MTU; roles; the counters.",
+        group: Group::Look,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "log",
+        usage: "log [N] [--level LEVEL]",
+        summary: "the newest log lines",
+        details: "N        how many, 1 to 1000; 20 if left out\n\
+                  --level  error, warn, info or debug: that and everything graver",
+        group: Group::Look,
+        operand: Operand::Lines,
+        options: &[with_value("--level", Takes::Level)],
+    },
+    Spec {
+        name: "config",
+        usage: "config show",
+        summary: "the configuration in effect, as TOML",
+        details: "What was left out is shown with its default and marked so; a secret is not\n\
+                  shown. If the configuration was refused, its mistakes are shown instead.",
+        group: Group::Look,
+        operand: Operand::Word("show"),
+        options: &[],
+    },
+    Spec {
+        name: "version",
+        usage: "version",
+        summary: "version of the appliance and its peer protocol",
+        details: "",
+        group: Group::Look,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "primary",
+        usage: "primary [--force]",
+        summary: "become Primary and serve clients",
+        details: "Without --force only next to a connected Secondary and on UpToDate disks.\n\
+                  --force  you vouch that this node's data is the one to go on with and that\n\
+                  \x20        no other node serves clients: what only the peer has is lost\n\
+                  \x20        when it comes back. Refused on a disk that is known to be\n\
+                  \x20        Inconsistent, and next to a connected Primary",
+        group: Group::Resource,
+        operand: Operand::None,
+        options: &[FORCE],
+    },
+    Spec {
+        name: "secondary",
+        usage: "secondary [--force]",
+        summary: "stop serving clients",
+        details: "Refused while clients have a volume open.\n\
+                  --force  drop their connections; they reconnect when a node is Primary",
+        group: Group::Resource,
+        operand: Operand::None,
+        options: &[FORCE],
+    },
+    Spec {
+        name: "connect",
+        usage: "connect [--discard-my-data] [--dry-run]",
+        summary: "look for the peer (again)",
+        details: "--discard-my-data  after a split brain: what was written on this node alone\n\
+                  \x20                  is lost; it becomes the target of a resync\n\
+                  --dry-run          go as far as the decision who would copy to whom, say it\n\
+                  \x20                  as 'explain' does, and disconnect again; DRBD's\n\
+                  \x20                  --tentative is understood, too",
+        group: Group::Resource,
+        operand: Operand::None,
+        options: &[
+            flag("--discard-my-data"),
+            Opt {
+                name: "--dry-run",
+                alias: Some("--tentative"),
+                takes: Takes::Nothing,
+            },
+        ],
+    },
+    Spec {
+        name: "disconnect",
+        usage: "disconnect",
+        summary: "leave the peer and do not look for it",
+        details: "A Primary goes on alone and notes what it writes. 'connect' ends this.",
+        group: Group::Resource,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "suspend-io",
+        usage: "suspend-io",
+        summary: "hold clients' requests back, unanswered",
+        details: "Clients see a disk that is slow, not an error. 'resume-io' ends this.",
+        group: Group::Resource,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "resume-io",
+        usage: "resume-io",
+        summary: "let clients' requests go on",
+        details: "Ends 'suspend-io'. Requests that wait for good data (on-no-data) go on, too:\n\
+                  those that no disk can serve are answered with an error.",
+        group: Group::Resource,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "outdate",
+        usage: "outdate",
+        summary: "note durably that this node's data is not the newest",
+        details: "This node cannot become Primary then until it was connected to a peer that\n\
+                  is UpToDate. Refused on a Primary, and while connected to one.",
+        group: Group::Resource,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
+        name: "create-md",
+        usage: "create-md VOL [--force]",
+        summary: "write fresh metadata for a volume's disk",
+        details: "The volume must be detached. Refused on a disk that holds metadata or data\n\
+                  already. The disk knows nothing then: unless both nodes' disks are fresh,\n\
+                  all blocks are copied from the peer.\n\
+                  --force  give up the metadata and the data that are there",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[FORCE],
+    },
+    Spec {
+        name: "attach",
+        usage: "attach VOL",
+        summary: "take a volume's disk into use",
+        details: "Reads its metadata; connected, what it missed is copied from the peer.",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[],
+    },
+    Spec {
+        name: "detach",
+        usage: "detach VOL [--force]",
+        summary: "take a volume's disk out of use",
+        details: "A Primary goes on through its peer. Refused while clients are served and the\n\
+                  peer has no good data.\n\
+                  --force  do not wait for what the disk has under way, for a disk that\n\
+                  \x20        hangs: the blocks are copied from the peer at the next attach",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[FORCE],
+    },
+    Spec {
+        name: "resize",
+        usage: "resize VOL [--assume-clean]",
+        summary: "use what both nodes' disks have grown by",
+        details: "On one of two connected nodes, after both disks were enlarged. The new part\n\
+                  is copied to the peer in a resync. Volumes do not shrink.\n\
+                  --assume-clean  do not copy it: it is identical on both disks, such as all\n\
+                  \x20               zero. If it is not, clients may read wrong data",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[flag("--assume-clean")],
+    },
+    Spec {
+        name: "invalidate",
+        usage: "invalidate VOL",
+        summary: "give up this node's data: copy it from the peer",
+        details: "Every block is copied. Until that is done only the peer has good data.\n\
+                  Refused unless the peer is UpToDate, and on a lone Primary.",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[],
+    },
+    Spec {
+        name: "invalidate-remote",
+        usage: "invalidate-remote VOL",
+        summary: "give up the peer's data: copy it from here",
+        details: "Every block is copied. Until that is done only this node has good data.\n\
+                  Refused unless this node is UpToDate, and next to a Primary.",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[],
+    },
+    Spec {
+        name: "new-current-uuid",
+        usage: "new-current-uuid --clear-bitmap",
+        summary: "state that both nodes' disks are identical",
+        details: "Skips the initial resync: both nodes become UpToDate as they are. Only for\n\
+                  disks known to be identical (fresh and blank, or compared), on one of two\n\
+                  connected Secondary nodes. If they differ, clients will read wrong data.\n\
+                  --clear-bitmap  required: it says that nothing needs to be copied",
+        group: Group::Volume,
+        operand: Operand::None,
+        options: &[flag("--clear-bitmap")],
+    },
+    Spec {
+        name: "pause-sync",
+        usage: "pause-sync [VOL]",
+        summary: "let a resync rest",
+        details: "Of all volumes if none is named. Clients are mirrored meanwhile as ever.",
+        group: Group::Copy,
+        operand: Operand::OptionalVolume,
+        options: &[],
+    },
+    Spec {
+        name: "resume-sync",
+        usage: "resume-sync [VOL]",
+        summary: "let a resync that was paused here go on",
+        details: "Of all volumes if none is named. A resync goes on when both nodes let it.",
+        group: Group::Copy,
+        operand: Operand::OptionalVolume,
+        options: &[],
+    },
+    Spec {
+        name: "verify",
+        usage: "verify VOL [--start OFFSET] [--stop OFFSET] [--repair] | --abort",
+        summary: "compare a volume's blocks on both nodes",
+        details: "Under clients' requests; blocks that differ are logged and count as out of\n\
+                  sync. One that was aborted or cut off goes on where it stopped.\n\
+                  --start   first byte, such as 10GiB; 0 to begin anew\n\
+                  --stop    first byte that is not compared any more; without it, the end\n\
+                  --repair  then also copy what differs: from the Primary, or from this node\n\
+                  \x20         if neither is; the other side's blocks are overwritten\n\
+                  --abort   end a running one",
+        group: Group::Copy,
+        operand: Operand::Volume,
+        options: &[
+            with_value("--start", Takes::Offset),
+            with_value("--stop", Takes::Offset),
+            flag("--repair"),
+            flag("--abort"),
+        ],
+    },
+    Spec {
+        name: "reboot",
+        usage: "reboot [--force]",
+        summary: "start the node again",
+        details: "Refused while this node is Primary and clients have a volume open.\n\
+                  --force  drop them",
+        group: Group::Machine,
+        operand: Operand::None,
+        options: &[FORCE],
+    },
+    Spec {
+        name: "poweroff",
+        usage: "poweroff [--force]",
+        summary: "switch the node off",
+        details: "Refused while this node is Primary and clients have a volume open.\n\
+                  --force  drop them",
+        group: Group::Machine,
+        operand: Operand::None,
+        options: &[FORCE],
+    },
+    Spec {
+        name: "clear",
+        usage: "clear",
+        summary: "clear the screen (also Ctrl-L)",
+        details: "",
+        group: Group::Machine,
+        operand: Operand::None,
+        options: &[],
+    },
+];
