@@ -7,6 +7,7 @@
 
 use crate::buf::Buf;
 use crate::lineage::Policies;
+use crate::secure::LinkRefusal;
 use crate::wire::Frame;
 use heapless::String;
 
@@ -220,6 +221,10 @@ pub enum LinkDownReason {
     Closed,
     /// Bytes that are not frames of this protocol.
     Garbage,
+    /// What came was altered on its way: a checksum is wrong, or a sealed record does not open.
+    Corrupt,
+    /// One node refuses the other before the first frame.
+    Refused(LinkRefusal),
     /// The engine asked for it ([`Action::CloseLink`]).
     Requested,
 }

@@ -1,8 +1,8 @@
 //! Frames of the peer protocol (docs/PROTOCOL.md).
 //!
 //! A frame is a fixed header, a short body (only the handshake and state frames have one) and,
-//! for writes and resync data, a payload. Header and body carry a CRC-32C each; the payload is
-//! left to TCP.
+//! for writes and resync data, a payload. Header and body carry a CRC-32C each, and the header that
+//! of the payload, unless the connection's records are sealed ([`crate::secure`]).
 
 mod codec;
 #[cfg(test)]
@@ -12,7 +12,7 @@ use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
 use crate::lineage::Policies;
 
 /// Bytes of a frame's fixed header.
-pub const HEADER_LEN: usize = 48;
+pub const HEADER_LEN: usize = 52;
 /// Bytes of a frame's control body at most (handshake, states); bulk data is a payload instead.
 pub const MAX_BODY: usize = 256;
 /// Bytes of a frame's payload at most.
@@ -288,6 +288,7 @@ pub struct Header {
     offset: u64,
     length: u32,
     argument: u64,
+    payload_crc: u32,
 }
 
 /// Why bytes are not a frame.
@@ -317,5 +318,11 @@ impl Header {
     #[must_use]
     pub fn payload_len(&self) -> u32 {
         self.payload_len
+    }
+    /// The payload's CRC-32C, as the sender told it; 0 without a payload and on connections whose
+    /// records are sealed.
+    #[must_use]
+    pub fn payload_crc(&self) -> u32 {
+        self.payload_crc
     }
 }
