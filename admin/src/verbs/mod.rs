@@ -176,6 +176,7 @@ impl Verb {
             } => Some(Command::Connect { discard_my_data }),
             Self::Disconnect => Some(Command::Disconnect),
             Self::NewCurrentUuid => Some(Command::NewCurrentUuid),
+            Self::CreateMd { volume, force } => Some(Command::CreateMd { volume, force }),
             _ => None,
         }
     }

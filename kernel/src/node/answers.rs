@@ -103,7 +103,6 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::Explain
         | Verb::SuspendIo
         | Verb::ResumeIo
-        | Verb::CreateMd { .. }
         | Verb::Attach { .. }
         | Verb::Detach { .. }
         | Verb::Inspect { .. }
@@ -120,7 +119,8 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             ));
         }
         // Those are the console's or the engine's.
-        Verb::Primary { .. }
+        Verb::CreateMd { .. }
+        | Verb::Primary { .. }
         | Verb::Secondary { .. }
         | Verb::Connect { .. }
         | Verb::Disconnect

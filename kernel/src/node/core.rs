@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 use net::link::PeerLink;
 use net::nbd::SessionIo;
 use replication::api::{
-    Action, ClientError, ClientRequest, CommandId, Event, Level, Micros, RequestId, Text,
+    Action, ClientError, ClientRequest, CommandId, Event, Level, MAX_VOLUMES, Micros, RequestId, Text,
 };
-use replication::buf::{Buf, BufView, Pool, PoolMemory};
+use replication::buf::{Buf, BufView, Mem, Pool, PoolMemory};
 use replication::engine::Engine;
 
-use super::disks::Disk;
+use super::disks::{Disk, Role};
 use super::payload::Payload;
 use super::signals;
 
@@ -45,6 +45,8 @@ pub struct Core {
     pub drop_clients: bool,
     /// The engine's last word on serving, until it is passed on.
     pub serve: Option<bool>,
+    /// Sizes of volumes that the exports must be told.
+    pub sizes: Vec<(u16, u64)>,
     /// The link is to be closed, which needs its stack.
     pub close_link: bool,
     /// After that it is to be opened again.
@@ -74,6 +76,7 @@ impl Core {
             commands: heapless::Deque::new(),
             drop_clients: false,
             serve: None,
+            sizes: Vec::with_capacity(MAX_VOLUMES),
             close_link: false,
             open_link: false,
             now,
@@ -84,7 +87,8 @@ impl Core {
 
     /// Gives the engine an event and does what it wants.
     pub fn event(&mut self, event: Event) {
-        self.engine.handle(self.now, event, &mut self.pool);
+        let mut mem = Mem::new(&mut self.pool, &mut self.payload);
+        self.engine.handle(self.now, event, &mut mem);
         self.perform();
     }
 
@@ -100,13 +104,12 @@ impl Core {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Disk { token, volume, op } => {
-                    match self.disks.iter_mut().find(|disk| disk.volume() == volume) {
-                        Some(disk) => disk.start(token, op, &self.payload),
-                        None => panic!(
-                            "the engine wants to use the disk of volume {volume}, which has none"
-                        ),
-                    }
+                    disk(&mut self.disks, volume, Role::Data).start(token, op, &self.payload);
                 }
+                Action::Meta { token, volume, op } => {
+                    disk(&mut self.disks, volume, Role::Metadata).start(token, op, &self.payload);
+                }
+                Action::Size { volume, size } => self.sizes.push((volume, size)),
                 Action::Send { frame, payload } => self.link.send(frame, payload),
                 Action::Reply { id, result, buf } => self.replies.push_back((id, result, buf)),
                 Action::OpenLink if self.close_link => self.open_link = true,
@@ -128,6 +131,17 @@ impl Core {
                 Action::Log { level, text } => log::log!(log_level(level), "{text}"),
             }
         }
+    }
+}
+
+/// The disk of a volume, or of its metadata, which may be the same.
+fn disk(disks: &mut [Disk], volume: u16, role: Role) -> &mut Disk {
+    let of = |role| move |disk: &Disk| disk.volume() == volume && disk.role() == role;
+    let found = disks.iter().position(of(role));
+    let found = found.or_else(|| disks.iter().position(of(Role::Data)));
+    match found {
+        Some(at) => &mut disks[at],
+        None => panic!("the engine wants to use the disk of volume {volume}, which has none"),
     }
 }
 

@@ -42,11 +42,21 @@ pub struct Done {
     pub all_zero: bool,
 }
 
+/// What a disk is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A volume, and its metadata unless another disk has that.
+    Data,
+    /// A volume's metadata alone.
+    Metadata,
+}
+
 /// One disk and its queue.
 pub struct Disk {
     driver: Driver,
     /// The volume that lives on it.
     volume: u16,
+    role: Role,
     /// Operations that the device had no room for, oldest first.
     waiting: VecDeque<(DiskToken, DiskOp)>,
     table: Vec<Option<InFlight>>,
@@ -73,10 +83,11 @@ pub struct Counters {
 impl Disk {
     /// A disk for `volume`; `operations` is how many the engine may have under way at once, `zeroes` the physical
     /// address of [`MAX_BUF`] zero bytes.
-    pub fn new(driver: Driver, volume: u16, operations: usize, zeroes: u64) -> Self {
+    pub fn new(driver: Driver, volume: u16, role: Role, operations: usize, zeroes: u64) -> Self {
         let depth = u32::try_from(driver.depth()).unwrap_or(u32::MAX);
         Self {
             volume,
+            role,
             waiting: VecDeque::with_capacity(operations),
             table: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
@@ -106,6 +117,11 @@ impl Disk {
     /// The volume that lives on it.
     pub fn volume(&self) -> u16 {
         self.volume
+    }
+
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Starts an operation, or queues it. The doorbell rings in [`Disk::kick`].

@@ -13,6 +13,7 @@ mod disks;
 mod history;
 mod nic;
 mod payload;
+mod policies;
 mod polling;
 mod pump;
 mod signals;

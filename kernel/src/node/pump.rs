@@ -367,6 +367,11 @@ impl Node {
         if core::mem::take(&mut self.core.drop_clients) {
             self.server.set_serving(now, false, &mut self.core.pool);
         }
+        while let Some((volume, size)) = self.core.sizes.pop() {
+            if let Err(error) = self.server.set_size(volume, size) {
+                log::error!("volume {volume}: {error}");
+            }
+        }
         if let Some(on) = self.core.serve.take() {
             self.server.set_serving(now, on, &mut self.core.pool);
         }

@@ -10,10 +10,10 @@ use admin::config::{Config, Mac};
 use net::link::{PeerLink, PeerLinkConfig};
 use net::nbd::{Export, Server, ServerConfig};
 use net::stack::{GroupConfig, GroupId, Liveness, NicConfig, Stack};
-use replication::api::{EngineConfig, Micros, VolumeConfig};
+use replication::api::{EngineConfig, MetadataPlace, Micros, VolumeConfig};
 use replication::buf::{MAX_BUF, PAGE, Pool};
 use replication::engine::Engine;
-use replication::secure::Security;
+use replication::ondisk::Layout;
 
 use super::budget::{self, Budget};
 use super::core::Core;
@@ -22,7 +22,7 @@ use super::disks::Disk;
 use super::nic::Nic;
 use super::payload::Payload;
 use super::pump::{Node, Port};
-use super::{disks, nic};
+use super::{disks, nic, policies};
 use crate::{mem, rng, time};
 
 /// Sockets of the peer link: the link, one that replaces it, two that listen.
@@ -86,7 +86,10 @@ pub fn start(config: &Config, devices: Devices, budget: &Budget) -> Started {
     let (disks, mut spare_disks) = take_disks(config, devices.disks, &mut problems);
     let (nics, spare_nics) = take_nics(config, devices.nics, &mut problems);
     if !problems.is_empty() {
-        spare_disks.extend(disks.into_iter().map(|taken| taken.spare));
+        for taken in disks {
+            spare_disks.push(taken.spare);
+            spare_disks.extend(taken.metadata);
+        }
         let nics = nics
             .into_iter()
             .map(|taken| taken.spare)
@@ -117,6 +120,8 @@ pub fn start(config: &Config, devices: Devices, budget: &Budget) -> Started {
 
 struct TakenDisk {
     spare: Spare<disks::Driver>,
+    /// The disk for the metadata, if that has one of its own.
+    metadata: Option<Spare<disks::Driver>>,
     volume: usize,
     size: u64,
 }
@@ -141,17 +146,19 @@ fn take_disks(
             block_size: disk.info().block_bytes,
         })
         .collect();
-    // The engine keeps no metadata on disks yet: a volume can have all of its disk.
-    let matches = match_disks(&config.volumes, &found, |disk| disk);
+    let room = |disk| Layout::internal(disk, None).map_or(0, |layout| layout.volume_bytes);
+    let matches = match_disks(&config.volumes, &found, room);
     let mut slots: Vec<Option<Spare<disks::Driver>>> =
         spares(drivers).into_iter().map(Some).collect();
     let mut taken = Vec::new();
     for (volume, matched) in matches.into_iter().enumerate() {
         match matched {
             Ok(matched) => {
+                let metadata = matched.metadata.and_then(|at| slots.get_mut(at)?.take());
                 if let Some(spare) = slots.get_mut(matched.disk).and_then(Option::take) {
                     taken.push(TakenDisk {
                         spare,
+                        metadata,
                         volume,
                         size: matched.size,
                     });
@@ -235,6 +242,7 @@ fn build(
         resource: config.resource.name.clone(),
         volumes: heapless::Vec::new(),
         timers: config.timers(),
+        policies: policies::split_brain(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,
     };
@@ -243,9 +251,15 @@ fn build(
         let (volume, info) = (&config.volumes[disk.volume], disk.spare.driver.info());
         let volume_config = VolumeConfig {
             index: volume.index,
-            size: disk.size,
             block_size: volume.block_size,
-            disk_present: true,
+            disk_bytes: disk_bytes(&disk.spare.driver),
+            metadata: match &disk.metadata {
+                None => MetadataPlace::Internal,
+                Some(other) => MetadataPlace::External {
+                    disk_bytes: disk_bytes(&other.driver),
+                },
+            },
+            size_limit: volume.size,
             can_discard: info.discard,
             can_write_zeroes: info.write_zeroes,
         };
@@ -269,24 +283,23 @@ fn build(
     zeroes.fill(0);
     let zeroes = zeroes.as_ptr() as u64;
     let operations = 2 * usize::from(budget.max_requests) + 256;
-    let disks = disks
-        .into_iter()
-        .map(|disk| {
-            Disk::new(
-                disk.spare.driver,
-                config.volumes[disk.volume].index,
-                operations,
-                zeroes,
-            )
-        })
-        .collect();
+    let mut used = Vec::new();
+    for disk in disks {
+        let volume = config.volumes[disk.volume].index;
+        let data = disk.spare.driver;
+        used.push(Disk::new(data, volume, disks::Role::Data, operations, zeroes));
+        if let Some(other) = disk.metadata {
+            let role = disks::Role::Metadata;
+            used.push(Disk::new(other.driver, volume, role, operations, zeroes));
+        }
+    }
     let link = PeerLink::new(PeerLinkConfig {
         group: GroupId::new(0),
         local: SocketAddr::V4(config.replication_listen()),
         peer: SocketAddr::V4(config.peer.address),
         connect_interval: config.net.connect_interval,
         queue: operations + 256,
-        security: Security::default(),
+        security: policies::security(config)?,
         seed: core::array::from_fn(|_| rng::seed64()),
     });
     let server_config = ServerConfig {
@@ -319,11 +332,15 @@ fn build(
         engine,
         pool,
         Payload::new(region),
-        disks,
+        used,
         link,
         budget.max_requests,
     );
     Ok(Node::new(core, server, ports, link_port))
+}
+
+fn disk_bytes(driver: &disks::Driver) -> u64 {
+    driver.capacity_sectors().saturating_mul(512)
 }
 
 fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<Vec<Port>, String> {

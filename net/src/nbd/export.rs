@@ -81,9 +81,7 @@ impl Export {
         if !block_size.is_power_of_two() || !(BLOCK_SIZE_MIN..=PAGE).contains(&block_size) {
             return Err(ExportError::BlockSize(block_size));
         }
-        if size >= 1 << 63 || !size.is_multiple_of(u64::from(block_size)) {
-            return Err(ExportError::Size(size));
-        }
+        check_size(size, block_size)?;
         if name.is_empty() || name.contains('\0') {
             return Err(ExportError::Name);
         }
@@ -98,6 +96,12 @@ impl Export {
             block_size,
             fast_zero,
         })
+    }
+
+    pub(super) fn set_size(&mut self, size: u64) -> Result<(), ExportError> {
+        check_size(size, self.block_size)?;
+        self.size = size;
+        Ok(())
     }
 
     /// The name.
@@ -119,6 +123,13 @@ impl Export {
     pub fn is_aligned(&self, offset: u64, len: u32) -> bool {
         (offset | u64::from(len)) & u64::from(self.block_size - 1) == 0
     }
+}
+
+fn check_size(size: u64, block_size: u32) -> Result<(), ExportError> {
+    if size >= 1 << 63 || !size.is_multiple_of(u64::from(block_size)) {
+        return Err(ExportError::Size(size));
+    }
+    Ok(())
 }
 
 /// The export that a client means by `name`: the empty name is the first export.

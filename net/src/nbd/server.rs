@@ -1,7 +1,7 @@
 //! The table of sessions and what concerns them together.
 
 use super::SessionIo;
-use super::export::Export;
+use super::export::{Export, ExportError};
 use super::requests::Ticket;
 use super::session::{Context, Phase, Session, Verdict};
 use super::shared::{Limits, Shared};
@@ -105,6 +105,19 @@ impl Server {
             shared: Shared::new(limits, slots, pool),
             serving: false,
         }
+    }
+
+    /// The size of a volume became known or changed. Clients that have it open keep the one that they were told until
+    /// they connect again: the protocol has no word for it. A size that no export can have is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Size`].
+    pub fn set_size(&mut self, volume: u16, size: u64) -> Result<(), ExportError> {
+        for export in self.exports.iter_mut().filter(|e| e.volume == volume) {
+            export.set_size(size)?;
+        }
+        Ok(())
     }
 
     /// The largest request that is accepted, in bytes.

@@ -1,0 +1,60 @@
+//! The configuration's policies as the engine and the link take them.
+
+use admin::config::{self, Config};
+use replication::lineage::{
+    AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict,
+};
+use replication::secure::{Integrity, Security};
+
+/// What to do about a split brain.
+pub fn split_brain(config: &Config) -> Policies {
+    let chosen = &config.resource.split_brain;
+    let first = config.node.name.as_str().min(config.peer.name.as_str());
+    Policies {
+        after_sb_0pri: match &chosen.after_sb_0pri {
+            config::AfterSb0Pri::Disconnect => AfterSb0Pri::Disconnect,
+            config::AfterSb0Pri::DiscardYoungerPrimary => AfterSb0Pri::DiscardYoungerPrimary,
+            config::AfterSb0Pri::DiscardOlderPrimary => AfterSb0Pri::DiscardOlderPrimary,
+            config::AfterSb0Pri::DiscardZeroChanges => AfterSb0Pri::DiscardZeroChanges,
+            config::AfterSb0Pri::DiscardLeastChanges => AfterSb0Pri::DiscardLeastChanges,
+            config::AfterSb0Pri::DiscardNode(name) if name.as_str() == first => {
+                AfterSb0Pri::DiscardNode(Order::First)
+            }
+            config::AfterSb0Pri::DiscardNode(_) => AfterSb0Pri::DiscardNode(Order::Second),
+        },
+        after_sb_1pri: match chosen.after_sb_1pri {
+            config::AfterSb1Pri::Disconnect => AfterSb1Pri::Disconnect,
+            config::AfterSb1Pri::Consensus => AfterSb1Pri::Consensus,
+            config::AfterSb1Pri::ViolentlyAs0p => AfterSb1Pri::Violently,
+            config::AfterSb1Pri::DiscardSecondary => AfterSb1Pri::DiscardSecondary,
+            config::AfterSb1Pri::CallPriLostAfterSb => AfterSb1Pri::CallPriLost,
+        },
+        after_sb_2pri: match chosen.after_sb_2pri {
+            config::AfterSb2Pri::Disconnect => AfterSb2Pri::Disconnect,
+            config::AfterSb2Pri::ViolentlyAs0p => AfterSb2Pri::Violently,
+            config::AfterSb2Pri::CallPriLostAfterSb => AfterSb2Pri::CallPriLost,
+        },
+        rr_conflict: match chosen.rr_conflict {
+            config::RrConflict::Disconnect => RrConflict::Disconnect,
+            config::RrConflict::Violently => RrConflict::Violently,
+            config::RrConflict::CallPriLost => RrConflict::CallPriLost,
+        },
+        always_asbp: chosen.always_asbp,
+    }
+}
+
+/// What is demanded of the peer and of the connection to it.
+///
+/// # Errors
+///
+/// What is wrong with the secret; the configuration's own checks leave nothing.
+pub fn security(config: &Config) -> Result<Security, alloc::string::String> {
+    let integrity = match config.peer.integrity {
+        config::Integrity::Crc32c => Integrity::Crc32c,
+        config::Integrity::Aes256Gcm => Integrity::Aes256Gcm,
+        config::Integrity::ChaCha20Poly1305 => Integrity::ChaCha20Poly1305,
+    };
+    let secret = config.peer.secret.as_ref().map(|secret| secret.as_bytes());
+    Security::new(integrity, secret, &config.resource.name)
+        .map_err(|error| alloc::format!("peer: {error}"))
+}
