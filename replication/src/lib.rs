@@ -8,6 +8,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod activity;
 pub mod api;
 pub mod buf;
 pub mod engine;

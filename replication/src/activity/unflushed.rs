@@ -1,0 +1,203 @@
+//! What the peer has acknowledged but not flushed.
+
+use core::ops::Range;
+use resync::{BLOCK, Bitmap};
+
+/// Bytes of a grain: the unit in which unflushed data is remembered.
+pub const GRAIN: u64 = 64 << 10;
+
+/// A run of grains is looked up in pieces of so many blocks of the scaled bitmap.
+const PIECE: u32 = 1 << 30;
+
+/// The parts of a volume that the peer has acknowledged and not flushed since: should it come back
+/// after a power cut, they may be missing there.
+///
+/// A flush covers what was acknowledged before it was sent. So there are two generations: what a
+/// flush under way will cover, and what came later.
+#[derive(Debug)]
+pub struct Unflushed {
+    volume_bytes: u64,
+    /// Acknowledged since the last flush was sent. A bit, which is a block for [`Bitmap`], stands for a grain.
+    recent: Bitmap,
+    /// Covered by the flush under way.
+    covered: Bitmap,
+    flushing: bool,
+}
+
+impl Unflushed {
+    /// Nothing is unflushed yet. All memory is allocated here: 4 KiB per GiB of volume.
+    #[must_use]
+    pub fn new(volume_bytes: u64) -> Self {
+        let scaled = volume_bytes.div_ceil(GRAIN) * BLOCK;
+        Self {
+            volume_bytes,
+            recent: Bitmap::new(scaled),
+            covered: Bitmap::new(scaled),
+            flushing: false,
+        }
+    }
+
+    /// The peer acknowledged a write, discard or write-zeroes of the range and it has not said
+    /// that it is durable.
+    pub fn mark(&mut self, offset: u64, len: u64) {
+        if let Some(grains) = self.grains(offset..offset.saturating_add(len)) {
+            self.recent
+                .set_range(grains.start * BLOCK, (grains.end - grains.start) * BLOCK);
+        }
+    }
+
+    /// A flush is sent to the peer: its answer will cover what is marked now. `false` if the
+    /// answer of an earlier one is still awaited; then this one is not tracked, and its answer must
+    /// not be reported.
+    pub fn begin_flush(&mut self) -> bool {
+        if self.flushing {
+            return false;
+        }
+        self.flushing = true;
+        core::mem::swap(&mut self.recent, &mut self.covered);
+        true
+    }
+
+    /// The peer answered the tracked flush: what was marked when it began is durable.
+    pub fn flushed(&mut self) {
+        assert!(self.flushing, "answer to a flush that is not tracked");
+        self.flushing = false;
+        wipe(&mut self.covered);
+    }
+
+    /// The tracked flush, if any, failed, or its answer will never come: it covers nothing.
+    pub fn lost(&mut self) {
+        self.flushing = false;
+        let mut from = 0;
+        while let Some(run) = self.covered.next_run(from, PIECE) {
+            from = run.offset + u64::from(run.len);
+            self.recent.set_range(run.offset, u64::from(run.len));
+        }
+        wipe(&mut self.covered);
+    }
+
+    /// All of it is durable, or is in the dirty bitmap now. A tracked flush is forgotten.
+    pub fn clear(&mut self) {
+        self.flushing = false;
+        wipe(&mut self.recent);
+        wipe(&mut self.covered);
+    }
+
+    /// Whether everything acknowledged was flushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.recent.count() == 0 && self.covered.count() == 0
+    }
+
+    /// Whether a flush is tracked.
+    #[must_use]
+    pub fn is_flushing(&self) -> bool {
+        self.flushing
+    }
+
+    /// Whether some of the byte range is, or may be, unflushed.
+    #[must_use]
+    pub fn overlaps(&self, range: Range<u64>) -> bool {
+        self.grains(range).is_some_and(|grains| {
+            self.next(grains.start * BLOCK)
+                .is_some_and(|found| found.start < grains.end * BLOCK)
+        })
+    }
+
+    /// The unflushed byte ranges of both generations: whole grains, clipped to the volume,
+    /// ascending and disjoint; adjacent ones may be apart.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let found = self.next(from)?;
+            from = found.end;
+            let end = found.end / BLOCK * GRAIN;
+            Some(found.start / BLOCK * GRAIN..end.min(self.volume_bytes))
+        })
+    }
+
+    /// The first run of grains in either generation at or after `from`; all scaled.
+    fn next(&self, from: u64) -> Option<Range<u64>> {
+        let run = |map: &Bitmap| {
+            map.next_run(from, PIECE)
+                .map(|run| run.offset..run.offset + u64::from(run.len))
+        };
+        match (run(&self.recent), run(&self.covered)) {
+            (Some(a), Some(b)) if a.start <= b.start => Some(join(a, b)),
+            (Some(a), Some(b)) => Some(join(b, a)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The grains that the range touches, if any.
+    fn grains(&self, range: Range<u64>) -> Option<Range<u64>> {
+        let end = range.end.min(self.volume_bytes);
+        (range.start < end).then(|| range.start / GRAIN..end.div_ceil(GRAIN))
+    }
+}
+
+/// The first range, made longer by the second if that begins in it or right after it.
+fn join(first: Range<u64>, second: Range<u64>) -> Range<u64> {
+    if second.start <= first.end {
+        first.start..first.end.max(second.end)
+    } else {
+        first
+    }
+}
+
+/// Clears a map at a cost of what is in it: most have little in much.
+fn wipe(map: &mut Bitmap) {
+    let mut from = 0;
+    while let Some(run) = map.next_run(from, PIECE) {
+        from = run.offset + u64::from(run.len);
+        map.clear_range(run.offset, u64::from(run.len));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    const SIZE: u64 = 10 * GRAIN + 512;
+
+    #[test]
+    fn a_flush_covers_what_was_acknowledged_before_it_began() {
+        let mut unflushed = Unflushed::new(SIZE);
+        unflushed.mark(0, 1);
+        assert!(unflushed.begin_flush());
+        unflushed.mark(GRAIN, 1);
+        assert!(!unflushed.begin_flush(), "only one is tracked");
+        assert!(unflushed.overlaps(0..1) && unflushed.overlaps(GRAIN..2 * GRAIN));
+        unflushed.flushed();
+        assert!(!unflushed.overlaps(0..GRAIN) && unflushed.overlaps(0..GRAIN + 1));
+        assert!(unflushed.begin_flush());
+        unflushed.flushed();
+        assert!(unflushed.is_empty());
+    }
+
+    #[test]
+    fn a_lost_flush_covers_nothing() {
+        let mut unflushed = Unflushed::new(SIZE);
+        unflushed.mark(SIZE - 1, 1);
+        unflushed.begin_flush();
+        unflushed.mark(0, 2 * GRAIN);
+        unflushed.lost();
+        assert!(!unflushed.is_flushing());
+        let ranges: Vec<_> = unflushed.ranges().collect();
+        assert_eq!(ranges, [0..2 * GRAIN, 10 * GRAIN..SIZE]);
+        unflushed.clear();
+        assert!(unflushed.is_empty() && unflushed.ranges().next().is_none());
+    }
+
+    #[test]
+    fn what_is_outside_the_volume_is_ignored() {
+        let mut unflushed = Unflushed::new(SIZE);
+        unflushed.mark(SIZE, u64::MAX);
+        unflushed.mark(5, 0);
+        assert!(unflushed.is_empty());
+        unflushed.mark(SIZE - 1, u64::MAX);
+        assert!(!unflushed.overlaps(SIZE..u64::MAX) && !unflushed.overlaps(0..10 * GRAIN));
+        assert!(unflushed.overlaps(0..u64::MAX));
+    }
+}
