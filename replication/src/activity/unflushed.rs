@@ -157,7 +157,8 @@ fn wipe(map: &mut Bitmap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
+    use alloc::{vec, vec::Vec};
+    use proptest::prelude::*;
 
     const SIZE: u64 = 10 * GRAIN + 512;
 
@@ -199,5 +200,96 @@ mod tests {
         unflushed.mark(SIZE - 1, u64::MAX);
         assert!(!unflushed.overlaps(SIZE..u64::MAX) && !unflushed.overlaps(0..10 * GRAIN));
         assert!(unflushed.overlaps(0..u64::MAX));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Mark(u64, u64),
+        Begin,
+        Flushed,
+        Lost,
+        Clear,
+        Ask(u64, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let range = (0..SIZE + GRAIN, 0..3 * GRAIN);
+        prop_oneof![
+            6 => range.clone().prop_map(|(offset, len)| Step::Mark(offset, len)),
+            3 => Just(Step::Begin),
+            2 => Just(Step::Flushed),
+            1 => Just(Step::Lost),
+            1 => Just(Step::Clear),
+            4 => range.prop_map(|(offset, len)| Step::Ask(offset, offset + len)),
+        ]
+    }
+
+    proptest! {
+        /// A plain model: for every grain, whether it is marked in either generation.
+        #[test]
+        fn behaves_like_two_plain_sets(steps in proptest::collection::vec(step(), 1..100)) {
+            let mut unflushed = Unflushed::new(SIZE);
+            let grains = SIZE.div_ceil(GRAIN) as usize;
+            let (mut recent, mut covered) = (vec![false; grains], vec![false; grains]);
+            let mut flushing = false;
+            let touched = |n: usize, from: u64, to: u64| {
+                let start = n as u64 * GRAIN;
+                from < to.min(SIZE) && start < to && from < (start + GRAIN).min(SIZE)
+            };
+            for step in steps {
+                match step {
+                    Step::Mark(offset, len) => {
+                        unflushed.mark(offset, len);
+                        for (n, grain) in recent.iter_mut().enumerate() {
+                            *grain |= touched(n, offset, offset + len);
+                        }
+                    }
+                    Step::Begin => {
+                        prop_assert_eq!(unflushed.begin_flush(), !flushing);
+                        if !flushing {
+                            core::mem::swap(&mut recent, &mut covered);
+                            flushing = true;
+                        }
+                    }
+                    Step::Flushed if flushing => {
+                        unflushed.flushed();
+                        covered.fill(false);
+                        flushing = false;
+                    }
+                    Step::Flushed => {}
+                    Step::Lost => {
+                        unflushed.lost();
+                        for (grain, old) in recent.iter_mut().zip(&mut covered) {
+                            *grain |= core::mem::take(old);
+                        }
+                        flushing = false;
+                    }
+                    Step::Clear => {
+                        unflushed.clear();
+                        (recent, covered) = (vec![false; grains], vec![false; grains]);
+                        flushing = false;
+                    }
+                    Step::Ask(from, to) => {
+                        let expected = (0..grains)
+                            .any(|n| (recent[n] || covered[n]) && touched(n, from, to));
+                        prop_assert_eq!(unflushed.overlaps(from..to), expected);
+                    }
+                }
+                prop_assert_eq!(unflushed.is_flushing(), flushing);
+                let mut found = vec![false; grains];
+                let mut from = 0;
+                for range in unflushed.ranges() {
+                    prop_assert!(range.start >= from && range.end > range.start);
+                    prop_assert!(range.end <= SIZE);
+                    from = range.end;
+                    for n in range.start / GRAIN..range.end.div_ceil(GRAIN) {
+                        found[n as usize] = true;
+                    }
+                }
+                let expected: Vec<_> = recent.iter().zip(&covered).map(|(a, b)| *a || *b).collect();
+                prop_assert_eq!(unflushed.is_empty(), !expected.contains(&true));
+                prop_assert_eq!(found, expected);
+            }
+        }
     }
 }
