@@ -1,8 +1,13 @@
 //! The hot-extent bitmap of one volume.
 
+mod ahead;
+mod commit;
+mod cooling;
+
 use super::extents::{Class, Extents, List, State};
 use super::{EXTENT, PAGE_EXTENTS, PAGE_WORDS};
 use crate::api::Micros;
+use ahead::Streams;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
@@ -42,7 +47,7 @@ pub struct Figures {
     pub limit: u32,
     /// Extents that are, may be or are about to be hot on the disk.
     pub hot: u32,
-    /// Extents that somebody waits for.
+    /// Extents that requests wait for, or that are heated ahead of a stream of writes.
     pub coming: u32,
     /// Page writes begun.
     pub commits: u64,
@@ -51,17 +56,6 @@ pub struct Figures {
     /// Extents that became cold.
     pub cooled: u64,
 }
-
-/// An extent that nobody wrote into for so many ticks is idle.
-const IDLE_TICKS: u8 = 10;
-/// A tick is 2^20 microseconds: about a second.
-const TICK_SHIFT: u32 = 20;
-/// Idle extents are looked for so often.
-const SWEEP: Micros = 5_000_000;
-/// Between a cooling for the limit's sake and the next: a batch may gather.
-const PAUSE: Micros = 100_000;
-/// After a cooling that failed.
-const RETRY: Micros = 1_000_000;
 
 #[derive(Debug, Clone)]
 struct Page {
@@ -102,7 +96,8 @@ const FRESH: Page = Page {
 ///
 /// After every event: while [`next_commit`](Self::next_commit) answers, write that page
 /// ([`fill`](Self::fill)), flush the disk, and report [`committed`](Self::committed) or
-/// [`failed`](Self::failed). Everybody who comes while a commit is under way is served by the next one.
+/// [`failed`](Self::failed). Everybody who comes while a commit is under way is served by the next one. Extents right
+/// ahead of a sequential writer are heated with those that it enters, so that it seldom waits.
 ///
 /// # A cooling
 ///
@@ -133,6 +128,7 @@ pub struct ActivityLog {
     sweep_from: Micros,
     /// Extents in all pages' `pending`.
     pending: u32,
+    streams: Streams,
     /// Where the search for the next commit begins.
     cursor: usize,
     /// The latest time that anybody told.
@@ -163,6 +159,7 @@ impl ActivityLog {
             cooling_from: 0,
             sweep_from: 0,
             pending: 0,
+            streams: Streams::NONE,
             cursor: 0,
             now: 0,
             commits: 0,
@@ -182,6 +179,7 @@ impl ActivityLog {
         (self.cooling_runs, self.draining) = (false, false);
         (self.cooling_from, self.sweep_from) = (0, 0);
         (self.pending, self.cursor) = (0, 0);
+        self.streams = Streams::NONE;
     }
 
     /// Pages of this log.
@@ -227,7 +225,7 @@ impl ActivityLog {
             self.set_bit(extent, true);
             self.extents.set_state(extent, State::Hot);
             self.extents
-                .set_left(extent, self.tick().wrapping_sub(IDLE_TICKS));
+                .set_left(extent, self.tick().wrapping_sub(cooling::IDLE_TICKS));
             self.extents.push(&mut self.idle, extent);
         }
     }
@@ -268,10 +266,13 @@ impl ActivityLog {
     pub fn enter(&mut self, now: Micros, offset: u64, len: u64) -> bool {
         self.see(now);
         let mut all = true;
-        for extent in self.extents_of(offset, len) {
+        let extents = self.extents_of(offset, len);
+        let next = extents.end;
+        for extent in extents {
             all &= self.enter_extent(extent);
         }
         self.waits += u64::from(!all);
+        self.look_ahead(offset, len, next);
         all
     }
 
@@ -297,8 +298,7 @@ impl ActivityLog {
                 true
             }
             State::Cold => {
-                self.extents.set_state(extent, State::Wanted);
-                self.push_pending(extent);
+                self.want(extent);
                 false
             }
             State::Stale => {
@@ -330,187 +330,10 @@ impl ActivityLog {
         }
     }
 
-    /// The next page to write: one whose bits have to change and which is not being written.
-    /// Pages take turns; several may be under way at once.
-    pub fn next_commit(&mut self) -> Option<Commit> {
-        if self.pending == 0 {
-            return None;
-        }
-        let count = self.pages.len();
-        let number = (self.cursor..count)
-            .chain(0..self.cursor)
-            .find(|&n| !self.pages[n].under_way && !self.pages[n].pending.is_empty())?;
-        self.cursor = (number + 1) % count;
-        let page = &mut self.pages[number];
-        page.sequence += 1;
-        page.under_way = true;
-        page.changing = core::mem::replace(&mut page.pending, List::EMPTY);
-        let commit = Commit {
-            page: number as u32,
-            copy: page.newest.other(),
-            sequence: page.sequence,
-        };
-        let mut changing = page.changing;
-        self.pending -= changing.len();
-        let mut changed = List::EMPTY;
-        while let Some(extent) = self.extents.pop(&mut changing) {
-            let adding = self.extents.state(extent) == State::Wanted;
-            let next = if adding {
-                State::Adding
-            } else {
-                State::Removing
-            };
-            self.set_bit(extent, adding);
-            self.extents.set_state(extent, next);
-            self.extents.push(&mut changed, extent);
-        }
-        self.pages[number].changing = changed;
-        self.commits += 1;
-        Some(commit)
-    }
-
-    /// The bits to write for a commit under way: bit `n % 64` of word `n / 64` is the page's `n`th extent.
-    pub fn fill(&self, commit: Commit, words: &mut [u64; PAGE_WORDS]) {
-        let first = commit.page as usize * PAGE_WORDS;
-        words.copy_from_slice(&self.bits[first..first + PAGE_WORDS]);
-    }
-
-    /// The page was written and the disk flushed thereafter. Waiting requests may be
-    /// [`ready`](Self::ready) now.
-    pub fn committed(&mut self, commit: Commit) {
-        self.end_commit(commit, true);
-    }
-
-    /// The page was perhaps written, perhaps torn, perhaps not at all. It comes again with the next
-    /// [`next_commit`](Self::next_commit), to the same place: the other holds all there is.
-    pub fn failed(&mut self, commit: Commit) {
-        self.end_commit(commit, false);
-    }
-
-    fn end_commit(&mut self, commit: Commit, durable: bool) {
-        let page = &mut self.pages[commit.page as usize];
-        assert!(
-            page.under_way && page.sequence == commit.sequence,
-            "end of a commit that is not under way"
-        );
-        page.under_way = false;
-        if durable {
-            page.newest = commit.copy;
-        }
-        let mut changing = core::mem::replace(&mut page.changing, List::EMPTY);
-        while let Some(extent) = self.extents.pop(&mut changing) {
-            let next = match (self.extents.state(extent), durable) {
-                (State::Adding, true) => State::Hot,
-                (State::Removing, true) => State::Cold,
-                (State::Removing, false) => State::Stale,
-                _ => State::Wanted,
-            };
-            self.extents.set_state(extent, next);
-            match next {
-                State::Cold => self.cooled += 1,
-                State::Hot if self.extents.used(extent) => {}
-                State::Hot => self.put_idle(extent),
-                _ => self.push_pending(extent),
-            }
-        }
-    }
-
-    /// Whether a request waits for a commit, or waited and left before it came.
+    /// Whether extents are still to become hot: because requests wait for them, or ahead of a stream.
     #[must_use]
     pub fn anyone_waits(&self) -> bool {
         self.extents.count(Class::Coming) > 0
-    }
-
-    /// Demotion or poweroff: from now on every extent cools as soon as nobody is in it. `false`: go on as
-    /// usual.
-    pub fn drain(&mut self, on: bool) {
-        self.draining = on;
-        if on {
-            self.cooling_from = 0;
-        }
-    }
-
-    /// When [`begin_cooling`](Self::begin_cooling) should be tried next, if nothing happens before.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Micros> {
-        if self.cooling_runs || self.idle.is_empty() {
-            return None;
-        }
-        let sweep = if self.draining || self.excess() > 0 {
-            0
-        } else {
-            self.sweep_from
-        };
-        Some(self.cooling_from.max(sweep))
-    }
-
-    /// Extents to cool for the limit's sake: a quarter below it, so that it is not at once
-    /// reached again.
-    fn excess(&self) -> u32 {
-        let hot = self.extents.count(Class::Coming) + self.extents.count(Class::Steady);
-        if hot > self.limit {
-            hot - (self.limit - self.limit / 4)
-        } else {
-            0
-        }
-    }
-
-    /// Begins a cooling if one is due and none runs: over the limit, the extents left longest ago; those
-    /// idle for ten seconds; all when draining. Answers how many extents take part. Never those that a request
-    /// is in.
-    pub fn begin_cooling(&mut self, now: Micros) -> Option<u32> {
-        self.see(now);
-        if self.next_due().is_none_or(|due| due > self.now) {
-            return None;
-        }
-        let excess = self.excess();
-        if self.sweep_from <= self.now {
-            self.sweep_from = self.now + SWEEP;
-        }
-        while let Some(extent) = self.idle.oldest() {
-            let age = self.tick().wrapping_sub(self.extents.left(extent));
-            if !self.draining && self.cooling.len() >= excess && age < IDLE_TICKS {
-                break;
-            }
-            self.extents.remove(&mut self.idle, extent);
-            self.extents.set_state(extent, State::Cooling);
-            self.extents.push(&mut self.cooling, extent);
-        }
-        self.cooling_runs = !self.cooling.is_empty();
-        self.cooling_runs.then_some(self.cooling.len())
-    }
-
-    /// The byte ranges of the extents that take part in the cooling under way and were not entered
-    /// since, an extent each, in no order.
-    pub fn cooling(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        self.extents.iter(&self.cooling).map(|extent| {
-            let offset = u64::from(extent) * EXTENT;
-            offset..(offset + EXTENT).min(self.volume_bytes)
-        })
-    }
-
-    /// The cooling ended. `ok`: the dirty bits of its ranges are durable and both disks (those in use) were
-    /// flushed since it began; the extents that nobody entered since leave with the next commits.
-    /// Otherwise they stay hot, and the next attempt is a second away.
-    pub fn end_cooling(&mut self, ok: bool) {
-        assert!(self.cooling_runs, "end of a cooling that is not under way");
-        self.cooling_runs = false;
-        self.cooling_from = match (ok, self.draining) {
-            (false, _) => self.now + RETRY,
-            (true, false) => self.now + PAUSE,
-            (true, true) => 0,
-        };
-        let mut list = core::mem::replace(&mut self.cooling, List::EMPTY);
-        // The newest first: they are put back as the oldest of all.
-        while let Some(extent) = self.extents.pop_newest(&mut list) {
-            if ok {
-                self.extents.set_state(extent, State::Cooled);
-                self.push_pending(extent);
-            } else {
-                self.extents.set_state(extent, State::Hot);
-                self.extents.push_oldest(&mut self.idle, extent);
-            }
-        }
     }
 
     /// Whether no extent is hot on the disk, or may be, and nobody waits for one.
@@ -536,16 +359,16 @@ impl ActivityLog {
         self.now = self.now.max(now);
     }
 
-    /// Seconds, about, that wrap around. An age is wrong after four minutes; then an idle extent
-    /// cools some seconds later.
-    fn tick(&self) -> u8 {
-        (self.now >> TICK_SHIFT) as u8
-    }
-
     fn put_idle(&mut self, extent: u32) {
         let tick = self.tick();
         self.extents.set_left(extent, tick);
         self.extents.push(&mut self.idle, extent);
+    }
+
+    /// Has a cold extent set by the next commit.
+    fn want(&mut self, extent: u32) {
+        self.extents.set_state(extent, State::Wanted);
+        self.push_pending(extent);
     }
 
     fn push_pending(&mut self, extent: u32) {

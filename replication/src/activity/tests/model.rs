@@ -9,7 +9,8 @@ use std::{format, vec};
 /// Extents that the model looks at: half of them at the end of the first page, half in the second.
 const WINDOW: u64 = 12;
 const BASE: u64 = PAGE_EXTENTS - WINDOW / 2;
-const LIMIT: u32 = 5;
+const SIZE: u64 = (BASE + WINDOW) * EXTENT - 512;
+const LIMIT: u32 = 8;
 
 /// A set of extents of the window.
 type Bits = u16;
@@ -18,6 +19,8 @@ type Bits = u16;
 enum Step {
     /// A request for some extents from the window.
     Enter(u64, u64),
+    /// A request that continues the latest one, into the next extent.
+    Continue,
     /// A request ends, or is given up.
     Leave(usize),
     Begin,
@@ -34,6 +37,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..WINDOW, 1u64..5).prop_map(|(first, n)| Step::Enter(first, n.min(WINDOW - first))),
+        2 => Just(Step::Continue),
         8 => any::<usize>().prop_map(Step::Leave),
         6 => Just(Step::Begin),
         6 => any::<usize>().prop_map(Step::Committed),
@@ -116,7 +120,7 @@ fn mask(page: usize) -> Bits {
 impl World {
     fn new() -> Self {
         Self {
-            log: ActivityLog::new((BASE + WINDOW) * EXTENT - 512, LIMIT),
+            log: ActivityLog::new(SIZE, LIMIT),
             now: 0,
             places: core::array::from_fn(|_| core::array::from_fn(|_| vec![Some((0, 0))])),
             under_way: vec![],
@@ -150,6 +154,21 @@ impl World {
             }
         }
         found
+    }
+
+    fn enter(&mut self, offset: u64, len: u64) {
+        let started = self.log.enter(self.now, offset, len);
+        assert_eq!(started, self.log.ready(offset, len));
+        let (first, last) = (offset / EXTENT, (offset + len).div_ceil(EXTENT));
+        self.requests.push(Request {
+            offset,
+            len,
+            bits: bits_of(first - BASE, last - first),
+            started: false,
+        });
+        if started {
+            self.start(self.requests.len() - 1);
+        }
     }
 
     fn start(&mut self, n: usize) {
@@ -210,7 +229,7 @@ impl World {
         let mut saved: Bits = 0;
         for range in self.log.cooling() {
             let first = range.start / EXTENT - BASE;
-            let end = ((BASE + first + 1) * EXTENT).min((BASE + WINDOW) * EXTENT - 512);
+            let end = ((BASE + first + 1) * EXTENT).min(SIZE);
             assert_eq!(range.end, end);
             assert_eq!(saved & (1 << first), 0, "an extent twice");
             saved |= 1 << first;
@@ -261,16 +280,15 @@ impl World {
         match step {
             Step::Enter(first, count) => {
                 let (offset, len) = byte_range(first, count);
-                let started = self.log.enter(self.now, offset, len);
-                assert_eq!(started, self.log.ready(offset, len));
-                self.requests.push(Request {
-                    offset,
-                    len,
-                    bits: bits_of(first, count),
-                    started: false,
-                });
-                if started {
-                    self.start(self.requests.len() - 1);
+                self.enter(offset, len);
+            }
+            Step::Continue => {
+                let latest = self
+                    .requests
+                    .last()
+                    .map(|request| request.offset + request.len);
+                if let Some(offset) = latest.filter(|end| end + EXTENT < SIZE) {
+                    self.enter(offset, EXTENT);
                 }
             }
             Step::Leave(n) if !self.requests.is_empty() => self.leave(n % self.requests.len()),
@@ -298,8 +316,10 @@ impl World {
     }
 
     fn check(&self) {
+        let mut shown = 0;
         for page in 0..2 {
             for (_, _, bits) in self.loads(page) {
+                shown |= bits;
                 let needed = self.needed & mask(page);
                 assert_eq!(needed & !bits, 0, "a crash would forget extents");
                 assert!(
@@ -310,7 +330,12 @@ impl World {
         }
         let waiting = self.requests.iter().any(|request| !request.started);
         assert!(!waiting || self.log.anyone_waits());
-        assert!(self.log.figures().hot >= self.needed.count_ones());
+        let figures = self.log.figures();
+        assert!(
+            figures.hot >= shown.count_ones(),
+            "an extent that may be hot on the disk counts as cold"
+        );
+        assert_eq!(self.log.is_cold(), figures.hot == 0);
     }
 
     /// Faults stop: everybody gets through, and everything gets cold.
