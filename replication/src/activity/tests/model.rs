@@ -371,8 +371,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn a_crash_at_any_moment_finds_every_extent_in_doubt(
         steps in proptest::collection::vec(step(), 1..200),
