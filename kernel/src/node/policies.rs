@@ -25,14 +25,14 @@ pub fn split_brain(config: &Config) -> Policies {
         after_sb_1pri: match chosen.after_sb_1pri {
             config::AfterSb1Pri::Disconnect => AfterSb1Pri::Disconnect,
             config::AfterSb1Pri::Consensus => AfterSb1Pri::Consensus,
-            config::AfterSb1Pri::ViolentlyAs0p => AfterSb1Pri::Violently,
+            config::AfterSb1Pri::Violently => AfterSb1Pri::Violently,
             config::AfterSb1Pri::DiscardSecondary => AfterSb1Pri::DiscardSecondary,
-            config::AfterSb1Pri::CallPriLostAfterSb => AfterSb1Pri::CallPriLost,
+            config::AfterSb1Pri::CallPriLost => AfterSb1Pri::CallPriLost,
         },
         after_sb_2pri: match chosen.after_sb_2pri {
             config::AfterSb2Pri::Disconnect => AfterSb2Pri::Disconnect,
-            config::AfterSb2Pri::ViolentlyAs0p => AfterSb2Pri::Violently,
-            config::AfterSb2Pri::CallPriLostAfterSb => AfterSb2Pri::CallPriLost,
+            config::AfterSb2Pri::Violently => AfterSb2Pri::Violently,
+            config::AfterSb2Pri::CallPriLost => AfterSb2Pri::CallPriLost,
         },
         rr_conflict: match chosen.rr_conflict {
             config::RrConflict::Disconnect => RrConflict::Disconnect,

@@ -231,7 +231,8 @@ impl ActivityLog {
     }
 
     /// The hot byte ranges, ascending, adjacent extents together. At the attach of a crashed Primary, after the
-    /// pages were loaded: what has to be compared again.
+    /// pages were loaded: what has to be compared again. Once these ranges are dirty in memory nothing
+    /// else is special about them: the cooling that removes them saves their dirty bits first.
     pub fn hot_ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut from = 0;
         core::iter::from_fn(move || {

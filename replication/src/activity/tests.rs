@@ -63,9 +63,11 @@ fn idle_extents_cool_after_ten_seconds() {
     commit_all(&mut log);
     assert_eq!(log.next_due(), None, "a request is in");
     log.leave(0, 1);
-    let mut now = 0;
+    let (mut now, mut tries) = (0, 1);
     while log.begin_cooling(now).is_none() {
         now = log.next_due().unwrap();
+        tries += 1;
+        assert!(tries < 5, "asked for in vain");
     }
     assert!((10 * SECOND..17 * SECOND).contains(&now), "{now}");
     assert!(log.cooling().eq(iter::once(0..EXTENT)));
@@ -94,6 +96,29 @@ fn a_write_cancels_the_cooling_of_its_extent_and_of_no_other() {
     assert!(log.enter(0, 0, 1), "cooled but not yet removed");
     assert_eq!(log.next_commit(), None);
     log.leave(0, 1);
+}
+
+#[test]
+fn a_failed_cooling_is_tried_again_in_a_second_with_the_oldest_first() {
+    let mut log = ActivityLog::new(100 * EXTENT, 4);
+    for n in 0..5 {
+        log.enter(0, n * EXTENT, 1);
+        commit_all(&mut log);
+        log.leave(n * EXTENT, 1);
+    }
+    assert_eq!(log.begin_cooling(0), Some(2), "to three quarters");
+    assert!(log.cooling().eq([0..EXTENT, EXTENT..2 * EXTENT]));
+    assert_eq!(log.begin_cooling(0), None, "one at a time");
+    log.end_cooling(false);
+    assert_eq!(commit_all(&mut log), 0);
+    assert_eq!(log.next_due(), Some(SECOND));
+    assert_eq!(log.begin_cooling(SECOND - 1), None);
+    assert_eq!(log.begin_cooling(SECOND), Some(2));
+    assert!(log.cooling().eq([0..EXTENT, EXTENT..2 * EXTENT]));
+    log.end_cooling(true);
+    assert_eq!(commit_all(&mut log), 1);
+    let figures = log.figures();
+    assert_eq!((figures.hot, figures.cooled, figures.waits), (3, 2, 5));
 }
 
 #[test]

@@ -116,8 +116,7 @@ impl Unflushed {
         })
     }
 
-    /// The part of [`ranges`](Self::ranges) that touches the byte range; not cut to it at its ends but for a
-    /// grain's start before it.
+    /// The part of [`ranges`](Self::ranges) that lies in the byte range.
     pub fn ranges_in(&self, within: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut from = within.start / GRAIN * BLOCK;
         core::iter::from_fn(move || {

@@ -228,3 +228,11 @@ fn a_stream_that_stays_in_its_extent_heats_no_other() {
     }
     assert_eq!(log.figures().hot, 1);
 }
+
+#[test]
+fn nothing_is_heated_ahead_while_draining() {
+    let mut log = ActivityLog::new(4 << 30, 512);
+    log.drain(true);
+    assert_eq!(stream(&mut log, 0, 64 << 20), 16);
+    assert_eq!(log.figures().hot, 16);
+}

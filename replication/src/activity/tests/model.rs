@@ -3,8 +3,8 @@
 
 use super::super::*;
 use proptest::prelude::*;
+use std::vec;
 use std::vec::Vec;
-use std::{format, vec};
 
 /// Extents that the model looks at: half of them at the end of the first page, half in the second.
 const WINDOW: u64 = 12;
@@ -371,8 +371,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn a_crash_at_any_moment_finds_every_extent_in_doubt(
         steps in proptest::collection::vec(step(), 1..200),
@@ -400,7 +398,11 @@ proptest! {
             world.step(Step::Tick(pause));
         }
         let end = world.now + 20_000_000;
-        while let Some(due) = world.log.next_due() {
+        // A sweep every five seconds, and a cooling of what each finds.
+        for _ in 0..20 {
+            let Some(due) = world.log.next_due() else {
+                break;
+            };
             world.now = world.now.max(due);
             if world.cool() {
                 world.end_cooling(true);
@@ -411,6 +413,6 @@ proptest! {
             world.check();
         }
         prop_assert!(world.log.is_cold());
-        prop_assert!(world.now <= end, "{}", format!("{} s", (world.now - end) / 1_000_000));
+        prop_assert!(world.now <= end);
     }
 }
