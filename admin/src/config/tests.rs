@@ -134,7 +134,7 @@ fn everything_can_be_said() {
         fencing = "dont-care"
         after-sb-0pri = "discard-node-a"
         after-sb-1pri = "discard-secondary"
-        after-sb-2pri = "call-pri-lost-after-sb"
+        after-sb-2pri = "call-pri-lost"
         always-asbp = true
         rr-conflict = "violently"
         on-no-data = "io-error"
@@ -198,7 +198,7 @@ fn everything_can_be_said() {
         SplitBrain {
             after_sb_0pri: AfterSb0Pri::DiscardNode(node_a),
             after_sb_1pri: AfterSb1Pri::DiscardSecondary,
-            after_sb_2pri: AfterSb2Pri::CallPriLostAfterSb,
+            after_sb_2pri: AfterSb2Pri::CallPriLost,
             always_asbp: true,
             rr_conflict: RrConflict::Violently,
         }
@@ -252,6 +252,11 @@ fn every_word_of_a_policy_is_known() {
     all::<OnIoError>();
     all::<OnCongestion>();
     all::<Integrity>();
+    assert_eq!(AfterSb1Pri::DiscardSecondary.name(), "discard-secondary");
+    assert_eq!(
+        AfterSb0Pri::DiscardZeroChanges.to_string(),
+        "discard-zero-changes"
+    );
 }
 
 /// A secret must not be on a console or in a log, however the text around it is damaged.
@@ -697,15 +702,15 @@ fn values_out_of_their_limits() {
         ),
         (
             "name = \"r0\"",
-            "name = \"r0\"\nafter-sb-1pri = \"violently\"",
-            "line 5, column 17: resource: after-sb-1pri: found \"violently\", expected \"disconnect\", \
-             \"consensus\", \"violently-as0p\", \"discard-secondary\" or \"call-pri-lost-after-sb\"",
+            "name = \"r0\"\nafter-sb-1pri = \"violent\"",
+            "line 5, column 17: resource: after-sb-1pri: found \"violent\", expected \"disconnect\", \
+             \"consensus\", \"violently\", \"discard-secondary\" or \"call-pri-lost\"",
         ),
         (
             "name = \"r0\"",
             "name = \"r0\"\nafter-sb-2pri = 0",
             "line 5, column 17: resource: after-sb-2pri: found 0, expected \"disconnect\", \
-             \"violently-as0p\" or \"call-pri-lost-after-sb\"",
+             \"violently\" or \"call-pri-lost\"",
         ),
         (
             "name = \"r0\"",
@@ -878,6 +883,12 @@ fn values_that_do_not_go_together() {
             "name = \"r0\"",
             "name = \"r0\"\nafter-sb-0pri = \"discard-node-c\"",
             "line 5, column 17: resource: after-sb-0pri: found \"c\" as a node's name, expected \"a\" or \"b\"",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nafter-sb-2pri = \"violently\"",
+            "line 5, column 17: resource: after-sb-2pri: found \"violently\", which has no effect unless \
+             rr-conflict = \"violently\", too: a Primary loses; expected both or neither",
         ),
         (
             "[node]",
