@@ -23,6 +23,16 @@ fn no_mistake_shows_a_secret() {
     // A slip of the pen in the key.
     told(&peer("sercet = \"xyzzy-xyzzy-xyzzy\""));
     told(&peer("Secret = \"xyzzy-xyzzy-xyzzy\""));
+    // Other names for it, DRBD's among them.
+    for key in [
+        "shared-secret",
+        "shared_secret",
+        "password",
+        "passphrase",
+        "PSK",
+    ] {
+        told(&peer(&format!("{key} = \"xyzzy-xyzzy-xyzzy\"")));
+    }
     // Not TOML.
     told(&peer("secret = \"xyzzy-xyzzy-xyzzy"));
     told(&peer("secret = xyzzy-xyzzy-xyzzy"));
@@ -39,4 +49,10 @@ fn no_mistake_shows_a_secret() {
         1,
     ));
     told("peer = { name = 5, secret = \"xyzzy-xyzzy-xyzzy\", port = 1 }\n");
+    // Nothing is hidden without need.
+    let other = told(&LEAST.replacen("[node]", "[disk]\non-io-error = \"pass_on\"\n[node]", 1));
+    assert!(
+        other.contains("\n  2 | on-io-error = \"pass_on\"\n"),
+        "{other}"
+    );
 }
