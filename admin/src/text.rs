@@ -2,6 +2,9 @@
 
 use alloc::string::String;
 
+/// Columns of a wrapped text, its indentation included.
+const WRAP_COLUMNS: usize = 78;
+
 /// Whether a byte may go to a terminal as it is: printable ASCII.
 pub(crate) const fn is_printable(byte: u8) -> bool {
     byte >= 0x20 && byte < 0x7f
@@ -39,6 +42,30 @@ pub(crate) fn push_fitting<const N: usize>(to: &mut heapless::String<N>, piece: 
     fitted && end == piece.len()
 }
 
+/// Writes text behind an indentation and a mark, in lines of at most [`WRAP_COLUMNS`]; further
+/// lines are indented by two columns more.
+pub(crate) fn wrapped(
+    indent: &str,
+    mark: &str,
+    text: &str,
+    out: &mut dyn core::fmt::Write,
+) -> core::fmt::Result {
+    write!(out, "{indent}{mark}")?;
+    let mut column = indent.len() + mark.len();
+    for (place, word) in text.split_ascii_whitespace().enumerate() {
+        if place > 0 && column + 1 + word.len() > WRAP_COLUMNS {
+            write!(out, "\n{indent}  ")?;
+            column = indent.len() + 2;
+        } else if place > 0 {
+            out.write_char(' ')?;
+            column += 1;
+        }
+        out.write_str(word)?;
+        column += word.len();
+    }
+    out.write_char('\n')
+}
+
 /// A [`core::fmt::Write`] that keeps what fits and drops the rest, for text of bounded size.
 pub(crate) struct Truncating<'a, const N: usize>(pub(crate) &'a mut heapless::String<N>);
 
@@ -57,6 +84,22 @@ mod tests {
     fn terminal_escapes_do_not_survive() {
         let safe: String = printable("a\u{1b}[2Jb\tc\u{e9}").collect();
         assert_eq!(safe, "a?[2Jb c?");
+    }
+
+    #[test]
+    fn long_text_is_wrapped_and_a_long_word_is_not() {
+        let words = "a word ".repeat(12);
+        let mut out = String::new();
+        wrapped("    ", "! ", &words, &mut out).unwrap();
+        wrapped("", "", &"x".repeat(90), &mut out).unwrap();
+        let lines: std::vec::Vec<&str> = out.lines().collect();
+        assert!(lines[0].starts_with("    ! a word a") && lines[0].len() <= WRAP_COLUMNS);
+        assert!(lines[0].len() + " word".len() + 1 > WRAP_COLUMNS, "{out}");
+        assert!(
+            lines[1].starts_with("      ") && !lines[1].starts_with("       "),
+            "{out}"
+        );
+        assert_eq!(lines[2].len(), 90);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::reader::Reader;
 use super::schema::{Draft, NicDraft};
 use super::{
-    AfterSb0Pri, Metadata, NicSelector, OnCongestion, Protocol, Roles, SECRET_BYTES, policy,
+    AfterSb0Pri, AfterSb2Pri, Metadata, NicSelector, OnCongestion, Protocol, Roles, RrConflict,
+    SECRET_BYTES,
 };
 use crate::units::{ExactDuration, ExactSize};
 use alloc::format;
@@ -43,7 +44,7 @@ fn secret(reader: &mut Reader<'_>, draft: &Draft) {
         let message = format!(
             "peer: integrity: found \"{}\", which needs keys; expected a secret, too: \
              secret = \"...\", {} to {} characters, the same on both nodes",
-            policy::word(&integrity.value),
+            integrity.value.name(),
             SECRET_BYTES.start(),
             SECRET_BYTES.end()
         );
@@ -62,6 +63,12 @@ fn policies(reader: &mut Reader<'_>, draft: &Draft) {
             node.value, peer.value
         );
         reader.problem(draft.resource.after_sb_0pri.span.clone(), message);
+    }
+    let two = &draft.resource.after_sb_2pri;
+    if two.value == AfterSb2Pri::Violently && draft.resource.rr_conflict != RrConflict::Violently {
+        let message = "resource: after-sb-2pri: found \"violently\", which has no effect unless \
+                       rr-conflict = \"violently\", too: a Primary loses; expected both or neither";
+        reader.problem(two.span.clone(), message.into());
     }
     let replication = &draft.replication;
     if replication.replication.on_congestion == OnCongestion::PullAhead

@@ -36,6 +36,8 @@ pub(super) struct ResourceDraft {
     pub(super) resource: Option<Resource>,
     pub(super) protocol: Protocol,
     pub(super) after_sb_0pri: At<AfterSb0Pri>,
+    pub(super) after_sb_2pri: At<AfterSb2Pri>,
+    pub(super) rr_conflict: RrConflict,
 }
 
 /// `[replication]` with the places of what the cross checks look at.
@@ -117,6 +119,8 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
         }),
         protocol: protocol.value,
         after_sb_0pri,
+        after_sb_2pri,
+        rr_conflict: rr_conflict.value,
     }
 }
 

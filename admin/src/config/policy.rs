@@ -28,9 +28,9 @@ pub enum Fencing {
 pub enum AfterSb0Pri {
     /// Nobody's: disconnect, and leave it to the operator.
     Disconnect,
-    /// Of the node that became Primary last.
+    /// Those of the node that became Primary after the connection was lost.
     DiscardYoungerPrimary,
-    /// Of the node that became Primary first.
+    /// Those of the node that was Primary when the connection was lost.
     DiscardOlderPrimary,
     /// Of the node that has none; disconnect if both have some.
     DiscardZeroChanges,
@@ -47,12 +47,12 @@ pub enum AfterSb1Pri {
     Disconnect,
     /// As `after-sb-0pri` decides if that means the Secondary's; otherwise disconnect.
     Consensus,
-    /// As `after-sb-0pri` decides, even under the Primary's clients.
-    ViolentlyAs0p,
+    /// As `after-sb-0pri` decides; if it means the Primary's, `rr-conflict` says what follows.
+    Violently,
     /// The Secondary's.
     DiscardSecondary,
-    /// As `after-sb-0pri` decides; a Primary that loses stops serving first.
-    CallPriLostAfterSb,
+    /// As `after-sb-0pri` decides; disconnect if it means the Primary's.
+    CallPriLost,
 }
 
 /// The same when both nodes are Primary (DRBD's `after-sb-2pri`).
@@ -60,10 +60,10 @@ pub enum AfterSb1Pri {
 pub enum AfterSb2Pri {
     /// Disconnect.
     Disconnect,
-    /// As `after-sb-0pri` decides, even under clients.
-    ViolentlyAs0p,
-    /// As `after-sb-0pri` decides; the Primary that loses stops serving first.
-    CallPriLostAfterSb,
+    /// As `after-sb-0pri` decides; with [`RrConflict::Violently`] only.
+    Violently,
+    /// Disconnect: the node that loses is a Primary.
+    CallPriLost,
 }
 
 /// What happens when a Primary would become the target of a resync (DRBD's `rr-conflict`).
@@ -71,9 +71,9 @@ pub enum AfterSb2Pri {
 pub enum RrConflict {
     /// Disconnect.
     Disconnect,
-    /// It becomes the target: data changes under its clients.
+    /// It drops its clients, becomes Secondary and then the target.
     Violently,
-    /// It stops serving and becomes the target then.
+    /// Disconnect: there are no handler programs that could be called.
     CallPriLost,
 }
 
@@ -209,7 +209,7 @@ pub(super) trait Words: Sized + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// A policy's word in the configuration.
+/// A policy's word in the configuration; empty if it takes more than a word.
 pub(super) fn word<T: Words + PartialEq>(policy: &T) -> &'static str {
     let found = T::WORDS.iter().find(|(_, of)| of == policy);
     found.map_or("", |(word, _)| word)
@@ -219,6 +219,13 @@ macro_rules! words {
     ($($policy:ident { $($word:literal = $variant:ident),+ })+) => {
         $(impl Words for $policy {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
+        }
+
+        impl $policy {
+            /// Its word in the configuration, which is DRBD's.
+            pub fn name(self) -> &'static str {
+                word(&self)
+            }
         })+
     };
 }
@@ -226,24 +233,17 @@ macro_rules! words {
 words! {
     Protocol { "A" = A, "B" = B, "C" = C }
     Fencing { "dont-care" = DontCare }
-    AfterSb0Pri {
-        "disconnect" = Disconnect,
-        "discard-younger-primary" = DiscardYoungerPrimary,
-        "discard-older-primary" = DiscardOlderPrimary,
-        "discard-zero-changes" = DiscardZeroChanges,
-        "discard-least-changes" = DiscardLeastChanges
-    }
     AfterSb1Pri {
         "disconnect" = Disconnect,
         "consensus" = Consensus,
-        "violently-as0p" = ViolentlyAs0p,
+        "violently" = Violently,
         "discard-secondary" = DiscardSecondary,
-        "call-pri-lost-after-sb" = CallPriLostAfterSb
+        "call-pri-lost" = CallPriLost
     }
     AfterSb2Pri {
         "disconnect" = Disconnect,
-        "violently-as0p" = ViolentlyAs0p,
-        "call-pri-lost-after-sb" = CallPriLostAfterSb
+        "violently" = Violently,
+        "call-pri-lost" = CallPriLost
     }
     RrConflict {
         "disconnect" = Disconnect,
@@ -258,6 +258,17 @@ words! {
         "aes-256-gcm" = Aes256Gcm,
         "chacha20-poly1305" = ChaCha20Poly1305
     }
+}
+
+impl Words for AfterSb0Pri {
+    /// Without [`AfterSb0Pri::DiscardNode`], which is [`DISCARD_NODE`] and a name.
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("disconnect", Self::Disconnect),
+        ("discard-younger-primary", Self::DiscardYoungerPrimary),
+        ("discard-older-primary", Self::DiscardOlderPrimary),
+        ("discard-zero-changes", Self::DiscardZeroChanges),
+        ("discard-least-changes", Self::DiscardLeastChanges),
+    ];
 }
 
 /// The word for [`AfterSb0Pri::DiscardNode`] up to the node's name.

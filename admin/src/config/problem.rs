@@ -153,8 +153,8 @@ impl core::error::Error for ConfigErrors {}
 
 /// `text` with asterisks, of the same number, in place of what may be a secret: mistakes are shown
 /// on a console and by programs that many people read. Looks for a word that is or was meant to be
-/// `secret`, since the text may not even be TOML, and hides the rest of its line; of a text in
-/// triple quotes all its lines.
+/// one of [`SECRET_WORDS`], since the text may not even be TOML, and hides the rest of its line; of
+/// a text in triple quotes all its lines.
 fn without_secrets(text: &str) -> Cow<'_, str> {
     let mut hidden = String::new();
     // Bytes of `text` that are in `hidden`.
@@ -200,15 +200,26 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Where in a line the word `secret`, or one that was meant to be it, ends.
+/// What a person may call a secret.
+const SECRET_WORDS: [&str; 4] = ["secret", "password", "passphrase", "psk"];
+
+/// Shortest word that may be one of them mistyped; `pass-on` is none.
+const SECRET_WORD_MIN: usize = 5;
+
+/// Where in a line a word for a secret, or one that was meant to be it, ends; also as a part of a key
+/// such as DRBD's `shared-secret`.
 fn secret_word_end(line: &str) -> Option<usize> {
-    let part_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let part_of_word = |c: char| c.is_ascii_alphanumeric();
     let mut from = 0;
     while let Some(start) = line[from..].find(part_of_word) {
         let start = from + start;
         let length = line[start..].find(|c| !part_of_word(c));
         let end = length.map_or(line.len(), |length| start + length);
-        if nearest(&line[start..end], ["secret"]).is_some() {
+        let word = &line[start..end];
+        let exact = SECRET_WORDS
+            .iter()
+            .any(|secret| word.eq_ignore_ascii_case(secret));
+        if exact || (word.len() >= SECRET_WORD_MIN && nearest(word, SECRET_WORDS).is_some()) {
             return Some(end);
         }
         from = end;

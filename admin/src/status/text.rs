@@ -4,15 +4,13 @@ use super::{
     NodeInfo, Refusal, connection_name, disk_state_name, metadata_name, permille, phase_name,
     replication_name, role_name,
 };
+use crate::text::wrapped;
 use crate::units::{Size, Span};
 use core::fmt::{self, Write};
 use replication::api::{DiskState, MetadataKind, Progress, Status, VolumeStatus};
 
 /// Characters of the progress bar.
 const BAR_COLUMNS: u16 = 20;
-
-/// Columns of a wrapped text, its indentation included.
-const WRAP_COLUMNS: usize = 78;
 
 /// What further lines about a volume begin with.
 const INDENT: &str = "        ";
@@ -229,25 +227,6 @@ fn clients(node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::Result {
         )?;
     }
     Ok(())
-}
-
-/// Writes text behind an indentation and a mark, in lines of at most [`WRAP_COLUMNS`]; further
-/// lines are indented by two columns more.
-fn wrapped(indent: &str, mark: &str, text: &str, out: &mut dyn Write) -> fmt::Result {
-    write!(out, "{indent}{mark}")?;
-    let mut column = indent.len() + mark.len();
-    for (place, word) in text.split_ascii_whitespace().enumerate() {
-        if place > 0 && column + 1 + word.len() > WRAP_COLUMNS {
-            write!(out, "\n{indent}  ")?;
-            column = indent.len() + 2;
-        } else if place > 0 {
-            out.write_char(' ')?;
-            column += 1;
-        }
-        out.write_str(word)?;
-        column += word.len();
-    }
-    out.write_char('\n')
 }
 
 /// Writes the answer to `status` of a node that serves nothing.

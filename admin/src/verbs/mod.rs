@@ -21,6 +21,7 @@ pub use help::help;
 pub use parse::parse;
 pub use table::{Group, Spec, VERBS, spec};
 
+use crate::text::wrapped;
 use replication::api::{Command, Level};
 
 /// Entries that `log` shows unless told otherwise.
@@ -228,6 +229,17 @@ impl Verb {
                  peer, if neither is)",
             ),
             _ => None,
+        }
+    }
+
+    /// Writes the consequence, if there is one, in lines for an 80-column terminal.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write_consequence(self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        match self.consequence() {
+            Some(consequence) => wrapped("", "note: ", consequence, out),
+            None => Ok(()),
         }
     }
 }

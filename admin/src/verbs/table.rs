@@ -346,10 +346,10 @@ pub const VERBS: &[Spec] = &[
         name: "create-md",
         usage: "create-md VOL [--force]",
         summary: "write fresh metadata for a volume's disk",
-        details: "The volume must be detached. Refused on a disk that holds metadata or data\n\
-                  already. The disk knows nothing then: unless both nodes' disks are fresh,\n\
-                  all blocks are copied from the peer.\n\
-                  --force  give up the metadata and the data that are there",
+        details: "And attach it; the volume must be detached. Refused on a disk that seems to\n\
+                  hold somebody's data. The disk knows nothing then: unless both nodes' disks\n\
+                  are fresh, all blocks are copied from the peer.\n\
+                  --force  use the disk nevertheless: what it holds is given up",
         group: Group::Volume,
         operand: Operand::Volume,
         options: &[FORCE],
@@ -441,12 +441,12 @@ pub const VERBS: &[Spec] = &[
         name: "verify",
         usage: "verify VOL [--start OFFSET] [--stop OFFSET] [--repair] | --abort",
         summary: "compare a volume's blocks on both nodes",
-        details: "Under clients' requests; blocks that differ are logged and count as out of\n\
-                  sync. One that was aborted or cut off goes on where it stopped.\n\
+        details: "Under clients' requests; blocks that differ are logged. One that was aborted\n\
+                  or cut off goes on where it stopped.\n\
                   --start   first byte, such as 10GiB; 0 to begin anew\n\
                   --stop    first byte that is not compared any more; without it, the end\n\
-                  --repair  then also copy what differs: from the Primary, or from this node\n\
-                  \x20         if neither is; the other side's blocks are overwritten\n\
+                  --repair  also copy what differs: from the Primary, or from this node if\n\
+                  \x20         neither is; the other side's blocks are overwritten\n\
                   --abort   end a running one",
         group: Group::Copy,
         operand: Operand::Volume,

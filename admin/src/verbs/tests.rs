@@ -272,7 +272,10 @@ fn what_destroys_says_so() {
         "resize vol0 --assume-clean",
         "verify vol0 --repair",
     ] {
-        assert!(ok(line).consequence().is_some(), "{line}");
+        let mut told = String::new();
+        ok(line).write_consequence(&mut told).unwrap();
+        assert!(told.starts_with("note: ") && told.ends_with('\n'), "{line}");
+        assert!(told.lines().all(|line| line.len() < 80), "{told}");
     }
     for line in [
         "create-md vol0",
@@ -283,6 +286,9 @@ fn what_destroys_says_so() {
         "status",
     ] {
         assert_eq!(ok(line).consequence(), None, "{line}");
+        let mut told = String::new();
+        ok(line).write_consequence(&mut told).unwrap();
+        assert_eq!(told, "");
     }
 }
 

@@ -115,10 +115,8 @@ impl Terminal {
             Ok(None) => return self.console.finish(EXIT_OK, &mut self.out),
             Err(error) => return self.end(Err(error)),
         };
-        if let Some(consequence) = verb.consequence() {
-            // Writing to a reply cannot fail.
-            let _ = writeln!(self.console.reply(&mut self.out), "note: {consequence}");
-        }
+        // Writing to a reply cannot fail.
+        let _ = verb.write_consequence(&mut self.console.reply(&mut self.out));
         let end: Result<Text, Text> = match verb {
             Verb::Clear => {
                 self.console.clear_screen(&mut self.out);
