@@ -12,4 +12,5 @@ pub mod api;
 pub mod buf;
 pub mod engine;
 pub mod lineage;
+pub mod ondisk;
 pub mod wire;
