@@ -95,7 +95,7 @@ pub fn choose(
 ) -> Result<Chosen, Unusable> {
     for (which, copy) in [(Which::A, &a), (Which::B, &b)] {
         if let Err(error) = copy
-            && is_intact(error)
+            && error.is_intact()
         {
             let error = error.clone();
             return Err(Unusable::Refused { which, error });
@@ -126,15 +126,6 @@ pub fn choose(
             _ => Unusable::Damaged { a, b },
         }),
     }
-}
-
-/// Whether the page passed its checksum, so that somebody meant what it says.
-fn is_intact(error: &SuperblockError) -> bool {
-    use SuperblockError::{Features, Impossible, TooNew, TooOld};
-    matches!(
-        error,
-        TooNew { .. } | TooOld { .. } | Features { .. } | Impossible(_)
-    )
 }
 
 fn was_metadata(error: &SuperblockError) -> bool {

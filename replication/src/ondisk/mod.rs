@@ -7,11 +7,15 @@
 //! 3. [`activity::recover`] reads each pair of activity log pages, [`bitmap::decode`] each bitmap page.
 //! 4. [`Superblock::encode`], [`activity::encode`] and [`bitmap::encode`] make the pages to write.
 //!
-//! [`find`] looks for a superblock that is not at the end of the disk any more because the disk has grown.
+//! [`find`] looks for metadata that is not at the end of the disk any more because the disk has
+//! grown, [`foreign`] tells what else may be on a disk before metadata is created on it, and
+//! [`Inspection`] sums everything up for a person.
 
 pub mod activity;
 pub mod bitmap;
 mod choose;
+mod foreign;
+mod inspect;
 mod layout;
 mod page;
 mod superblock;
@@ -19,6 +23,8 @@ mod superblock;
 mod tests;
 
 pub use choose::{Chosen, Repair, Unusable, Which, choose};
+pub use foreign::{FOREIGN_BYTES, foreign};
+pub use inspect::{ActivitySummary, BitmapSummary, Finding, Inspection, Verdict};
 pub use layout::{Layout, LayoutError, LayoutFault, Place};
 pub use page::PageError;
 pub use superblock::{

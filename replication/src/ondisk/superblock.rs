@@ -140,6 +140,18 @@ pub enum SuperblockError {
     Unreadable,
 }
 
+impl SuperblockError {
+    /// Whether the page passed its checksum, so that somebody meant what it says: it must not be
+    /// passed over for an older copy.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        matches!(
+            self,
+            Self::TooNew { .. } | Self::TooOld { .. } | Self::Features { .. } | Self::Impossible(_)
+        )
+    }
+}
+
 impl fmt::Display for SuperblockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -289,16 +301,23 @@ impl Superblock {
 }
 
 /// Looks for a superblock copy in `chunk`, which begins at byte `offset` (a multiple of 4 KiB) of
-/// the disk, from its end backwards. Only a copy that was written for the very place where it is
-/// counts. To find metadata on a disk that has grown, read the disk backwards in chunks and stop
-/// at the first hit: newer metadata always lies further back.
-#[must_use]
-pub fn find(chunk: &[u8], offset: u64) -> Option<(u64, Superblock)> {
+/// the disk, from its end backwards; returns where it is. Only a copy that was written for the very
+/// place where it is counts, and one that is intact but refused ([`SuperblockError::is_intact`]), which
+/// must not be passed over.
+///
+/// To find metadata on a disk that has grown, read the disk backwards in chunks and stop at
+/// the first hit: newer metadata always lies further back than what it replaced. Then read both
+/// copies where the hit's layout says.
+pub fn find(chunk: &[u8], offset: u64) -> Option<(u64, Result<Superblock, SuperblockError>)> {
     let (pages, _) = chunk.as_chunks::<PAGE>();
     pages.iter().enumerate().rev().find_map(|(index, page)| {
         let at = offset + (index * PAGE) as u64;
-        let superblock = Superblock::decode(page).ok()?;
-        superblock.belongs_at(at).then_some((at, superblock))
+        let found = Superblock::decode(page);
+        let counts = match &found {
+            Ok(superblock) => superblock.belongs_at(at),
+            Err(error) => error.is_intact(),
+        };
+        counts.then_some((at, found))
     })
 }
 
