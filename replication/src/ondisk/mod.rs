@@ -14,6 +14,7 @@
 pub mod activity;
 pub mod bitmap;
 mod choose;
+mod create;
 mod foreign;
 mod inspect;
 mod layout;
@@ -23,6 +24,7 @@ mod superblock;
 mod tests;
 
 pub use choose::{Chosen, Repair, Unusable, Which, choose};
+pub use create::{Creation, Step};
 pub use foreign::{FOREIGN_BYTES, foreign};
 pub use inspect::{ActivitySummary, BitmapSummary, Finding, Inspection, Verdict};
 pub use layout::{Layout, LayoutError, LayoutFault, Place};

@@ -1,0 +1,214 @@
+use super::*;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+#[test]
+fn a_gibibyte_disk() {
+    let layout = Layout::internal(GIB, None).unwrap();
+    assert_eq!(layout.volume_bytes, GIB - MIB);
+    // A, a pair, 1023 / 127.5 rounded up bitmap pages, B.
+    assert_eq!((layout.activity_pairs, layout.bitmap_pages), (1, 9));
+    let area = Layout::area_bytes_for(GIB - MIB);
+    assert_eq!(area, 13 * 4096);
+    assert_eq!(layout.superblock_a, GIB - area);
+    assert_eq!(layout.activity, layout.superblock_a + 4096);
+    assert_eq!(layout.bitmap, layout.superblock_a + 3 * 4096);
+    assert_eq!(layout.superblock_b, GIB - 4096);
+    assert_eq!(layout.extents(), 256);
+}
+
+#[test]
+fn the_smallest_disk() {
+    let layout = Layout::internal(24 * KIB, None).unwrap();
+    assert_eq!((layout.volume_bytes, layout.superblock_a), (4096, 4096));
+    assert_eq!(
+        Layout::internal(24 * KIB - 1, None),
+        Err(LayoutError::DiskTooSmall {
+            disk: 24 * KIB - 1,
+            needed: 24 * KIB
+        })
+    );
+    assert_eq!(
+        Layout::internal(MIB, None).unwrap().volume_bytes,
+        MIB - 20 * KIB
+    );
+    assert_eq!(
+        Layout::external(16 * KIB, 4096),
+        Err(LayoutError::DiskTooSmall {
+            disk: 16 * KIB,
+            needed: 20 * KIB
+        })
+    );
+    assert_eq!(
+        Layout::external(20 * KIB, 4096).unwrap().superblock_b,
+        16 * KIB
+    );
+}
+
+#[test]
+fn impossible_volumes_are_refused() {
+    for volume in [0, 511, 513, MAX_VOLUME + 512, u64::MAX] {
+        let refused = Err(LayoutError::VolumeSize { volume });
+        assert_eq!(Layout::internal(GIB, Some(volume)), refused);
+        assert_eq!(Layout::external(GIB, volume), refused);
+    }
+    assert_eq!(
+        Layout::internal(u64::MAX, None).unwrap().volume_bytes,
+        MAX_VOLUME
+    );
+    assert_eq!(
+        Layout::external(u64::MAX, MAX_VOLUME).unwrap().check(),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_limit_moves_nothing_and_can_be_raised() {
+    let small = Layout::internal(10 * GIB, Some(GIB)).unwrap();
+    assert_eq!(small.volume_bytes, GIB);
+    let large = small.grown(10 * GIB, Some(2 * GIB)).unwrap();
+    let volume_bytes = 2 * GIB;
+    assert_eq!(
+        large,
+        Layout {
+            volume_bytes,
+            ..small
+        }
+    );
+    assert_eq!(
+        large.grown(10 * GIB, Some(GIB)),
+        Err(LayoutError::Shrinks {
+            volume: 2 * GIB,
+            new: GIB
+        })
+    );
+    // A volume ends where its limit says, to the sector.
+    assert_eq!(
+        Layout::internal(GIB, Some(513 * 512)).unwrap().volume_bytes,
+        513 * 512
+    );
+}
+
+#[test]
+fn a_grown_disk_gets_a_new_area_that_leaves_the_old_one_whole() {
+    let old = Layout::internal(GIB, None).unwrap();
+    let new = old.grown(2 * GIB, None).unwrap();
+    assert_eq!(new, Layout::internal(2 * GIB, None).unwrap());
+    let Err(LayoutError::GrowthTooSmall { disk, needed }) = old.grown(GIB + 4096, None) else {
+        panic!("the new area would lie over the old one");
+    };
+    assert_eq!(disk, GIB + 4096);
+    assert!(old.grown(needed, None).unwrap().superblock_a >= old.end());
+    assert!(old.grown(needed - 4096, None).is_err());
+}
+
+#[test]
+fn external_metadata_grows_in_place_until_its_disk_is_full() {
+    // 12 pages: 8 of bitmap.
+    let old = Layout::external(48 * KIB, GIB / 2).unwrap();
+    assert_eq!((old.superblock_a, old.superblock_b), (0, 44 * KIB));
+    let new = old.grown(1020 * MIB + 17, None).unwrap();
+    let volume_bytes = 1020 * MIB;
+    assert_eq!(
+        new,
+        Layout {
+            volume_bytes,
+            ..old
+        }
+    );
+    assert_eq!(
+        old.grown(GIB, None),
+        Err(LayoutError::DiskTooSmall {
+            disk: 48 * KIB,
+            needed: 52 * KIB
+        })
+    );
+    assert_eq!(old.grown(GIB, Some(1020 * MIB)), Ok(new));
+}
+
+#[test]
+fn faults_of_a_layout_are_found() {
+    let good = Layout::internal(GIB, None).unwrap();
+    assert_eq!(good.check(), Ok(()));
+    type Spoil = fn(&mut Layout);
+    let cases: [(Spoil, LayoutFault); 8] = [
+        (|l| l.volume_bytes = 0, LayoutFault::Volume),
+        (|l| l.volume_bytes += 1, LayoutFault::Volume),
+        (|l| l.superblock_a += 1, LayoutFault::Order),
+        (|l| l.superblock_b = l.bitmap, LayoutFault::Order),
+        (|l| l.bitmap_pages += 1, LayoutFault::Order),
+        (|l| l.superblock_b = u64::MAX - 4095, LayoutFault::Order),
+        (|l| l.bitmap_pages -= 1, LayoutFault::Room),
+        (|l| l.volume_bytes += MIB, LayoutFault::Overlap),
+    ];
+    for (spoil, fault) in cases {
+        let mut layout = good;
+        spoil(&mut layout);
+        assert_eq!(layout.check(), Err(fault));
+    }
+}
+
+#[test]
+fn errors_say_what_is_needed() {
+    let text = std::format!("{}", Layout::internal(0, None).unwrap_err());
+    assert_eq!(
+        text,
+        "the disk of 0 bytes is too small: at least 24576 bytes are needed"
+    );
+}
+
+fn disk_sizes() -> impl Strategy<Value = u64> {
+    prop_oneof![24 * KIB..4 * MIB, MIB..2 * TIB, 24 * KIB..MAX_VOLUME * 2]
+}
+
+proptest! {
+    #[test]
+    fn an_internal_layout_fits_and_wastes_little(disk in disk_sizes()) {
+        let layout = Layout::internal(disk, None).unwrap();
+        prop_assert_eq!(layout.check(), Ok(()));
+        prop_assert_eq!(layout.superblock_b, disk / 4096 * 4096 - 4096);
+        let unit = if layout.volume_bytes >= MIB { MIB } else { 4096 };
+        prop_assert_eq!(layout.volume_bytes % unit, 0);
+        if layout.volume_bytes < MAX_VOLUME {
+            let larger = layout.volume_bytes + unit;
+            prop_assert!(larger + Layout::area_bytes_for(larger) > disk / 4096 * 4096);
+        }
+    }
+
+    #[test]
+    fn pages_lie_in_the_area_and_nowhere_twice(disk in 24 * KIB..200 * GIB, limit in 1u64..1 << 30) {
+        let limit = limit * 512;
+        for layout in [Layout::internal(disk, Some(limit)), Layout::external(disk, limit)] {
+            let Ok(layout) = layout else { continue };
+            prop_assert_eq!(layout.check(), Ok(()));
+            let mut last = layout.superblock_a;
+            let pairs = (0..layout.activity_pairs_used()).flat_map(|pair| [(pair, 0), (pair, 1)]);
+            let logs = pairs.map(|(pair, slot)| layout.activity_page(pair, slot).unwrap());
+            let pages = (0..layout.bitmap_pages_used()).map(|page| layout.bitmap_page(page).unwrap());
+            for at in logs.chain(pages) {
+                prop_assert!(at > last && at % 4096 == 0);
+                last = at;
+            }
+            prop_assert!(last < layout.superblock_b);
+            prop_assert_eq!(layout.activity_page(layout.activity_pairs, 0), None);
+            prop_assert_eq!(layout.activity_page(0, 2), None);
+            prop_assert_eq!(layout.bitmap_page(layout.bitmap_pages), None);
+        }
+    }
+
+    #[test]
+    fn growth_never_lays_the_new_area_over_the_old_one(disk in disk_sizes(), more in disk_sizes()) {
+        let old = Layout::internal(disk, None).unwrap();
+        match old.grown(disk + more, None) {
+            Ok(new) => prop_assert!(new.superblock_a >= old.end() || new.superblock_b == old.superblock_b),
+            Err(LayoutError::GrowthTooSmall { needed, .. }) => {
+                prop_assert!(needed > disk + more);
+                prop_assert!(old.grown(needed, None).is_ok());
+            }
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+}
