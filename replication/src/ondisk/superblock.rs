@@ -310,7 +310,9 @@ impl Superblock {
 /// copies where the hit's layout says.
 pub fn find(chunk: &[u8], offset: u64) -> Option<(u64, Result<Superblock, SuperblockError>)> {
     let (pages, _) = chunk.as_chunks::<PAGE>();
-    pages.iter().enumerate().rev().find_map(|(index, page)| {
+    let marked = pages.iter().enumerate().rev();
+    let mut marked = marked.filter(|(_, page)| page.starts_with(MAGIC));
+    marked.find_map(|(index, page)| {
         let at = offset + (index * PAGE) as u64;
         let found = Superblock::decode(page);
         let counts = match &found {
