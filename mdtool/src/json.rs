@@ -2,7 +2,6 @@
 
 use crate::disk::Disk;
 use crate::locate::Located;
-use crate::names;
 use replication::ondisk::{Chosen, Inspection, Place, Verdict, Which};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -13,7 +12,7 @@ pub fn report(path: &Path, disk: &Disk, located: &Located, inspection: &Inspecti
         .findings()
         .map(|finding| {
             json!({
-                "kind": names::verdict(finding.verdict()),
+                "kind": finding.kind(),
                 "text": finding.to_string(),
             })
         })

@@ -7,7 +7,6 @@ mod disk;
 mod error;
 mod json;
 mod locate;
-mod names;
 
 use clap::{Parser, Subcommand};
 use create::CreateOptions;
@@ -110,7 +109,7 @@ fn check(image: &std::path::Path) -> Result<(String, Verdict), Error> {
     let inspection = locate::inspect(&disk, &located);
     let mut text = String::new();
     for finding in inspection.findings() {
-        let kind = names::verdict(finding.verdict());
+        let kind = finding.kind();
         text.push_str(&format!("{}: {kind}: {finding}\n", image.display()));
     }
     if text.is_empty() {
