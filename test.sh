@@ -27,7 +27,7 @@ step() {
   names+=("$name") results+=("$result $((SECONDS - begun)) s")
 }
 
-crates=(admin boot drivers fencing net replication resync sim)
+crates=(admin boot drivers fencing mdtool net replication resync sim)
 host_crates() {
   printf -- '-p %s ' "${crates[@]}"
   say

@@ -1,6 +1,6 @@
 //! Which of the two superblock copies counts.
 
-use super::superblock::{Superblock, SuperblockError};
+use super::{Superblock, SuperblockError};
 use core::fmt;
 
 /// One of the two copies.

@@ -1,6 +1,6 @@
 //! New metadata: what to write in which order, so that a crash leaves none or a whole one.
 
-use super::superblock::{Field, RESERVE, Superblock};
+use super::{Field, RESERVE, Superblock};
 use super::{Layout, Page, activity, bitmap};
 use crate::api::{DiskState, Name};
 

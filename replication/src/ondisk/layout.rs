@@ -181,6 +181,12 @@ impl Layout {
     /// [`LayoutError`]; [`LayoutError::DiskTooSmall`] of external metadata names the metadata's disk.
     pub fn grown(&self, disk_bytes: u64, limit: Option<u64>) -> Result<Self, LayoutError> {
         let new = match self.place {
+            Place::Internal if disk_bytes < self.end() => {
+                return Err(LayoutError::DiskTooSmall {
+                    disk: disk_bytes,
+                    needed: self.end(),
+                });
+            }
             Place::Internal => Self::internal(disk_bytes, limit)?,
             Place::External => self.grown_outside(disk_bytes, limit)?,
         };

@@ -15,6 +15,8 @@ pub mod activity;
 pub mod bitmap;
 mod choose;
 mod create;
+mod error;
+mod finding;
 mod foreign;
 mod inspect;
 mod layout;
@@ -25,13 +27,14 @@ mod tests;
 
 pub use choose::{Chosen, Repair, Unusable, Which, choose};
 pub use create::{Creation, Step};
+pub use error::{Field, Release, SuperblockError};
+pub use finding::{Finding, Verdict};
 pub use foreign::{FOREIGN_BYTES, foreign};
-pub use inspect::{ActivitySummary, BitmapSummary, Finding, Inspection, Verdict};
+pub use inspect::{ActivitySummary, BitmapSummary, Inspection};
 pub use layout::{Layout, LayoutError, LayoutFault, Place};
 pub use page::PageError;
 pub use superblock::{
-    COMPAT_KNOWN, Field, INCOMPAT_KNOWN, RELEASE_NEEDED, RESERVE, Release, Superblock,
-    SuperblockError, VERSION, VERSION_MIN, find,
+    COMPAT_KNOWN, INCOMPAT_KNOWN, RELEASE_NEEDED, RESERVE, Superblock, VERSION, VERSION_MIN, find,
 };
 
 /// Bytes of every page of metadata; also the alignment of every page on the disk.

@@ -1,14 +1,13 @@
 //! The superblock: what a node knows of a volume and of its peer's copy, across restarts.
 //!
-//! The first 56 bytes (magic, checksum, version, feature bits, needed release, sequence) keep
+//! The first 64 bytes (magic, checksum, version, features, release, sequence, device id) keep
 //! their place and meaning in every version, so that an old release can at least say what it is
 //! looking at. All fields lie in the first 512 bytes: a disk that writes whole sectors leaves the
 //! old or the new superblock, and the checksum rejects everything else.
 
-use super::layout::{Layout, LayoutFault, Place};
-use super::{EXTENT, PAGE, Page, crc32c, is_blank};
+use super::layout::{Layout, Place};
+use super::{EXTENT, Field, PAGE, Page, Release, SuperblockError, crc32c, is_blank};
 use crate::api::{DiskState, Name};
-use core::fmt;
 
 /// Format version that this code writes, and the newest it reads.
 pub const VERSION: u16 = 1;
@@ -22,9 +21,6 @@ pub const INCOMPAT_KNOWN: u64 = 0;
 pub const RELEASE_NEEDED: &str = "0.1.0";
 /// Bytes kept for the durable part of fencing, preserved unread.
 pub const RESERVE: usize = 256;
-
-/// A release as a superblock names it: printable ASCII, at most 16 bytes.
-pub type Release = heapless::String<16>;
 
 const MAGIC: &[u8; 8] = b"PALISADE";
 /// Where the checksummed part begins.
@@ -78,107 +74,6 @@ pub struct Superblock {
     pub reserve: [u8; RESERVE],
 }
 
-/// A field that cannot have the value it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// The sequence is 0.
-    Sequence,
-    /// The device id is 0.
-    DeviceId,
-    /// The resource's name is not a name.
-    Resource,
-    /// The node's name is not a name.
-    Node,
-    /// Neither internal nor external.
-    Place,
-    /// The block size is not 512 or 4096, or does not divide the volume's size.
-    BlockSize,
-    /// Extents are not of 4 MiB.
-    ExtentSize,
-    /// The layout.
-    Layout(LayoutFault),
-    /// The disk's state is none that is stored.
-    Disk,
-    /// The peer's disk state is none.
-    PeerDisk,
-    /// A flag that nobody defined.
-    Flags,
-    /// The verify cursor lies beyond the volume.
-    VerifyCursor,
-    /// An incompatible feature that this release does not know (only when encoding).
-    Incompat,
-}
-
-/// Why a page is not a superblock that can be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SuperblockError {
-    /// All zero: nothing was ever written here.
-    Blank,
-    /// Something else.
-    NotSuperblock,
-    /// A superblock by its magic, but damaged.
-    Checksum,
-    /// Intact, but of a format that came after this release.
-    TooNew {
-        /// Its format version.
-        version: u16,
-        /// The release that can use it.
-        release: Release,
-    },
-    /// Intact, but of a format that this release does not read any more.
-    TooOld {
-        /// Its format version.
-        version: u16,
-    },
-    /// Intact, but it uses features that this release does not know.
-    Features {
-        /// Those features.
-        bits: u64,
-        /// The release that can use it.
-        release: Release,
-    },
-    /// Intact, but a field cannot be so: whoever wrote it was wrong.
-    Impossible(Field),
-    /// The disk could not read it. Set by the caller.
-    Unreadable,
-}
-
-impl SuperblockError {
-    /// Whether the page passed its checksum, so that somebody meant what it says: it must not be
-    /// passed over for an older copy.
-    #[must_use]
-    pub fn is_intact(&self) -> bool {
-        matches!(
-            self,
-            Self::TooNew { .. } | Self::TooOld { .. } | Self::Features { .. } | Self::Impossible(_)
-        )
-    }
-}
-
-impl fmt::Display for SuperblockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blank => f.write_str("all zero"),
-            Self::NotSuperblock => f.write_str("not a superblock"),
-            Self::Checksum => f.write_str("damaged (wrong checksum)"),
-            Self::TooNew { version, release } => write!(
-                f,
-                "format version {version}, this release reads up to {VERSION}: use release {release} or later"
-            ),
-            Self::TooOld { version } => write!(
-                f,
-                "format version {version}, this release reads only from {VERSION_MIN} on"
-            ),
-            Self::Features { bits, release } => write!(
-                f,
-                "uses features ({bits:#x}) that this release does not know: use release {release} or later"
-            ),
-            Self::Impossible(field) => write!(f, "intact, but impossible: {field:?}"),
-            Self::Unreadable => f.write_str("cannot be read"),
-        }
-    }
-}
-
 impl Superblock {
     /// Writes the superblock into `page`, all of it. Bits that this code does not know are
     /// left out of `compat`.
@@ -212,11 +107,7 @@ impl Superblock {
         out.bytes(&[0; 3]);
         let primary = if self.primary { FLAG_PRIMARY } else { 0 };
         let all_dirty = if self.all_dirty { FLAG_ALL_DIRTY } else { 0 };
-        let was_primary = if self.was_primary {
-            FLAG_WAS_PRIMARY
-        } else {
-            0
-        };
+        let was_primary = if self.was_primary { FLAG_WAS_PRIMARY } else { 0 };
         out.u32(primary | all_dirty | was_primary);
         out.u32(self.block_size);
         out.u64(EXTENT);
@@ -318,7 +209,9 @@ impl Superblock {
 /// copies where the hit's layout says.
 pub fn find(chunk: &[u8], offset: u64) -> Option<(u64, Result<Superblock, SuperblockError>)> {
     let (pages, _) = chunk.as_chunks::<PAGE>();
-    pages.iter().enumerate().rev().find_map(|(index, page)| {
+    let marked = pages.iter().enumerate().rev();
+    let mut marked = marked.filter(|(_, page)| page.starts_with(MAGIC));
+    marked.find_map(|(index, page)| {
         let at = offset + (index * PAGE) as u64;
         let found = Superblock::decode(page);
         let counts = match &found {
@@ -404,32 +297,36 @@ fn release(field: &[u8; 16]) -> Release {
     printable.map(|b| char::from(*b)).collect()
 }
 
-/// Codes of disk states. The numbers are the format's own and never change.
-const STATES: [(u8, DiskState); 7] = [
-    (1, DiskState::Diskless),
-    (2, DiskState::Failed),
-    (3, DiskState::Inconsistent),
-    (4, DiskState::Outdated),
-    (5, DiskState::DUnknown),
-    (6, DiskState::Consistent),
-    (7, DiskState::UpToDate),
+/// Disk states by their code less one. The codes are the format's own and never change.
+const STATES: [DiskState; 9] = [
+    DiskState::Diskless,
+    DiskState::Attaching,
+    DiskState::Failed,
+    DiskState::Negotiating,
+    DiskState::Inconsistent,
+    DiskState::Outdated,
+    DiskState::DUnknown,
+    DiskState::Consistent,
+    DiskState::UpToDate,
 ];
 
 fn state_code(state: DiskState) -> u8 {
+    // Written out, so that a state that is added does not compile before it has a code.
     match state {
         DiskState::Diskless => 1,
-        DiskState::Failed => 2,
-        DiskState::Inconsistent => 3,
-        DiskState::Outdated => 4,
-        DiskState::DUnknown | DiskState::Attaching | DiskState::Negotiating => 5,
-        DiskState::Consistent => 6,
-        DiskState::UpToDate => 7,
+        DiskState::Attaching => 2,
+        DiskState::Failed => 3,
+        DiskState::Negotiating => 4,
+        DiskState::Inconsistent => 5,
+        DiskState::Outdated => 6,
+        DiskState::DUnknown => 7,
+        DiskState::Consistent => 8,
+        DiskState::UpToDate => 9,
     }
 }
 
 fn state(code: u8) -> Option<DiskState> {
-    let found = STATES.iter().find(|(known, _)| *known == code)?;
-    Some(found.1)
+    STATES.get(usize::from(code.checked_sub(1)?)).copied()
 }
 
 /// Appends little-endian fields. All fields together are far smaller than a page.

@@ -91,7 +91,7 @@ fn unusable_metadata_says_why() {
     let text = std::format!("{none}");
     assert_eq!(
         text,
-        "NOT USABLE: there is no metadata on this disk: run create-md\n"
+        "not usable: there is no metadata on this disk: run create-md\n"
     );
     let page = page_of(&sample());
     let decoded = Superblock::decode(&page);

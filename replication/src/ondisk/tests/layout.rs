@@ -103,6 +103,15 @@ fn a_grown_disk_gets_a_new_area_that_leaves_the_old_one_whole() {
     assert_eq!(disk, GIB + 4096);
     assert!(old.grown(needed, None).unwrap().superblock_a >= old.end());
     assert!(old.grown(needed - 4096, None).is_err());
+    // Less than a page is no growth, and nothing moves.
+    assert_eq!(old.grown(GIB + 4095, None), Ok(old));
+    assert_eq!(
+        old.grown(GIB - 1, Some(MIB)),
+        Err(LayoutError::DiskTooSmall {
+            disk: GIB - 1,
+            needed: GIB
+        })
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn the_other_fields_are_where_the_document_says() {
     let page = page_of(&sample());
     assert_eq!(&page[64..66], b"r0");
     assert_eq!(&page[96..97], b"a");
-    assert_eq!(page[128..136], [3, 0, 1, 7, 4, 0, 0, 0]);
+    assert_eq!(page[128..136], [3, 0, 1, 9, 6, 0, 0, 0]);
     assert_eq!(page[136..144], [1, 0, 0, 0, 0, 2, 0, 0]);
     let layout = sample().layout;
     let words = [
@@ -105,7 +105,7 @@ fn unknown_compatible_features_are_ignored_and_not_kept() {
 
 #[test]
 fn impossible_fields_are_named() {
-    let cases: [(usize, &[u8], Field); 13] = [
+    let cases: [(usize, &[u8], Field); 14] = [
         (48, &[0; 8], Field::Sequence),
         (56, &[0; 8], Field::DeviceId),
         (64, b"r 0", Field::Resource),
@@ -113,8 +113,9 @@ fn impossible_fields_are_named() {
         (98, b"a", Field::Node),
         (130, &[3], Field::Place),
         (131, &[1], Field::Disk),
-        (131, &[8], Field::Disk),
+        (131, &[10], Field::Disk),
         (132, &[0], Field::PeerDisk),
+        (132, &[10], Field::PeerDisk),
         (136, &[8], Field::Flags),
         (141, &[4], Field::BlockSize),
         (144, &[1], Field::ExtentSize),
@@ -245,9 +246,22 @@ fn metadata_is_found_where_it_was_written_for() {
 }
 
 fn superblocks() -> impl Strategy<Value = Superblock> {
-    use DiskState::{Consistent, Failed, Inconsistent, Outdated, UpToDate};
+    use DiskState::{
+        Attaching, Consistent, DUnknown, Diskless, Failed, Inconsistent, Negotiating, Outdated,
+        UpToDate,
+    };
     let stored = proptest::sample::select(&[Inconsistent, Outdated, Consistent, UpToDate]);
-    let peer = proptest::sample::select(&[Failed, Outdated, UpToDate]);
+    let peer = proptest::sample::select(&[
+        Diskless,
+        Attaching,
+        Failed,
+        Negotiating,
+        Inconsistent,
+        Outdated,
+        DUnknown,
+        Consistent,
+        UpToDate,
+    ]);
     let name = "[A-Za-z0-9._-]{1,32}".prop_map(|text| Name::try_from(text.as_str()).unwrap());
     let layout = (24u64 << 10..1 << 45, 8u64..1 << 36, any::<bool>()).prop_map(
         |(disk, blocks, internal)| {
