@@ -6,15 +6,25 @@
 //! and no allocation after construction.
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+/// Microseconds since any fixed moment, or between two.
+pub type Micros = u64;
 
 mod bitmap;
 pub mod codec;
+pub mod controller;
 pub mod digest;
+mod order;
+mod progress;
 mod ranges;
 mod scheduler;
 mod verify;
 
 pub use bitmap::{BLOCK, Bitmap, GrowError, PAGE_BITS_BYTES, PAGE_COVERS, PAGE_WORDS, Run};
+pub use order::{Need, Order, OrderError, WaitReason};
+pub use progress::{Progress, ProgressReport};
 pub use ranges::RangeList;
 pub use scheduler::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN, Scheduler};
 pub use verify::{Side, VERIFY_IN_FLIGHT, VERIFY_RANGES, Verify, VerifyOptions};
