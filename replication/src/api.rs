@@ -6,6 +6,7 @@
 //! around the very same code.
 
 use crate::buf::Buf;
+use crate::secure::LinkRefusal;
 use crate::wire::Frame;
 use heapless::String;
 
@@ -203,6 +204,10 @@ pub enum LinkDownReason {
     Closed,
     /// Bytes that are not frames of this protocol.
     Garbage,
+    /// What came was altered on its way: a checksum is wrong, or a sealed record does not open.
+    Corrupt,
+    /// One node refuses the other before the first frame.
+    Refused(LinkRefusal),
     /// The engine asked for it ([`Action::CloseLink`]).
     Requested,
 }

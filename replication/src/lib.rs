@@ -10,6 +10,8 @@ extern crate std;
 
 pub mod api;
 pub mod buf;
+pub mod crc32c;
 pub mod engine;
 pub mod lineage;
+pub mod secure;
 pub mod wire;

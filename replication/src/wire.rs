@@ -1,8 +1,8 @@
 //! Frames of the peer protocol (docs/PROTOCOL.md).
 //!
 //! A frame is a fixed header, a short body (only the handshake and state frames have one) and,
-//! for writes and resync data, a payload. Header and body carry a CRC-32C each; the payload is
-//! left to TCP.
+//! for writes and resync data, a payload. Header and body carry a CRC-32C each, and the header that
+//! of the payload, unless the connection's records are sealed ([`crate::secure`]).
 
 mod codec;
 #[cfg(test)]
@@ -11,7 +11,7 @@ mod tests;
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
 
 /// Bytes of a frame's fixed header.
-pub const HEADER_LEN: usize = 48;
+pub const HEADER_LEN: usize = 52;
 /// Bytes of a frame's control body at most (handshake, states); bulk data is a payload instead.
 pub const MAX_BODY: usize = 256;
 /// Bytes of a frame's payload at most.
@@ -268,6 +268,7 @@ pub struct Header {
     offset: u64,
     length: u32,
     argument: u64,
+    payload_crc: u32,
 }
 
 /// Why bytes are not a frame.
@@ -297,5 +298,11 @@ impl Header {
     #[must_use]
     pub fn payload_len(&self) -> u32 {
         self.payload_len
+    }
+    /// The payload's CRC-32C, as the sender told it; 0 without a payload and on connections whose
+    /// records are sealed.
+    #[must_use]
+    pub fn payload_crc(&self) -> u32 {
+        self.payload_crc
     }
 }

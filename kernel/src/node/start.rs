@@ -13,6 +13,7 @@ use net::stack::{GroupConfig, GroupId, Liveness, NicConfig, Stack};
 use replication::api::{EngineConfig, Micros, VolumeConfig};
 use replication::buf::{MAX_BUF, PAGE, Pool};
 use replication::engine::Engine;
+use replication::secure::Security;
 
 use super::budget::{self, Budget};
 use super::core::Core;
@@ -284,6 +285,8 @@ fn build(
         peer: SocketAddr::V4(config.peer.address),
         connect_interval: config.net.connect_interval,
         queue: operations + 256,
+        security: Security::default(),
+        seed: core::array::from_fn(|_| rng::seed64()),
     });
     let server_config = ServerConfig {
         slots: config.export.max_connections,

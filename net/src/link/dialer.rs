@@ -160,6 +160,14 @@ impl Dialer {
         }
     }
 
+    /// One of the nodes refused the other, which only an operator can change: there is no hurry.
+    pub fn refused(&mut self, now: Micros) {
+        if matches!(self.state, State::Up(_)) {
+            self.pause = self.connect_interval;
+            self.begin(now, now.saturating_add(self.connect_interval));
+        }
+    }
+
     /// The next thing to do at `now`; call until `None`.
     pub fn poll(&mut self, now: Micros) -> Option<DialStep> {
         match self.state {

@@ -13,14 +13,15 @@
 //!
 //! # Who calls whom
 //!
-//! Both nodes listen; the one with the numerically larger address and port dials. The called
-//! node takes an accepted connection for its link once it has delivered a valid first frame
-//! header, so both engines must send first and unasked. Until then an established link is left
-//! alone: a stranger (another address is refused at once) or garbage on the port cannot disturb
-//! it. The newest connection that passes replaces an older one, which is how a peer that was
-//! power-cycled is back before the old connection has timed out.
+//! Both nodes listen; the one with the numerically larger address and port dials. Each
+//! connection begins with a preamble ([`replication::secure`]), in which the nodes prove to each
+//! other who they are; only when it has succeeded is the link up. Until then an established link
+//! is left alone: a stranger (another address is refused at once) or garbage on the port cannot
+//! disturb it. The newest connection that passes replaces an older one, which is how a peer that
+//! was power-cycled is back before the old connection has timed out.
 
 mod dialer;
+mod greeting;
 mod note;
 mod peer;
 mod rx;

@@ -3,6 +3,7 @@
 use super::rx::LinkError;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use replication::secure::{LinkRefusal, PreambleError};
 
 /// A line for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,9 +12,11 @@ pub enum LinkNote {
     Stranger(SocketAddr),
     /// A connection from the peer's address did not speak this protocol and was dropped; the
     /// link, if there is one, goes on.
-    NotPalisade(IpAddr, LinkError),
-    /// A connection from the peer's address sent no frame in time and was dropped.
+    NotPalisade(IpAddr, PreambleError),
+    /// A connection with the peer's address did not finish its preamble in time and was dropped.
     Silent(IpAddr),
+    /// A new connection from the peer's address was refused while the link stood.
+    Refused(IpAddr, LinkRefusal),
     /// The peer has connected anew; its old connection was dropped.
     Replaced(IpAddr),
     /// The peer sent something that is not this protocol; the link was dropped.
@@ -31,13 +34,19 @@ impl fmt::Display for LinkNote {
             Self::NotPalisade(from, error) => {
                 write!(
                     f,
-                    "replication port: dropped a connection from {from}: {error}"
+                    "replication port: dropped a connection with {from}: {error}"
                 )
             }
             Self::Silent(from) => {
                 write!(
                     f,
-                    "replication port: dropped a silent connection from {from}"
+                    "replication port: dropped a silent connection with {from}"
+                )
+            }
+            Self::Refused(from, refusal) => {
+                write!(
+                    f,
+                    "replication port: refused another connection from {from}: {refusal}"
                 )
             }
             Self::Replaced(peer) => write!(f, "peer {peer} connected anew, old connection dropped"),

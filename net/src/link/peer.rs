@@ -1,6 +1,7 @@
 //! The link to the peer over a [`Stack`].
 
 use super::dialer::{DialStep, Dialer, Side};
+use super::greeting::{Greeted, Greeting};
 use super::note::LinkNote;
 use super::rx::LinkRx;
 use super::tx::LinkTx;
@@ -9,15 +10,14 @@ use crate::stream::ByteStream;
 use core::net::SocketAddr;
 use replication::api::{Event, LinkDownReason, Micros};
 use replication::buf::{Buf, BufView, Pool, PoolMemory};
+use replication::secure::{NonceSource, PreambleError, PreambleSide, Security, Session};
 use replication::wire::Frame;
 
-/// Accepted connections that may be waiting to deliver their first header.
+/// Accepted connections whose preamble may be going on.
 const CANDIDATES: usize = 2;
-/// How long they may take.
-const CANDIDATE_TIMEOUT: Micros = 5_000_000;
 
-/// Where the peer is.
-#[derive(Debug, Clone, Copy)]
+/// Where the peer is, and how it shows that it is the peer.
+#[derive(Debug, Clone)]
 pub struct PeerLinkConfig {
     /// The stack's group of sockets for the link; its port must be `local`'s. Four slots do: the
     /// link, one that replaces it, and two armed.
@@ -30,12 +30,16 @@ pub struct PeerLinkConfig {
     pub connect_interval: Micros,
     /// Frames that may wait to be sent: at least all that the engine may have unanswered.
     pub queue: usize,
+    /// What is demanded of the peer and of the connection; the same on both nodes.
+    pub security: Security,
+    /// Seed of the nonces: random and new for every boot in production, fixed in tests.
+    pub seed: [u64; 4],
 }
 
 /// What happened on the link.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// The connection stands; no frame has been exchanged.
+    /// The connection stands and the peer is the peer; no frame has been exchanged.
     Up,
     /// The connection is gone (or no attempt succeeded); what was queued is forgotten.
     Down(LinkDownReason),
@@ -60,24 +64,25 @@ impl LinkEvent {
     }
 }
 
-#[derive(Debug)]
-struct Candidate {
-    conn: Option<ConnHandle>,
-    deadline: Micros,
-    rx: LinkRx,
-}
-
 /// The link to the peer: at most one connection at a time that the engine knows of.
 #[derive(Debug)]
 pub struct PeerLink {
     config: PeerLinkConfig,
+    side: PreambleSide,
+    nonces: NonceSource,
     dialer: Dialer,
+    /// A dialled connection that TCP has not made yet.
     dialling: Option<ConnHandle>,
+    /// A dialled connection in its preamble.
+    greeting: Option<Greeting>,
     live: Option<ConnHandle>,
     /// Whether the engine knows of `live`.
     announced: bool,
     overflow: bool,
-    candidates: [Candidate; CANDIDATES],
+    /// Something was written since the last [`PeerLink::flush`].
+    wrote: bool,
+    /// Accepted connections in their preambles.
+    candidates: [Option<Greeting>; CANDIDATES],
     rx: LinkRx,
     tx: LinkTx,
     /// An event that follows the one just returned.
@@ -90,20 +95,23 @@ impl PeerLink {
     pub fn new(config: PeerLinkConfig) -> Self {
         let side = Side::of(config.local, config.peer);
         Self {
-            config,
+            side: match side {
+                Side::Dials => PreambleSide::Dials,
+                Side::Listens => PreambleSide::Listens,
+            },
+            nonces: NonceSource::new(config.seed),
             dialer: Dialer::new(side, config.connect_interval),
             dialling: None,
+            greeting: None,
             live: None,
             announced: false,
             overflow: false,
-            candidates: core::array::from_fn(|_| Candidate {
-                conn: None,
-                deadline: 0,
-                rx: LinkRx::new(),
-            }),
+            wrote: false,
+            candidates: [const { None }; CANDIDATES],
             rx: LinkRx::new(),
             tx: LinkTx::new(config.queue),
             pending: None,
+            config,
         }
     }
 
@@ -133,8 +141,8 @@ impl PeerLink {
         self.dialer.close();
         self.forget(now, stack, pool);
         for candidate in &mut self.candidates {
-            if let Some(conn) = candidate.conn.take() {
-                stack.abort(now, conn);
+            if let Some(candidate) = candidate.take() {
+                stack.abort(now, candidate.conn);
             }
         }
         self.pending = Some(LinkEvent::Down(LinkDownReason::Requested));
@@ -153,15 +161,16 @@ impl PeerLink {
     /// has something to send.
     pub fn flush<M: PoolMemory>(&mut self, stack: &mut Stack, memory: &M) -> bool {
         let stream = self.live.and_then(|conn| stack.stream(conn));
-        stream.is_some_and(|mut stream| self.tx.pump(&mut stream, memory) > 0)
+        let pumped = stream.is_some_and(|mut stream| self.tx.pump(&mut stream, memory) > 0);
+        core::mem::take(&mut self.wrote) | pumped
     }
 
     /// When [`PeerLink::poll`] must be called even if nothing came in.
     #[must_use]
     pub fn poll_at(&self) -> Option<Micros> {
-        let candidates = self.candidates.iter().filter(|c| c.conn.is_some());
-        candidates
-            .map(|candidate| candidate.deadline)
+        let greetings = self.candidates.iter().chain([&self.greeting]).flatten();
+        greetings
+            .map(|greeting| greeting.deadline)
             .chain(self.dialer.poll_at())
             .min()
     }
@@ -178,7 +187,7 @@ impl PeerLink {
         if let Some(event) = self.pending.take() {
             return Some(event);
         }
-        if let Some(event) = self.poll_accept(now, stack, pool) {
+        if let Some(event) = self.poll_accept(now, stack) {
             return Some(event);
         }
         if let Some(event) = self.poll_candidates(now, stack, pool) {
@@ -191,15 +200,18 @@ impl PeerLink {
         if let Some(event) = self.poll_live(now, stack, pool, memory) {
             return Some(event);
         }
+        if let Some(event) = self.poll_greeting(now, stack) {
+            return Some(event);
+        }
         self.poll_dialling(now, stack)
     }
 
-    fn poll_accept(
-        &mut self,
-        now: Micros,
-        stack: &mut Stack,
-        pool: &mut Pool,
-    ) -> Option<LinkEvent> {
+    fn greet(&mut self, now: Micros, conn: ConnHandle) -> Greeting {
+        let nonce = self.nonces.next_nonce();
+        Greeting::new(now, conn, &self.config.security, self.side, nonce)
+    }
+
+    fn poll_accept(&mut self, now: Micros, stack: &mut Stack) -> Option<LinkEvent> {
         while let Some(conn) = stack.accept(self.config.group) {
             let from = stack.peer(conn);
             let from_peer = from.is_some_and(|from| from.ip() == self.config.peer.ip());
@@ -213,15 +225,14 @@ impl PeerLink {
                 }
             }
             // The newest counts: the oldest candidate gives way.
+            let greeting = self.greet(now, conn);
             let place = self
                 .candidates
                 .iter_mut()
-                .min_by_key(|c| (c.conn.is_some(), c.deadline))?;
-            if let Some(old) = place.conn.replace(conn) {
-                stack.abort(now, old);
+                .min_by_key(|place| place.as_ref().map(|candidate| candidate.deadline))?;
+            if let Some(old) = place.replace(greeting) {
+                stack.abort(now, old.conn);
             }
-            place.deadline = now.saturating_add(CANDIDATE_TIMEOUT);
-            place.rx.reset(pool);
         }
         None
     }
@@ -234,28 +245,34 @@ impl PeerLink {
     ) -> Option<LinkEvent> {
         let peer = self.config.peer.ip();
         for index in 0..CANDIDATES {
-            let candidate = &mut self.candidates[index];
-            let Some(conn) = candidate.conn else {
+            let Some(candidate) = &mut self.candidates[index] else {
                 continue;
             };
-            let verdict = match stack.stream(conn) {
-                Some(mut stream) => match candidate.rx.poll_header(&mut stream) {
-                    Ok(true) => {
-                        return self.promote(now, stack, pool, index);
-                    }
-                    Err(error) => Some(Some(LinkNote::NotPalisade(peer, error))),
-                    Ok(false) if stream.at_end() => Some(None),
-                    Ok(false) if candidate.deadline <= now => Some(Some(LinkNote::Silent(peer))),
-                    Ok(false) => None,
-                },
-                None => Some(None),
-            };
-            if let Some(note) = verdict {
-                candidate.conn = None;
-                stack.abort(now, conn);
-                if let Some(note) = note {
-                    return Some(LinkEvent::Note(note));
+            let conn = candidate.conn;
+            let event = match candidate.poll(now, stack, &self.config.security, &mut self.wrote) {
+                Greeted::Waiting => continue,
+                Greeted::Done(session) => {
+                    self.candidates[index] = None;
+                    return Some(self.promote(now, stack, pool, conn, session));
                 }
+                Greeted::Failed(PreambleError::Refused(refusal)) => {
+                    stack.close(now, conn);
+                    // The engine complains once, and says what to do; a link that stands is none of its business.
+                    Some(if self.live.is_some() {
+                        LinkEvent::Note(LinkNote::Refused(peer, refusal))
+                    } else {
+                        LinkEvent::Down(LinkDownReason::Refused(refusal))
+                    })
+                }
+                Greeted::Failed(error) => Some(LinkEvent::Note(LinkNote::NotPalisade(peer, error))),
+                Greeted::Silent => Some(LinkEvent::Note(LinkNote::Silent(peer))),
+                Greeted::Closed => None,
+            };
+            self.candidates[index] = None;
+            // Nothing happens to one that was closed.
+            stack.abort(now, conn);
+            if event.is_some() {
+                return event;
             }
         }
         None
@@ -267,23 +284,31 @@ impl PeerLink {
         now: Micros,
         stack: &mut Stack,
         pool: &mut Pool,
-        index: usize,
-    ) -> Option<LinkEvent> {
-        let conn = self.candidates[index].conn.take();
+        conn: ConnHandle,
+        session: Session,
+    ) -> LinkEvent {
         let known = self.announced;
         if let Some(old) = self.live {
             stack.abort(now, old);
         }
         self.forget(now, stack, pool);
-        core::mem::swap(&mut self.rx, &mut self.candidates[index].rx);
-        self.live = conn;
+        self.start(conn, session);
         self.dialer.connected(now);
         if known {
             self.pending = Some(LinkEvent::Down(LinkDownReason::Closed));
-            return Some(LinkEvent::Note(LinkNote::Replaced(self.config.peer.ip())));
+            return LinkEvent::Note(LinkNote::Replaced(self.config.peer.ip()));
         }
         self.announced = true;
-        Some(LinkEvent::Up)
+        LinkEvent::Up
+    }
+
+    /// Frames may go over the connection now.
+    fn start(&mut self, conn: ConnHandle, session: Session) {
+        self.live = Some(conn);
+        if let Session::Sealed(sealer, opener) = session {
+            self.tx.seal_with(sealer);
+            self.rx.open_with(opener);
+        }
     }
 
     fn poll_live<M: PoolMemory>(
@@ -306,7 +331,7 @@ impl PeerLink {
                 Ok(None) if !stream.at_end() => return None,
                 Ok(None) => {}
                 Err(error) => {
-                    self.pending = Some(LinkEvent::Down(LinkDownReason::Garbage));
+                    self.pending = Some(LinkEvent::Down(error.reason()));
                     self.drop_live(now, stack, pool);
                     return Some(LinkEvent::Note(LinkNote::Garbage(peer, error)));
                 }
@@ -316,16 +341,55 @@ impl PeerLink {
         Some(LinkEvent::Down(LinkDownReason::Closed))
     }
 
+    /// Goes on with the preamble of the dialled connection.
+    fn poll_greeting(&mut self, now: Micros, stack: &mut Stack) -> Option<LinkEvent> {
+        let peer = self.config.peer.ip();
+        let greeting = self.greeting.as_mut()?;
+        let conn = greeting.conn;
+        let greeted = greeting.poll(now, stack, &self.config.security, &mut self.wrote);
+        if matches!(greeted, Greeted::Waiting) {
+            return None;
+        }
+        self.greeting = None;
+        let (note, reason) = match greeted {
+            Greeted::Done(session) => {
+                self.start(conn, session);
+                self.announced = true;
+                return Some(LinkEvent::Up);
+            }
+            Greeted::Failed(PreambleError::Refused(refusal)) => {
+                stack.close(now, conn);
+                self.dialer.refused(now);
+                return Some(LinkEvent::Down(LinkDownReason::Refused(refusal)));
+            }
+            Greeted::Failed(error) => {
+                let reason = match error {
+                    PreambleError::Damaged => LinkDownReason::Corrupt,
+                    _ => LinkDownReason::Garbage,
+                };
+                (Some(LinkNote::NotPalisade(peer, error)), reason)
+            }
+            Greeted::Silent => (Some(LinkNote::Silent(peer)), LinkDownReason::ConnectFailed),
+            Greeted::Closed | Greeted::Waiting => (None, LinkDownReason::Closed),
+        };
+        stack.abort(now, conn);
+        self.dialer.lost(now);
+        let Some(note) = note else {
+            return Some(LinkEvent::Down(reason));
+        };
+        self.pending = Some(LinkEvent::Down(reason));
+        Some(LinkEvent::Note(note))
+    }
+
     fn poll_dialling(&mut self, now: Micros, stack: &mut Stack) -> Option<LinkEvent> {
         if let Some(conn) = self.dialling {
             match stack.status(conn) {
                 ConnState::Connecting => {}
                 ConnState::Open | ConnState::PeerFinished => {
                     self.dialling = None;
-                    self.live = Some(conn);
-                    self.announced = true;
                     self.dialer.connected(now);
-                    return Some(LinkEvent::Up);
+                    self.greeting = Some(self.greet(now, conn));
+                    return self.poll_greeting(now, stack);
                 }
                 ConnState::Dead | ConnState::Unknown => {
                     self.dialling = None;
@@ -365,7 +429,8 @@ impl PeerLink {
 
     /// Forgets the connection's state and any attempt to get another.
     fn forget(&mut self, now: Micros, stack: &mut Stack, pool: &mut Pool) {
-        if let Some(conn) = self.dialling.take() {
+        let greeting = self.greeting.take().map(|greeting| greeting.conn);
+        for conn in [self.dialling.take(), greeting].into_iter().flatten() {
             stack.abort(now, conn);
         }
         self.live = None;

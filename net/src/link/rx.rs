@@ -3,7 +3,10 @@
 use crate::stream::ByteStream;
 use alloc::boxed::Box;
 use core::fmt;
+use replication::api::LinkDownReason;
 use replication::buf::{Buf, Pool, PoolMemory};
+use replication::crc32c;
+use replication::secure::{Opener, TAG_LEN};
 use replication::wire::{Frame, HEADER_LEN, Header, MAX_BODY, MAX_PAYLOAD, WireError};
 
 /// Why the bytes received are not this protocol. The connection must be dropped.
@@ -13,11 +16,33 @@ pub enum LinkError {
     Wire(WireError),
     /// A payload beyond what a buffer can hold.
     PayloadLength(u32),
+    /// A payload's checksum is wrong.
+    PayloadChecksum,
+    /// A sealed record does not open.
+    Seal,
+}
+
+impl LinkError {
+    /// What the engine is told of the connection's end.
+    #[must_use]
+    pub fn reason(self) -> LinkDownReason {
+        match self {
+            Self::Wire(WireError::Checksum) | Self::PayloadChecksum | Self::Seal => {
+                LinkDownReason::Corrupt
+            }
+            Self::Wire(_) | Self::PayloadLength(_) => LinkDownReason::Garbage,
+        }
+    }
 }
 
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Wire(WireError::Checksum) => {
+                f.write_str("a frame was damaged on its way (CRC-32C)")
+            }
+            Self::PayloadChecksum => f.write_str("a payload was damaged on its way (CRC-32C)"),
+            Self::Seal => f.write_str("a sealed record was altered on its way"),
             Self::Wire(error) => write!(f, "not a frame: {error:?}"),
             Self::PayloadLength(len) => write!(f, "a payload of {len} bytes is too long"),
         }
@@ -26,23 +51,36 @@ impl fmt::Display for LinkError {
 
 impl core::error::Error for LinkError {}
 
+/// A payload on its way into its buffer.
+#[derive(Debug)]
+struct Incoming {
+    buf: Buf,
+    /// Bytes that are there, the tag's included.
+    got: usize,
+    /// CRC-32C of those, on a connection without sealing.
+    crc: u32,
+}
+
 #[derive(Debug)]
 enum Stage {
     /// The header, so many bytes of which are there.
     Header(usize),
     /// The body, so many bytes of which are there.
     Body(Header, usize),
-    /// The payload: its frame, its length, and its buffer once there was one in the pool.
-    Payload(Frame, u32, Option<(Buf, usize)>),
+    /// The payload: its header, its frame, and its place once there was a buffer in the pool.
+    Payload(Header, Frame, Option<Incoming>),
 }
 
 /// Reads frames from a stream, piece by piece as they come. A payload goes straight into a pool
-/// buffer; while the pool has none, nothing more is read, and TCP holds the peer back.
+/// buffer, where it is checked (while it comes) or opened (when it is whole); while the pool has
+/// none, nothing more is read, and TCP holds the peer back.
 #[derive(Debug)]
 pub struct LinkRx {
     stage: Stage,
-    header: [u8; HEADER_LEN],
-    body: Box<[u8; MAX_BODY]>,
+    opener: Option<Opener>,
+    header: [u8; HEADER_LEN + TAG_LEN],
+    body: Box<[u8; MAX_BODY + TAG_LEN]>,
+    tag: [u8; TAG_LEN],
 }
 
 impl Default for LinkRx {
@@ -57,9 +95,16 @@ impl LinkRx {
     pub fn new() -> Self {
         Self {
             stage: Stage::Header(0),
-            header: [0; HEADER_LEN],
-            body: Box::new([0; MAX_BODY]),
+            opener: None,
+            header: [0; HEADER_LEN + TAG_LEN],
+            body: Box::new([0; MAX_BODY + TAG_LEN]),
+            tag: [0; TAG_LEN],
         }
+    }
+
+    /// All frames from now on are sealed, until [`LinkRx::reset`].
+    pub fn open_with(&mut self, opener: Opener) {
+        self.opener = Some(opener);
     }
 
     /// The next whole frame with its payload, which is the caller's to free; `None` until more
@@ -76,25 +121,20 @@ impl LinkRx {
         if !self.poll_header(stream)? {
             return Ok(None);
         }
-        if let Stage::Body(header, got) = &mut self.stage {
-            let body = &mut self.body[..header.body_len().min(MAX_BODY)];
-            *got += stream.read(&mut body[*got..]);
-            if *got < body.len() {
-                return Ok(None);
-            }
-            let frame = Frame::decode(header, body).map_err(LinkError::Wire)?;
-            let len = header.payload_len();
-            if len == 0 {
-                self.stage = Stage::Header(0);
-                return Ok(Some((frame, None)));
-            }
-            self.stage = Stage::Payload(frame, len, None);
+        if let Some(frame) = self.poll_body(stream)? {
+            return Ok(Some((frame, None)));
         }
         if !self.fill_payload(stream, pool, memory) {
             return Ok(None);
         }
         match core::mem::replace(&mut self.stage, Stage::Header(0)) {
-            Stage::Payload(frame, _, Some((buf, _))) => Ok(Some((frame, Some(buf)))),
+            Stage::Payload(header, frame, Some(incoming)) => {
+                if let Err(error) = self.check_payload(&header, &incoming, memory) {
+                    pool.free(incoming.buf);
+                    return Err(error);
+                }
+                Ok(Some((frame, Some(incoming.buf))))
+            }
             stage => {
                 self.stage = stage;
                 Ok(None)
@@ -102,17 +142,26 @@ impl LinkRx {
         }
     }
 
+    /// Bytes of a part of `len` bytes on the wire.
+    fn on_wire(&self, len: usize) -> usize {
+        let sealed = self.opener.is_some() && len > 0;
+        len + if sealed { TAG_LEN } else { 0 }
+    }
+
     /// Reads no further than the next frame's header; whether it is there and valid.
-    ///
-    /// # Errors
-    /// [`LinkError`]: this is not a Palisade peer.
-    pub fn poll_header<S: ByteStream>(&mut self, stream: &mut S) -> Result<bool, LinkError> {
+    fn poll_header<S: ByteStream>(&mut self, stream: &mut S) -> Result<bool, LinkError> {
+        let need = self.on_wire(HEADER_LEN);
         if let Stage::Header(got) = &mut self.stage {
-            *got += stream.read(&mut self.header[*got..]);
-            if *got < HEADER_LEN {
+            *got += stream.read(&mut self.header[*got..need]);
+            if *got < need {
                 return Ok(false);
             }
-            let header = Header::parse(&self.header).map_err(LinkError::Wire)?;
+            open(&mut self.opener, &mut self.header, HEADER_LEN)?;
+            let (fixed, _) = self
+                .header
+                .split_first_chunk()
+                .ok_or(LinkError::Wire(WireError::Length))?;
+            let header = Header::parse(fixed).map_err(LinkError::Wire)?;
             if header.payload_len() > MAX_PAYLOAD {
                 return Err(LinkError::PayloadLength(header.payload_len()));
             }
@@ -124,6 +173,30 @@ impl LinkRx {
         Ok(true)
     }
 
+    /// Reads the body; the frame, if it is whole with it.
+    fn poll_body<S: ByteStream>(&mut self, stream: &mut S) -> Result<Option<Frame>, LinkError> {
+        let Stage::Body(header, got) = self.stage else {
+            return Ok(None);
+        };
+        let need = self.on_wire(header.body_len());
+        let got = got + stream.read(&mut self.body[got..need]);
+        self.stage = Stage::Body(header, got);
+        if got < need {
+            return Ok(None);
+        }
+        if need > 0 {
+            open(&mut self.opener, &mut self.body[..], header.body_len())?;
+        }
+        let body = &self.body[..header.body_len()];
+        let frame = Frame::decode(&header, body).map_err(LinkError::Wire)?;
+        if header.payload_len() == 0 {
+            self.stage = Stage::Header(0);
+            return Ok(Some(frame));
+        }
+        self.stage = Stage::Payload(header, frame, None);
+        Ok(None)
+    }
+
     /// Whether the payload is whole.
     fn fill_payload<S: ByteStream, M: PoolMemory>(
         &mut self,
@@ -131,25 +204,68 @@ impl LinkRx {
         pool: &mut Pool,
         memory: &mut M,
     ) -> bool {
-        let Stage::Payload(_, len, place) = &mut self.stage else {
+        let sealed = self.opener.is_some();
+        let Stage::Payload(header, _, place) = &mut self.stage else {
             return false;
         };
         if place.is_none() {
-            *place = pool.alloc(*len).map(|buf| (buf, 0));
+            *place = pool.alloc(header.payload_len()).map(|buf| Incoming {
+                buf,
+                got: 0,
+                crc: 0,
+            });
         }
-        let Some((buf, got)) = place else {
+        let Some(Incoming { buf, got, crc }) = place else {
             return false;
         };
         let bytes = memory.bytes_mut(buf.view());
-        *got += stream.read(&mut bytes[*got..]);
+        if *got < bytes.len() {
+            let n = stream.read(&mut bytes[*got..]);
+            if !sealed {
+                *crc = crc32c::extend(*crc, &bytes[*got..*got + n]);
+            }
+            *got += n;
+        }
+        if sealed && *got >= bytes.len() {
+            *got += stream.read(&mut self.tag[*got - bytes.len()..]);
+            return *got == bytes.len() + TAG_LEN;
+        }
         *got == bytes.len()
     }
 
-    /// Forgets a frame that was received in part, and gives its buffer back.
-    pub fn reset(&mut self, pool: &mut Pool) {
-        let stage = core::mem::replace(&mut self.stage, Stage::Header(0));
-        if let Stage::Payload(_, _, Some((buf, _))) = stage {
-            pool.free(buf);
+    /// Checks the payload, or opens it where it lies.
+    fn check_payload<M: PoolMemory>(
+        &mut self,
+        header: &Header,
+        incoming: &Incoming,
+        memory: &mut M,
+    ) -> Result<(), LinkError> {
+        match &mut self.opener {
+            None if incoming.crc == header.payload_crc() => Ok(()),
+            None => Err(LinkError::PayloadChecksum),
+            Some(opener) => {
+                let bytes = memory.bytes_mut(incoming.buf.view());
+                opener.open(bytes, &self.tag).map_err(|_| LinkError::Seal)
+            }
         }
     }
+
+    /// Forgets a frame that was received in part, and gives its buffer back; for a new connection.
+    pub fn reset(&mut self, pool: &mut Pool) {
+        self.opener = None;
+        let stage = core::mem::replace(&mut self.stage, Stage::Header(0));
+        if let Stage::Payload(_, _, Some(incoming)) = stage {
+            pool.free(incoming.buf);
+        }
+    }
+}
+
+/// Opens the record of `len` bytes and its tag at the start of `bytes`, if records are sealed.
+fn open(opener: &mut Option<Opener>, bytes: &mut [u8], len: usize) -> Result<(), LinkError> {
+    let Some(opener) = opener else {
+        return Ok(());
+    };
+    let (text, rest) = bytes.split_at_mut(len);
+    let (tag, _) = rest.split_first_chunk().ok_or(LinkError::Seal)?;
+    opener.open(text, tag).map_err(|_| LinkError::Seal)
 }

@@ -189,6 +189,10 @@ impl Engine {
             );
             self.link.next = Next::RetrySlowly;
         }
+        if let LinkDownReason::Refused(refusal) = why {
+            self.complain(Level::Error, text!("{refusal}"));
+            self.link.next = Next::RetrySlowly;
+        }
         if was == ConnectionState::Connected {
             self.peer_lost(pool);
             if self.link.next == Next::Retry {

@@ -1,19 +1,17 @@
 //! Encoding and decoding of frames. All integers are little-endian.
 //!
 //! Header: magic u32, version u16, kind u8, flags u8, volume u16, body length u16, payload length
-//! u32, request u64, offset u64, length u32, argument u64, CRC-32C u32 of the 44 bytes before.
-//! A body ends with the CRC-32C of the bytes before it.
+//! u32, request u64, offset u64, length u32, argument u64, CRC-32C u32 of the payload, CRC-32C u32 of
+//! the 48 bytes before. A body ends with the CRC-32C of the bytes before it.
 
 use super::{
     Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal, State, VERSION,
     WireError,
 };
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
-use crc::{CRC_32_ISCSI, Crc, Table};
+use crate::crc32c::crc32c;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"PLSD");
-const CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
-static CRC32C: Crc<u32, Table<16>> = CRC;
 const CHECKED: usize = HEADER_LEN - 4;
 
 mod kind {
@@ -170,6 +168,7 @@ impl Header {
         offset: 0,
         length: 0,
         argument: 0,
+        payload_crc: 0,
     };
 
     /// Checks magic, checksum, version and limits.
@@ -192,8 +191,9 @@ impl Header {
             offset: reader.u64()?,
             length: reader.u32()?,
             argument: reader.u64()?,
+            payload_crc: reader.u32()?,
         };
-        if reader.u32()? != CRC32C.checksum(&bytes[..CHECKED]) {
+        if reader.u32()? != crc32c(&bytes[..CHECKED]) {
             return Err(WireError::Checksum);
         }
         // The handshake's frames keep their layout in all versions, so that two nodes of
@@ -224,7 +224,8 @@ impl Header {
         writer.bytes(&self.offset.to_le_bytes());
         writer.bytes(&self.length.to_le_bytes());
         writer.bytes(&self.argument.to_le_bytes());
-        let crc = CRC32C.checksum(&writer.out[..CHECKED]);
+        writer.bytes(&self.payload_crc.to_le_bytes());
+        let crc = crc32c(&writer.out[..CHECKED]);
         writer.bytes(&crc.to_le_bytes());
     }
 }
@@ -241,7 +242,7 @@ impl Frame {
         let fields = match body.split_last_chunk::<4>() {
             None if body.is_empty() => body,
             None => return Err(WireError::Length),
-            Some((fields, crc)) if CRC32C.checksum(fields) == u32::from_le_bytes(*crc) => fields,
+            Some((fields, crc)) if crc32c(fields) == u32::from_le_bytes(*crc) => fields,
             Some(_) => return Err(WireError::Checksum),
         };
         let &Header {
@@ -332,10 +333,22 @@ impl Frame {
         })
     }
 
-    /// Encodes header and body for a payload of `payload_len` bytes; returns the bytes used.
+    /// Encodes header and body for a payload of `payload_len` bytes, without its checksum; returns
+    /// the bytes used.
     pub fn encode(&self, payload_len: u32, out: &mut [u8; HEADER_LEN + MAX_BODY]) -> usize {
+        self.encode_checked(payload_len, 0, out)
+    }
+
+    /// As [`Frame::encode`], with the payload's CRC-32C.
+    pub fn encode_checked(
+        &self,
+        payload_len: u32,
+        payload_crc: u32,
+        out: &mut [u8; HEADER_LEN + MAX_BODY],
+    ) -> usize {
         let mut header = Header {
             payload_len,
+            payload_crc,
             ..Header::EMPTY
         };
         let mut body = Writer {
@@ -344,7 +357,7 @@ impl Frame {
         };
         self.fill(&mut header, &mut body);
         if body.at > 0 {
-            let crc = CRC32C.checksum(&body.out[..body.at]);
+            let crc = crc32c(&body.out[..body.at]);
             body.bytes(&crc.to_le_bytes());
         }
         header.body_len = body.at as u16;
@@ -553,8 +566,8 @@ pub(super) fn seal(header: &mut [u8; HEADER_LEN], kind: u8, body: &mut [u8]) {
         header[12..16].fill(0);
     }
     if let Some((fields, crc)) = body.split_last_chunk_mut::<4>() {
-        *crc = CRC32C.checksum(fields).to_le_bytes();
+        *crc = crc32c(fields).to_le_bytes();
     }
-    let crc = CRC32C.checksum(&header[..CHECKED]);
+    let crc = crc32c(&header[..CHECKED]);
     header[CHECKED..].copy_from_slice(&crc.to_le_bytes());
 }

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use replication::api::{LinkDownReason, Micros};
 use replication::buf::{Buf, Pool, PoolMemory, VecMemory};
+use replication::secure::Security;
 use replication::wire::Frame;
 
 const SECOND: Micros = 1_000_000;
@@ -69,6 +70,8 @@ impl End {
                 peer: endpoint(peer),
                 connect_interval: INTERVAL,
                 queue: 64,
+                security: Security::default(),
+                seed: [u64::from(host), 0, 0, 0],
             }),
             pool: Pool::new(512),
             memory: VecMemory::new(512),

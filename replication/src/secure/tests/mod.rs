@@ -1,0 +1,1 @@
+//! The preamble and sealed records.
