@@ -10,6 +10,10 @@ const TIME_LIMIT: Micros = 5_000_000;
 
 /// How far the preamble is.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "looked at and taken apart where it is made"
+)]
 pub(super) enum Greeted {
     /// It goes on.
     Waiting,

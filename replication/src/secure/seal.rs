@@ -95,6 +95,12 @@ impl Sealer {
         Self(Channel::new(mode, traffic))
     }
 
+    /// As if so many records had gone under the present key.
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, records: u64) {
+        self.0.records = records;
+    }
+
     /// Seals `plain` into `out`, which must have exactly [`TAG_LEN`] bytes more: one pass over the data.
     ///
     /// # Panics
@@ -106,15 +112,6 @@ impl Sealer {
             Ok(buffer) => self.run(buffer, tag),
             Err(_) => unreachable!("both halves have the plain text's length"),
         }
-    }
-
-    /// Seals all but the last [`TAG_LEN`] bytes of `record` where they lie, and puts the tag there.
-    ///
-    /// # Panics
-    /// If there is no room for a tag.
-    pub fn seal_in_place(&mut self, record: &mut [u8]) {
-        let (text, tag) = record.split_at_mut(record.len() - TAG_LEN);
-        self.run(text.into(), tag);
     }
 
     fn run(&mut self, buffer: InOutBuf<'_, '_, u8>, tag: &mut [u8]) {
@@ -134,6 +131,12 @@ impl Sealer {
 impl Opener {
     pub(super) fn new(mode: Integrity, traffic: Key) -> Self {
         Self(Channel::new(mode, traffic))
+    }
+
+    /// As if so many records had gone under the present key.
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, records: u64) {
+        self.0.records = records;
     }
 
     /// Opens the record where it lies.
