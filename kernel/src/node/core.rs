@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use net::link::PeerLink;
 use net::nbd::SessionIo;
 use replication::api::{
-    Action, ClientError, ClientRequest, CommandId, Event, Level, MAX_VOLUMES, Micros, RequestId, Text,
+    Action, ClientError, ClientRequest, CommandId, Event, Level, MAX_VOLUMES, Micros, RequestId,
+    Text,
 };
 use replication::buf::{Buf, BufView, Mem, Pool, PoolMemory};
 use replication::engine::Engine;

@@ -1,9 +1,7 @@
 //! The configuration's policies as the engine and the link take them.
 
 use admin::config::{self, Config};
-use replication::lineage::{
-    AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict,
-};
+use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
 
 /// What to do about a split brain.

@@ -287,7 +287,13 @@ fn build(
     for disk in disks {
         let volume = config.volumes[disk.volume].index;
         let data = disk.spare.driver;
-        used.push(Disk::new(data, volume, disks::Role::Data, operations, zeroes));
+        used.push(Disk::new(
+            data,
+            volume,
+            disks::Role::Data,
+            operations,
+            zeroes,
+        ));
         if let Some(other) = disk.metadata {
             let role = disks::Role::Metadata;
             used.push(Disk::new(other.driver, volume, role, operations, zeroes));

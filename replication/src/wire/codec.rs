@@ -9,8 +9,8 @@ use super::{
     WireError,
 };
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
-use crate::lineage::Policies;
 use crate::crc32c::crc32c;
+use crate::lineage::Policies;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"PLSD");
 const CHECKED: usize = HEADER_LEN - 4;

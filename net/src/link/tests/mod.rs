@@ -3,6 +3,7 @@
 mod dialing;
 mod framing;
 mod peers;
+mod security;
 mod trouble;
 
 use super::*;
@@ -10,14 +11,24 @@ use crate::stack::testnet::{Node, World};
 use crate::stack::{GroupConfig, GroupId};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use replication::api::{LinkDownReason, Micros};
+use replication::api::{DiskState, LinkDownReason, Micros, Role};
 use replication::buf::{Buf, Pool, PoolMemory, VecMemory};
-use replication::secure::Security;
+use replication::secure::{Integrity, LinkRefusal, Security};
 use replication::wire::Frame;
 
 const SECOND: Micros = 1_000_000;
 const PORT: u16 = 7789;
 const INTERVAL: Micros = 3 * SECOND;
+const SECRET: &[u8] = b"correct horse battery staple";
+const MODES: [Integrity; 3] = [
+    Integrity::Crc32c,
+    Integrity::Aes256Gcm,
+    Integrity::ChaCha20Poly1305,
+];
+
+fn demand(integrity: Integrity, secret: Option<&[u8]>) -> Security {
+    Security::new(integrity, secret, "r0").expect("fit")
+}
 
 fn group() -> GroupConfig {
     GroupConfig {
@@ -62,6 +73,10 @@ struct End {
 
 impl End {
     fn new(node: Node, host: u8, peer: u8) -> Self {
+        Self::demanding(node, host, peer, Security::default())
+    }
+
+    fn demanding(node: Node, host: u8, peer: u8, security: Security) -> Self {
         Self {
             node,
             link: PeerLink::new(PeerLinkConfig {
@@ -70,7 +85,7 @@ impl End {
                 peer: endpoint(peer),
                 connect_interval: INTERVAL,
                 queue: 64,
-                security: Security::default(),
+                security,
                 seed: [u64::from(host), 0, 0, 0],
             }),
             pool: Pool::new(512),
@@ -85,7 +100,12 @@ impl End {
     }
 
     fn start(world: &mut World, host: u8, peer: u8) -> Self {
-        let mut end = Self::new(world.node(host, &[group()]), host, peer);
+        Self::start_demanding(world, host, peer, Security::default())
+    }
+
+    fn start_demanding(world: &mut World, host: u8, peer: u8, security: Security) -> Self {
+        let node = world.node(host, &[group()]);
+        let mut end = Self::demanding(node, host, peer, security);
         end.link.open(world.now);
         end
     }
