@@ -1,5 +1,6 @@
 //! Clients: several requests at once, overlapping, through connections that die at bad moments.
 
+use crate::record::Id;
 use crate::request::{Kinds, Wanted};
 use crate::schedule::{NodeEvent, Occurrence};
 use crate::stamp::SECTOR;
@@ -47,6 +48,10 @@ impl World {
             return;
         };
         if self.rng.one_in(400) {
+            self.resets += 1;
+            if !self.allows(Id::Reset(self.resets), "client: connection reset", c) {
+                return;
+            }
             if self.clients[c].outstanding > 0 {
                 self.stats.count(Kind::ClientReset);
             }

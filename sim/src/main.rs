@@ -86,7 +86,7 @@ fn main() -> ExitCode {
                 break;
             }
             SEED.set(Some(seed));
-            let run = || run_seed(seed, arguments.options);
+            let run = || run_seed(seed, &arguments.options);
             // A panic was reported by the hook; in a build that aborts nothing comes back.
             let Ok(outcome) = std::panic::catch_unwind(run) else {
                 failures += 1;

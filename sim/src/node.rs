@@ -1,9 +1,10 @@
 //! A simulated appliance: an engine, its memory and disks, its end of the connection.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Shape};
 use crate::network::Endpoint;
 use crate::plan::Plan;
 use crate::schedule::Occurrence;
+use crate::stamp::Value;
 use crate::trace::letter;
 use crate::world::Time;
 use replication::api::{EngineConfig, Name, VolumeConfig};
@@ -35,12 +36,25 @@ pub struct Node {
     pub(crate) closing: bool,
     pub(crate) dialling: Option<u64>,
     pub(crate) reader_stalled: bool,
-    /// Actions until the node crashes in the middle of a step.
-    pub(crate) crash_after: Option<u64>,
-    /// The next frame received is garbage.
-    pub(crate) garbles: bool,
+    /// Actions until the node crashes in the middle of a step, and whether its disks lose power too.
+    pub(crate) crash_after: Option<(u64, bool)>,
+    /// The same, counted from the next boot.
+    pub(crate) crash_at_boot: Option<(u64, bool)>,
+    /// The next frame received is damaged, at a place that follows from this.
+    pub(crate) garbles: Option<u64>,
+    /// Instead of the next frame of this kind the connection ends.
+    pub(crate) drops_kind: Option<u8>,
+    /// The next frame sent is cut short by the connection's end.
+    pub(crate) truncates: bool,
+    /// Its peer takes it for another release until then.
+    pub(crate) other_version_until: Time,
+    /// How far its clock has jumped ahead in this life.
+    pub(crate) clock_ahead: Time,
     pub(crate) disk_slow_until: Time,
+    pub(crate) disk_hangs_until: Time,
     pub(crate) disk_fails_until: Time,
+    /// Its disks as they were some time ago.
+    pub(crate) copies: Vec<Vec<Value>>,
 }
 
 impl fmt::Debug for Node {
@@ -56,13 +70,21 @@ impl Node {
     #[must_use]
     pub fn new(index: usize, plan: &Plan) -> Self {
         let disk = |(i, v): (usize, &crate::plan::VolumePlan)| {
-            Disk::new(i, v.sectors, plan.discard[index])
+            Disk::new(Shape {
+                volume: i,
+                data: v.sectors,
+                meta: 0,
+                discard: plan.discard[index],
+                atom: plan.atom,
+            })
         };
+        let disks: Vec<Disk> = plan.volumes.iter().enumerate().map(disk).collect();
         Self {
+            copies: disks.iter().map(Disk::snapshot).collect(),
+            disks,
             engine: None,
             pool: Pool::new(plan.pool_pages),
             memory: VecMemory::new(plan.pool_pages),
-            disks: plan.volumes.iter().enumerate().map(disk).collect(),
             boot: 0,
             clock_base: 0,
             paused_since: None,
@@ -76,8 +98,14 @@ impl Node {
             dialling: None,
             reader_stalled: false,
             crash_after: None,
-            garbles: false,
+            crash_at_boot: None,
+            garbles: None,
+            drops_kind: None,
+            truncates: false,
+            other_version_until: 0,
+            clock_ahead: 0,
             disk_slow_until: 0,
+            disk_hangs_until: 0,
             disk_fails_until: 0,
         }
     }
@@ -93,7 +121,9 @@ impl Node {
         self.boot += 1;
         self.pool = Pool::new(plan.pool_pages);
         self.clock_base = now;
+        self.clock_ahead = 0;
         self.tick_at = None;
+        self.crash_after = self.crash_at_boot.take();
         self.engine = Some(Engine::new(0, config(index, seed, plan)));
     }
 
@@ -111,7 +141,21 @@ impl Node {
         self.dialling = None;
         self.reader_stalled = false;
         self.crash_after = None;
-        self.garbles = false;
+        self.garbles = None;
+        self.drops_kind = None;
+        self.truncates = false;
+    }
+
+    /// What this node's own clock shows at the world's time.
+    pub(crate) fn local(&self, now: Time) -> Time {
+        now - self.clock_base + self.clock_ahead
+    }
+
+    /// The world's time when this node's clock will show `local`.
+    pub(crate) fn world_time(&self, local: Time) -> Time {
+        local
+            .saturating_sub(self.clock_ahead)
+            .saturating_add(self.clock_base)
     }
 }
 

@@ -2,6 +2,7 @@
 //! out), and in reckless seeds forces the wrong one.
 
 use crate::history::Level;
+use crate::record::Id;
 use crate::schedule::{NodeEvent, Occurrence};
 use crate::stats::Kind;
 use crate::trace::letter;
@@ -116,7 +117,7 @@ impl World {
         if !self.healing {
             if self.plan.reckless && self.rng.one_in(20) {
                 let n = self.rng.index(2);
-                if self.nodes[n].runs() {
+                if self.nodes[n].runs() && self.whim_allowed(n, "operator: reckless force") {
                     self.stats.count(Kind::RecklessForce);
                     return Some((n, Command::Primary { force: true }));
                 }
@@ -155,7 +156,13 @@ impl World {
             5 if self.identical() => Command::NewCurrentUuid,
             _ => Command::Primary { force: false },
         };
-        Some((n, command))
+        let allowed = self.whim_allowed(n, "operator: a whim");
+        allowed.then_some((n, command))
+    }
+
+    fn whim_allowed(&mut self, n: usize, what: &'static str) -> bool {
+        self.whims += 1;
+        self.allows(Id::Whim(self.whims), what, n)
     }
 
     pub(crate) fn same_link(&self) -> bool {

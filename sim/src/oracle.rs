@@ -9,6 +9,7 @@ use crate::history::{History, Level};
 use crate::node::Node;
 use crate::plan::Plan;
 use replication::api::{Command, ConnectionState, DiskState, Role, Status};
+use std::collections::BTreeSet;
 
 /// What a node's disk is worth in its branch; `None`: it is behind.
 pub(crate) type Standing = Option<Level>;
@@ -48,6 +49,8 @@ pub(crate) struct Oracle {
     /// The pending or last word of the operator on promotion: whether it was forced.
     pub(crate) forced: [Option<bool>; 2],
     pub(crate) discarding: [bool; 2],
+    /// Sectors per volume about which a disk lied: their content is not judged.
+    pub(crate) spoiled: Vec<BTreeSet<usize>>,
     failed: [bool; 2],
 }
 
@@ -78,6 +81,7 @@ impl Oracle {
             in_sync: vec![false; plan.volumes.len()],
             forced: [None; 2],
             discarding: [false; 2],
+            spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             failed: [false; 2],
         }
     }

@@ -1,6 +1,7 @@
 //! What a seed decides once, before the run: shape of the pair, timing, temperament of its world.
 
 use crate::disk::Discard;
+use crate::fault::Fates;
 use crate::rng::Rng;
 use crate::world::Time;
 use replication::api::Timers;
@@ -68,12 +69,12 @@ pub struct Plan {
     pub replace_link: bool,
     /// What is on the disks at first.
     pub start: Start,
-    /// Mean time between faults; 0: none are drawn.
-    pub fault_gap: Time,
+    /// Sectors that a disk writes wholly or not at all: 1 or 8.
+    pub atom: usize,
+    /// What breaks.
+    pub fates: Fates,
     /// Whether the operator may force a node whose peer has newer data.
     pub reckless: bool,
-    /// Whether disks may fail.
-    pub disk_errors: bool,
     /// Mean time between the operator's thoughts; 0: there is none.
     pub operator_gap: Time,
 }
@@ -123,9 +124,9 @@ impl Plan {
                 Start::DataOn(0),
                 Start::DataOn(1),
             ]),
-            fault_gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]),
+            atom: rng.pick(&[1, 1, 8]),
+            fates: Fates::draw(rng),
             reckless: rng.percent(20),
-            disk_errors: rng.percent(15),
             operator_gap: rng.pick(&[20_000, 100_000]),
         }
     }
@@ -158,9 +159,9 @@ impl Plan {
             sticky: true,
             replace_link: false,
             start: Start::Blank,
-            fault_gap: 0,
+            atom: 1,
+            fates: Fates::none(),
             reckless: false,
-            disk_errors: false,
             operator_gap: 0,
         }
     }

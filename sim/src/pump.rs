@@ -1,17 +1,16 @@
 //! The pump around an engine: events in, actions out, as the kernel's tasks do it.
 
 use crate::schedule::NodeEvent;
-use crate::stats::Kind;
 use crate::trace::letter;
 use crate::world::{Time, World};
-use replication::api::{Action, DiskOp, Event};
+use replication::api::{Action, DiskError, DiskOp, Event};
 use replication::buf::PoolMemory;
 
 impl World {
     /// Gives an event to a node's engine and does what it wants done.
     pub(crate) fn feed(&mut self, n: usize, event: Event) {
         let node = &mut self.nodes[n];
-        let local = self.now - node.clock_base;
+        let local = node.local(self.now);
         let Some(engine) = node.engine.as_mut() else {
             return;
         };
@@ -29,7 +28,7 @@ impl World {
     /// Does what a node's engine wants done.
     pub(crate) fn drain(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        let local = self.now - node.clock_base;
+        let local = node.local(self.now);
         let Some(engine) = node.engine.as_mut() else {
             return;
         };
@@ -44,12 +43,11 @@ impl World {
         self.observe(n, status);
         let mut crashed = false;
         for action in actions.drain(..) {
-            if let Some(left) = self.nodes[n].crash_after {
-                self.nodes[n].crash_after = left.checked_sub(1);
+            if let Some((left, power_cut)) = self.nodes[n].crash_after {
+                self.nodes[n].crash_after = left.checked_sub(1).map(|left| (left, power_cut));
                 if left == 0 {
                     // The rest of the step's actions dies with the node.
-                    let power_cut = self.rng.coin();
-                    self.stop_for_a_while(n, power_cut);
+                    self.crash(n, power_cut);
                     crashed = true;
                     break;
                 }
@@ -65,7 +63,7 @@ impl World {
     pub(crate) fn set_tick(&mut self, n: usize, timeout: Option<Time>) {
         let late = self.rng.below(4) * 100;
         let node = &mut self.nodes[n];
-        let at = timeout.map(|t| t.saturating_add(node.clock_base));
+        let at = timeout.map(|t| node.world_time(t));
         if at == node.tick_at {
             return;
         }
@@ -122,15 +120,15 @@ impl World {
         let early = self.rng.coin();
         let node = &mut self.nodes[n];
         let fails = self.now < node.disk_fails_until && self.rng.one_in(4);
-        if fails {
-            self.stats.count(Kind::DiskError);
-            self.oracle.disk_failed(n);
-        }
+        let error = fails.then_some(DiskError::Io);
         let Some(disk) = node.disks.get_mut(volume) else {
             self.fail("the engine uses only its volumes", format!("vol{volume}"));
             return;
         };
-        if let Err(detail) = disk.start(token, op, early, fails, &node.memory) {
+        if fails || disk.trouble.breaks() {
+            self.oracle.disk_failed(n);
+        }
+        if let Err(detail) = disk.start(token, op, early, error, &node.memory) {
             self.fail("only what clients wrote is written, in its place", detail);
             return;
         }
@@ -146,23 +144,35 @@ impl World {
     }
 
     pub(crate) fn disk_done(&mut self, n: usize, volume: usize, token: u32) {
+        let hangs_until = self.nodes[n].disk_hangs_until;
+        if self.now < hangs_until {
+            let rest = hangs_until - self.now;
+            self.later(n, rest, NodeEvent::DiskDone { volume, token });
+            return;
+        }
         let misdeed = self.draw_misdeed(n, volume);
         let node = &mut self.nodes[n];
         let Some(disk) = node.disks.get_mut(volume) else {
             return;
         };
-        match disk.complete(token, &mut node.memory, misdeed) {
+        let lie = disk.take_lie(token);
+        match disk.complete(token, &mut node.memory, lie.or(misdeed)) {
             Ok(Some(done)) => {
-                let (result, all_zero) = (done.result, done.all_zero);
-                if result.is_err() {
+                if lie.is_some() {
+                    self.say_fault(n, "its disk lies");
+                    for range in done.spoiled {
+                        self.spoil(volume, range);
+                    }
+                }
+                if done.result.is_err() {
                     self.oracle.disk_failed(n);
                 }
                 self.feed(
                     n,
                     Event::DiskDone {
                         token,
-                        result,
-                        all_zero,
+                        result: done.result,
+                        all_zero: done.all_zero,
                     },
                 );
             }

@@ -3,10 +3,29 @@
 use crate::history::{History, Level};
 use crate::oracle::Branch;
 use crate::request::Request;
-use crate::stats::Kind;
+use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
 use replication::api::{DiskState, ReplicationState, Role, Status};
+
+fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
+    if from.role != to.role {
+        stats.transition(State::Role(from.role), State::Role(to.role));
+    }
+    if from.connection != to.connection {
+        let (from, to) = (from.connection, to.connection);
+        stats.transition(State::Connection(from), State::Connection(to));
+    }
+    for (from, to) in from.volumes.iter().zip(&to.volumes) {
+        if from.disk != to.disk {
+            stats.transition(State::Disk(from.disk), State::Disk(to.disk));
+        }
+        if from.replication != to.replication {
+            let (from, to) = (from.replication, to.replication);
+            stats.transition(State::Replication(from), State::Replication(to));
+        }
+    }
+}
 
 impl World {
     /// A node's state after every event.
@@ -15,6 +34,9 @@ impl World {
         let Some(status) = self.oracle.status[n].as_ref() else {
             return;
         };
+        if let Some(before) = &before {
+            count_transitions(&mut self.stats, before, status);
+        }
         let promoted =
             status.role == Role::Primary && before.as_ref().is_none_or(|b| b.role != Role::Primary);
         let primary = status.role == Role::Primary;
@@ -122,7 +144,7 @@ impl World {
             let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
             let branch = self.oracle.of[0];
             let history = &self.oracle.branches[branch].volumes[volume];
-            if self.in_flight(volume, sector) {
+            if self.in_flight(volume, sector) || self.oracle.spoiled[volume].contains(&sector) {
                 continue;
             }
             if a != b {
@@ -154,7 +176,10 @@ impl World {
                 }
             }
         }
-        self.oracle.amnesty |= lost;
+        if lost && !self.oracle.amnesty {
+            self.oracle.amnesty = true;
+            self.stats.count(Kind::Amnesties);
+        }
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
         }
