@@ -79,20 +79,23 @@ pub struct Entry {
     pub place: usize,
 }
 
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (at, place) = (self.at, self.place);
+impl Entry {
+    /// All but the time.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let place = self.place;
         let place = match self.id {
             Id::Reset(_) => format!("client {place}"),
             _ => format!("node {}", crate::trace::letter(place)),
         };
-        let (seconds, micros) = (at / 1_000_000, at % 1_000_000);
-        write!(
-            f,
-            "{seconds:>4}.{micros:06} {:<5} {} ({place})",
-            self.id.to_string(),
-            self.what
-        )
+        format!("{:<5} {} ({place})", self.id.to_string(), self.what)
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, micros) = (self.at / 1_000_000, self.at % 1_000_000);
+        write!(f, "{seconds:>4}.{micros:06} {}", self.words())
     }
 }
 

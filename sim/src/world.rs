@@ -152,10 +152,7 @@ impl World {
             place,
         };
         record::note(entry);
-        self.trace.line(at, "DRAWN", || {
-            let line = entry.to_string();
-            line.split_once(' ').map_or("", |l| l.1).trim().into()
-        });
+        self.trace.line(at, "DRAWN", || entry.words());
         true
     }
 
