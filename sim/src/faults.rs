@@ -214,7 +214,7 @@ impl World {
         }
     }
 
-    fn disk_gone(&mut self, n: usize, volume: usize) {
+    pub(crate) fn disk_gone(&mut self, n: usize, volume: usize) {
         self.nodes[n].disks[volume].trouble.gone = true;
         self.oracle.disk_failed(n);
         if self.nodes[n].runs() {
@@ -233,7 +233,7 @@ impl World {
     }
 
     /// Another disk takes the place of a stopped node's: a blank one, or a copy from some time ago.
-    fn replace_disks(&mut self, n: usize, old: bool) {
+    pub(crate) fn replace_disks(&mut self, n: usize, old: bool) {
         let node = &mut self.nodes[n];
         for (disk, copy) in node.disks.iter_mut().zip(&node.copies) {
             if old {
