@@ -96,7 +96,8 @@ impl World {
         let volume = self.rng.index(self.plan.volumes.len());
         let v = self.plan.volumes[volume];
         let unit = (u64::from(v.block_size) / SECTOR) as usize;
-        let units = v.sectors / unit;
+        let island = v.places.island(self.rng.index(v.places.count()));
+        let units = island.len() / unit;
         let most = if self.rng.one_in(8) {
             units.min(256 / unit)
         } else {
@@ -122,7 +123,7 @@ impl World {
         Wanted {
             kind,
             volume,
-            first: start * unit,
+            first: island.start + start * unit,
             count: len * unit,
             fua,
             values: None,

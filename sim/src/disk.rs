@@ -6,14 +6,15 @@
 //! still in flight, so multi-sector writes tear. Operations complete in any order, whenever the
 //! world says so, and the memory of a write is read at its start or as late as its completion.
 //!
-//! The first sectors are the volume's data and hold stamps ([`crate::stamp`]); what lies behind is the
-//! engine's metadata, kept byte by byte.
+//! The first sectors are the volume's data and hold stamps ([`crate::stamp`]), as far as clients use them
+//! ([`crate::places`]); what lies behind is the engine's metadata, kept byte by byte.
 
 mod content;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
+use crate::places::Places;
 use crate::rng::Rng;
 use crate::stamp::{SECTOR, Value};
 use content::Content;
@@ -41,7 +42,7 @@ pub struct Shape {
     /// Position of the volume.
     pub volume: usize,
     /// Sectors of the volume's data.
-    pub data: usize,
+    pub places: Places,
     /// Sectors behind it, for the engine's metadata.
     pub meta: usize,
     /// What becomes of a discard.
@@ -101,7 +102,7 @@ impl Disk {
     /// A blank disk.
     #[must_use]
     pub fn new(shape: Shape) -> Self {
-        let sectors = shape.data + shape.meta;
+        let sectors = shape.places.sectors + shape.meta;
         Self {
             shape,
             content: Content::default(),
@@ -117,13 +118,13 @@ impl Disk {
     /// What reads see of the volume's data.
     #[must_use]
     pub fn current(&self) -> &[Value] {
-        &self.current[..self.shape.data]
+        &self.current[..self.shape.places.sectors]
     }
 
     /// What a power cut cannot take of the volume's data.
     #[must_use]
     pub fn durable(&self) -> &[Value] {
-        &self.durable[..self.shape.data]
+        &self.durable[..self.shape.places.sectors]
     }
 
     /// Sectors of data and metadata.
@@ -172,7 +173,7 @@ impl Disk {
     /// Whether a write in flight covers `sector`.
     #[must_use]
     pub fn writing(&self, sector: usize) -> bool {
-        let covers = |p: &Pending| range(&p.op).is_some_and(|r| r.contains(&sector));
+        let covers = |p: &Pending| self.range(&p.op).contains(&sector);
         self.pending.iter().any(|p| changes(&p.op) && covers(p))
     }
 
@@ -185,15 +186,18 @@ impl Disk {
             c.values.get(at).copied()
         });
         let pending = self.pending.iter().filter_map(|p| {
-            let at = sector.checked_sub(range(&p.op)?.start)?;
+            let range = self.range(&p.op);
+            let at = sector.checked_sub(range.start)?;
             match (&p.values, p.op) {
                 (Some(values), _) => values.get(at).copied(),
-                (None, DiskOp::Write { view, .. }) => {
+                (None, DiskOp::Write { offset, view }) => {
+                    let real = self.shape.places.real(sector);
+                    let at = real.checked_sub((offset / SECTOR) as usize)?;
                     let bytes = memory.bytes(view).chunks_exact(SECTOR as usize).nth(at)?;
                     crate::stamp::parse(bytes)
                 }
                 (None, DiskOp::Read { .. } | DiskOp::Flush) => None,
-                (None, _) => Some(0),
+                (None, _) => (at < range.len()).then_some(0),
             }
         });
         cached.chain(pending).collect()
@@ -215,9 +219,8 @@ impl Disk {
         if self.pending.iter().any(|p| p.token == token) {
             return Err(format!("disk token {token} is used twice"));
         }
-        if let Some(r) = range(&op)
-            && (r.end > self.current.len() || r.is_empty())
-        {
+        let all = self.shape.places.volume() + self.shape.meta;
+        if real(&op).is_some_and(|r| r.end > all || r.is_empty()) {
             return Err(format!("disk operation outside of the disk: {op:?}"));
         }
         let values = match op {
@@ -239,7 +242,7 @@ impl Disk {
     pub fn take_lie(&mut self, token: DiskToken) -> Option<Misdeed> {
         let lie = self.trouble.lie?;
         let op = self.pending.iter().find(|p| p.token == token)?.op;
-        let data = range(&op).is_none_or(|r| r.end <= self.shape.data);
+        let data = self.range(&op).end <= self.shape.places.sectors;
         if !data || !lie.concerns(&op) {
             return None;
         }
@@ -265,7 +268,7 @@ impl Disk {
             (None, true) => self.capture(&pending.op, memory)?,
             (None, false) => Vec::new(),
         };
-        let r = range(&pending.op).unwrap_or(0..0);
+        let r = self.range(&pending.op);
         let error = pending.fails.or(self.trouble.error(&pending.op, &r));
         let mut done = Completion {
             result: error.map_or(Ok(()), Err),
@@ -274,7 +277,8 @@ impl Disk {
         };
         match pending.op {
             DiskOp::Read { view, .. } => {
-                done.all_zero = self.read(r, memory.bytes_mut(view), error, misdeed, &mut done);
+                let bytes = memory.bytes_mut(view);
+                done.all_zero = self.read(&pending.op, bytes, error, misdeed, &mut done);
             }
             DiskOp::Flush if error.is_some() => {
                 for cached in &mut self.cache {
@@ -292,12 +296,13 @@ impl Disk {
     /// Fills a reader's memory; answers whether all is zero.
     fn read(
         &self,
-        r: Range<usize>,
+        op: &DiskOp,
         memory: &mut [u8],
         error: Option<DiskError>,
         misdeed: Option<Misdeed>,
         done: &mut Completion,
     ) -> bool {
+        let r = self.range(op);
         let mut values = match misdeed {
             Some(Misdeed::StaleRead) => self.durable[r.clone()].to_vec(),
             _ => self.current[r.clone()].to_vec(),
@@ -310,11 +315,13 @@ impl Disk {
         if error.is_some() {
             values.fill(0);
         }
+        let first = r.start;
         if misdeed.is_some() {
             done.spoiled.push(r);
         }
         let sectors = memory.chunks_exact_mut(SECTOR as usize);
-        for (bytes, &value) in sectors.zip(&values) {
+        for (bytes, real) in sectors.zip(real(op).unwrap_or(0..0)) {
+            let value = self.number(real).map_or(0, |at| values[at - first]);
             self.content.fill(bytes, value);
         }
         values.iter().all(|&v| v == 0)
@@ -381,12 +388,10 @@ impl Disk {
         memory: &VecMemory,
     ) -> Result<(), String> {
         for mut p in std::mem::take(&mut self.pending) {
-            let Some(r) = range(&p.op).filter(|_| changes(&p.op)) else {
-                continue;
-            };
-            if self.is_nothing(&p.op) {
+            if !changes(&p.op) || self.is_nothing(&p.op) {
                 continue;
             }
+            let r = self.range(&p.op);
             let values = match p.values.take() {
                 Some(values) => values,
                 None => self.capture(&p.op, memory)?,
@@ -399,18 +404,22 @@ impl Disk {
 
     /// The content that an operation writes, checked.
     fn capture(&mut self, op: &DiskOp, memory: &VecMemory) -> Result<Vec<Value>, String> {
-        let r = range(op).unwrap_or(0..0);
+        let r = self.range(op);
         let DiskOp::Write { view, .. } = *op else {
             return Ok(vec![0; r.len()]);
         };
-        let (volume, data) = (self.shape.volume, self.shape.data);
+        let (volume, data) = (self.shape.volume, self.shape.places.sectors);
         let mut values = Vec::with_capacity(r.len());
-        for (bytes, sector) in memory.bytes(view).chunks_exact(SECTOR as usize).zip(r) {
-            values.push(if sector < data {
-                content::stamped(bytes, volume, sector)?
-            } else {
-                self.content.keep(bytes, self.current[sector])
-            });
+        let sectors = memory.bytes(view).chunks_exact(SECTOR as usize);
+        for (bytes, real) in sectors.zip(real(op).unwrap_or(0..0)) {
+            match self.number(real) {
+                Some(sector) if sector < data => {
+                    values.push(content::stamped(bytes, volume, sector)?);
+                }
+                Some(sector) => values.push(self.content.keep(bytes, self.current[sector])),
+                None if bytes.iter().all(|&b| b == 0) => {}
+                None => return Err(format!("vol{volume} is being written where nobody wrote")),
+            }
         }
         Ok(values)
     }
@@ -426,9 +435,11 @@ impl Disk {
         misdeed: Option<Misdeed>,
         done: &mut Completion,
     ) {
-        let Some(r) = range(op).filter(|_| !self.is_nothing(op)) else {
+        let r = self.range(op);
+        if r.is_empty() || self.is_nothing(op) {
             return;
-        };
+        }
+        let data = self.shape.places.sectors;
         let mut first = r.start;
         match misdeed {
             Some(Misdeed::LoseWrite) => {
@@ -436,8 +447,8 @@ impl Disk {
                 return;
             }
             Some(Misdeed::WriteElsewhere(seed)) => {
-                let to = seed as usize % self.shape.data;
-                let hit = to..(to + r.len()).min(self.shape.data);
+                let to = seed as usize % data;
+                let hit = to..(to + r.len()).min(data);
                 done.spoiled.extend([r, hit.clone()]);
                 let garbage = hit.map(|s| crate::stamp::rot(seed, self.shape.volume, s));
                 let garbage: Vec<Value> = garbage.collect();
@@ -445,7 +456,7 @@ impl Disk {
                 self.remember(to, garbage);
                 return;
             }
-            Some(Misdeed::Misdirect) if r.end < self.shape.data => first += 1,
+            Some(Misdeed::Misdirect) if r.end < data => first += 1,
             _ => {}
         }
         self.trouble.written(&r);
@@ -494,9 +505,25 @@ impl Disk {
         }
     }
 
+    /// The number of a sector in this model; `None` for one in the sea, which is zero for ever.
+    fn number(&self, real: usize) -> Option<usize> {
+        let places = &self.shape.places;
+        match real.checked_sub(places.volume()) {
+            Some(behind) => Some(places.sectors + behind),
+            None => places.uses(real).then(|| places.before(real)),
+        }
+    }
+
+    /// The sectors of this model that an operation touches.
+    fn range(&self, op: &DiskOp) -> Range<usize> {
+        let places = &self.shape.places;
+        let number = |real: usize| places.before(real) + real.saturating_sub(places.volume());
+        real(op).map_or(0..0, |r| number(r.start)..number(r.end))
+    }
+
     /// Damages a sector, and answers whether it is one of the volume's data.
     pub fn rot(&mut self, sector: usize, seed: u64) -> bool {
-        let data = sector < self.shape.data;
+        let data = sector < self.shape.places.sectors;
         let value = if data {
             crate::stamp::rot(seed, self.shape.volume, sector)
         } else {
@@ -532,8 +559,8 @@ fn changes(op: &DiskOp) -> bool {
     !matches!(op, DiskOp::Read { .. } | DiskOp::Flush)
 }
 
-/// The sectors an operation touches.
-fn range(op: &DiskOp) -> Option<Range<usize>> {
+/// The sectors an operation touches, as the engine numbers them.
+fn real(op: &DiskOp) -> Option<Range<usize>> {
     let (offset, len) = match *op {
         DiskOp::Read { offset, view, .. } | DiskOp::Write { offset, view } => (offset, view.len),
         DiskOp::Discard { offset, len } | DiskOp::WriteZeroes { offset, len, .. } => (offset, len),

@@ -208,7 +208,7 @@ impl World {
     pub(crate) fn judge_survivors(&mut self, n: usize) {
         for volume in 0..self.plan.volumes.len() {
             if self.oracle.standing[n][volume].is_some() {
-                for sector in 0..self.plan.volumes[volume].sectors {
+                for sector in 0..self.plan.volumes[volume].places.sectors {
                     self.judge_sector(n, volume, sector, Level::Durable);
                 }
             }

@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod operator;
 mod oracle;
+pub mod places;
 pub mod plan;
 mod pump;
 pub mod record;

@@ -72,7 +72,7 @@ impl Node {
         let disk = |(i, v): (usize, &crate::plan::VolumePlan)| {
             Disk::new(Shape {
                 volume: i,
-                data: v.sectors,
+                places: v.places,
                 meta: 0,
                 discard: plan.discard[index],
                 atom: plan.atom,
@@ -173,7 +173,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
     for (i, v) in plan.volumes.iter().enumerate() {
         let volume = VolumeConfig {
             index: i as u16,
-            size: v.sectors as u64 * crate::stamp::SECTOR,
+            size: v.places.volume() as u64 * crate::stamp::SECTOR,
             block_size: v.block_size,
             disk_present: true,
             can_discard: plan.discard[index] == crate::disk::Discard::Zeroes,

@@ -2,6 +2,7 @@
 
 use crate::disk::Discard;
 use crate::fault::Fates;
+use crate::places::Places;
 use crate::rng::Rng;
 use crate::world::Time;
 use replication::api::Timers;
@@ -9,10 +10,22 @@ use replication::api::Timers;
 /// One replicated volume.
 #[derive(Debug, Clone, Copy)]
 pub struct VolumePlan {
-    /// Sectors of 512 bytes.
-    pub sectors: usize,
+    /// The sectors that clients use.
+    pub places: Places,
     /// Smallest unit of a request, in bytes.
     pub block_size: u32,
+}
+
+/// Sectors of an extent of the activity log.
+const EXTENT: usize = 8192;
+
+/// A small volume, or (seldom, since it is slow) one of several extents.
+fn places(rng: &mut Rng) -> Places {
+    if rng.one_in(16) {
+        let island = rng.pick(&[16, 32, 64]);
+        return Places::islands(rng.range(2, 5) as usize, island, EXTENT);
+    }
+    Places::all(8 * rng.pick(&[2, 5, 16, 16, 33, 64, 128]))
 }
 
 /// Who dials.
@@ -84,7 +97,7 @@ impl Plan {
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
         let volume = |rng: &mut Rng| VolumePlan {
-            sectors: 8 * rng.pick(&[2, 5, 16, 16, 33, 64, 128]),
+            places: places(rng),
             block_size: rng.pick(&[512, 512, 4096]),
         };
         let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
@@ -137,7 +150,7 @@ impl Plan {
     pub fn scripted(blocks: usize) -> Self {
         Self {
             volumes: vec![VolumePlan {
-                sectors: blocks * 8,
+                places: Places::all(blocks * 8),
                 block_size: 512,
             }],
             timers: Timers {

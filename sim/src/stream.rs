@@ -51,7 +51,7 @@ impl World {
             return;
         };
         e.departing = false;
-        if e.unacked >= window {
+        if e.unacked >= window || e.cut_short {
             return;
         }
         let Some((frame, payload)) = e.outgoing.pop_front() else {
@@ -86,8 +86,7 @@ impl World {
         }
         if let Some(e) = self.endpoint(n, conn) {
             e.unacked += total;
-            // Nothing more leaves behind half a frame.
-            e.departing |= truncated;
+            e.cut_short |= truncated;
         }
         if truncated {
             // What was sent before still arrives.

@@ -140,7 +140,7 @@ impl World {
                 .unflushed
                 .retain(|u| u.volume != volume);
         }
-        for sector in 0..self.plan.volumes[volume].sectors {
+        for sector in 0..self.plan.volumes[volume].places.sectors {
             let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
             let branch = self.oracle.of[0];
             let history = &self.oracle.branches[branch].volumes[volume];
@@ -228,7 +228,7 @@ impl World {
             let Some(level) = self.oracle.standing[n][volume] else {
                 continue;
             };
-            for sector in 0..self.plan.volumes[volume].sectors {
+            for sector in 0..self.plan.volumes[volume].places.sectors {
                 if !self.judge_sector(n, volume, sector, level) {
                     return;
                 }

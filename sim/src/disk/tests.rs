@@ -4,7 +4,7 @@ use replication::buf::Pool;
 
 const SHAPE: Shape = Shape {
     volume: 0,
-    data: 8,
+    places: Places::all(8),
     meta: 16,
     discard: Discard::Zeroes,
     atom: 1,
