@@ -20,6 +20,7 @@ use crate::stamp::{SECTOR, Value};
 use content::Content;
 use replication::api::{DiskError, DiskOp, DiskToken};
 use replication::buf::{PoolMemory, VecMemory};
+use replication::ondisk::{PAGE, Page};
 use std::collections::VecDeque;
 use std::ops::Range;
 pub use trouble::{Misdeed, Trouble};
@@ -80,6 +81,8 @@ pub struct Completion {
     pub result: Result<(), DiskError>,
     /// For the engine: of a read, whether all is zero.
     pub all_zero: bool,
+    /// Whether it was to change something, or make changes durable.
+    pub changes: bool,
     /// Sectors about which the disk lied, or which it spoiled.
     pub spoiled: Vec<Range<usize>>,
 }
@@ -125,6 +128,19 @@ impl Disk {
     #[must_use]
     pub fn durable(&self) -> &[Value] {
         &self.durable[..self.shape.places.sectors]
+    }
+
+    /// The page of metadata at this offset in bytes, as reads see it (or as it was in an old copy).
+    #[must_use]
+    pub fn page(&self, offset: u64, copy: Option<&[Value]>) -> Page {
+        let mut page = [0; PAGE];
+        let values = copy.unwrap_or(&self.current);
+        let first = (offset / SECTOR) as usize;
+        for (at, bytes) in page.chunks_exact_mut(SECTOR as usize).enumerate() {
+            let value = self.number(first + at).and_then(|at| values.get(at));
+            self.content.fill(bytes, value.copied().unwrap_or(0));
+        }
+        page
     }
 
     /// Sectors of data and metadata.
@@ -273,6 +289,7 @@ impl Disk {
         let mut done = Completion {
             result: error.map_or(Ok(()), Err),
             all_zero: false,
+            changes: !matches!(pending.op, DiskOp::Read { .. }),
             spoiled: Vec::new(),
         };
         match pending.op {
@@ -519,6 +536,16 @@ impl Disk {
         let places = &self.shape.places;
         let number = |real: usize| places.before(real) + real.saturating_sub(places.volume());
         real(op).map_or(0..0, |r| number(r.start)..number(r.end))
+    }
+
+    /// Zeroes the page of metadata at this offset in bytes, behind everyone's back.
+    pub fn wipe(&mut self, offset: u64) {
+        let first = (offset / SECTOR) as usize;
+        for real in first..first + PAGE / SECTOR as usize {
+            if let Some(at) = self.number(real) {
+                self.set(at, 0);
+            }
+        }
     }
 
     /// Damages a sector, and answers whether it is one of the volume's data.

@@ -6,6 +6,8 @@ use crate::record::Id;
 use crate::rng::Rng;
 use crate::schedule::{Occurrence, Recovery};
 use crate::world::{Time, World};
+use replication::api::DiskState;
+use replication::lineage::JUST_CREATED;
 
 /// Highest number of a kind of frame that a link may lose (numbers that are none wait in vain).
 const FRAME_KINDS: u64 = 40;
@@ -203,12 +205,24 @@ impl World {
         self.nodes[n].disks[volume].trouble.lie = Some(misdeed);
     }
 
-    /// Sectors with a story change; others would only test the oracle's blank page.
+    /// One bit of data or metadata changes. Not while the copies of the superblock differ: damage of the
+    /// newer one in the very moment in which the other is rewritten cannot be survived with two copies.
     fn bit_rot(&mut self, n: usize, rng: &mut Rng) {
         let volume = rng.index(self.plan.volumes.len());
-        let disk = &mut self.nodes[n].disks[volume];
-        let sectors = disk.sectors();
-        let sector = rng.index(sectors);
+        let (at, _) = self.place_of_metadata(volume);
+        let at = if rng.coin() { at } else { volume };
+        let settled = self.superblocks_agree(n, volume);
+        let disk = &mut self.nodes[n].disks[at];
+        let data = disk.current().len();
+        let all = if settled { disk.sectors() } else { data };
+        if all == 0 {
+            return;
+        }
+        let sector = if settled && all > data && rng.coin() {
+            rng.range(data as u64, all as u64 - 1) as usize
+        } else {
+            rng.index(all)
+        };
         if disk.rot(sector, rng.next()) {
             self.spoil(volume, sector..sector + 1);
         }
@@ -216,7 +230,7 @@ impl World {
 
     pub(crate) fn disk_gone(&mut self, n: usize, volume: usize) {
         self.nodes[n].disks[volume].trouble.gone = true;
-        self.oracle.disk_failed(n);
+        self.oracle.disk_failed(n, Some(volume));
         if self.nodes[n].runs() {
             let volume = volume as u16;
             self.feed(n, replication::api::Event::DiskChanged { volume, size: 0 });
@@ -233,13 +247,29 @@ impl World {
     }
 
     /// Another disk takes the place of a stopped node's: a blank one, or a copy from some time ago.
+    ///
+    /// A copy of the generation that the disk was in last cannot be told from it by anybody: whoever puts it
+    /// back must create new metadata on it (docs/FAULT_MODEL.md), as the operator here does.
     pub(crate) fn replace_disks(&mut self, n: usize, old: bool) {
-        let node = &mut self.nodes[n];
-        for (disk, copy) in node.disks.iter_mut().zip(&node.copies) {
-            if old {
-                disk.restore(copy);
-            } else {
-                disk.blank();
+        for volume in 0..self.plan.volumes.len() {
+            let (meta, layout) = self.place_of_metadata(volume);
+            let current = |copies| self.metadata(n, volume, copies).map(|s| s.current);
+            let known = match (current(None), current(Some(&self.nodes[n].copies))) {
+                (Ok(now), Ok(then)) => now != then && then != JUST_CREATED,
+                _ => false,
+            };
+            let node = &mut self.nodes[n];
+            for at in [volume, self.plan.volumes.len() + volume] {
+                let disk = &mut node.disks[at];
+                if old {
+                    disk.restore(&node.copies[at]);
+                } else {
+                    disk.blank();
+                }
+            }
+            if !known {
+                node.disks[meta].wipe(layout.superblock_a);
+                node.disks[meta].wipe(layout.superblock_b);
             }
         }
         self.oracle.blanked(n);
@@ -317,8 +347,12 @@ impl World {
             }
             self.recover(Recovery::Reader(n));
             self.resume(n, true);
-            if self.oracle.has_failed(n) && self.nodes[n].engine.is_some() {
-                // Without a verb to attach a disk again, its replacement needs a restart.
+            let unread = (0..self.plan.volumes.len()).any(|v| {
+                self.oracle.disk_state(n, v) <= Some(DiskState::Failed)
+                    && self.metadata(n, v, None).is_ok()
+            });
+            if unread && self.nodes[n].engine.is_some() {
+                // Without a verb to attach a disk again it needs a restart.
                 self.kill(n);
             }
             self.boot(n);

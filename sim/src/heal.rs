@@ -124,11 +124,15 @@ impl World {
         }
         for n in 0..2 {
             let pool = &self.nodes[n].pool;
-            if pool.free_bytes() != pool.total_bytes() {
+            let kept = self.nodes[n]
+                .engine
+                .as_ref()
+                .map_or(0, |e| e.metadata_bytes());
+            if pool.free_bytes() + kept != pool.total_bytes() {
                 let detail = format!(
                     "node {}: {} of {} bytes are not back",
                     crate::trace::letter(n),
-                    pool.total_bytes() - pool.free_bytes(),
+                    pool.total_bytes() - pool.free_bytes() - kept,
                     pool.total_bytes()
                 );
                 self.fail("all buffers are back in the pool at rest", detail);

@@ -12,6 +12,7 @@ mod faults;
 mod heal;
 mod history;
 mod judge;
+mod metadata;
 mod mutation;
 mod network;
 mod node;

@@ -2,14 +2,16 @@
 
 use crate::disk::{Disk, Shape};
 use crate::network::Endpoint;
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::schedule::Occurrence;
-use crate::stamp::Value;
+use crate::stamp::{SECTOR, Value};
 use crate::trace::letter;
 use crate::world::Time;
-use replication::api::{EngineConfig, Name, VolumeConfig};
+use replication::api::{EngineConfig, MetadataPlace, Name, VolumeConfig};
 use replication::buf::{Pool, VecMemory};
 use replication::engine::Engine;
+use replication::lineage::Policies;
 use std::fmt;
 
 /// One of the two nodes.
@@ -18,6 +20,8 @@ pub struct Node {
     pub(crate) engine: Option<Engine>,
     pub(crate) pool: Pool,
     pub(crate) memory: VecMemory,
+    /// The volumes' disks, then for each volume the disk of its metadata (without sectors where that lies
+    /// on the volume's own).
     pub(crate) disks: Vec<Disk>,
     /// Counts the node's lives: what was meant for an earlier one is void.
     pub(crate) boot: u32,
@@ -69,16 +73,19 @@ impl Node {
     /// A node without power, its disks blank.
     #[must_use]
     pub fn new(index: usize, plan: &Plan) -> Self {
-        let disk = |(i, v): (usize, &crate::plan::VolumePlan)| {
+        let disk = |volume: usize, places: Places, bytes: u64| {
             Disk::new(Shape {
-                volume: i,
-                places: v.places,
-                meta: 0,
+                volume,
+                places,
+                meta: (bytes / SECTOR) as usize - places.volume(),
                 discard: plan.discard[index],
                 atom: plan.atom,
             })
         };
-        let disks: Vec<Disk> = plan.volumes.iter().enumerate().map(disk).collect();
+        let volumes = plan.volumes.iter().enumerate();
+        let data = volumes.clone().map(|(i, v)| disk(i, v.places, v.disks().0));
+        let meta = volumes.map(|(i, v)| disk(i, Places::all(0), v.disks().1.unwrap_or(0)));
+        let disks: Vec<Disk> = data.chain(meta).collect();
         Self {
             copies: disks.iter().map(Disk::snapshot).collect(),
             disks,
@@ -173,9 +180,13 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
     for (i, v) in plan.volumes.iter().enumerate() {
         let volume = VolumeConfig {
             index: i as u16,
-            size: v.places.volume() as u64 * crate::stamp::SECTOR,
             block_size: v.block_size,
-            disk_present: true,
+            disk_bytes: v.disks().0,
+            metadata: match v.disks().1 {
+                None => MetadataPlace::Internal,
+                Some(disk_bytes) => MetadataPlace::External { disk_bytes },
+            },
+            size_limit: Some(v.bytes()),
             can_discard: plan.discard[index] == crate::disk::Discard::Zeroes,
             can_write_zeroes: true,
         };
@@ -187,6 +198,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
         resource: name("r0"),
         volumes,
         timers: plan.timers,
+        policies: Policies::default(),
         seed,
         max_requests: plan.max_requests,
     }

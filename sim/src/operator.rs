@@ -46,6 +46,7 @@ impl World {
             } => Kind::CmdDiscardMyData,
             Command::Disconnect => Kind::CmdDisconnect,
             Command::NewCurrentUuid => Kind::CmdNewCurrentUuid,
+            Command::CreateMd { .. } => Kind::CmdCreateMd,
         });
         self.operator.next_id += 1;
         let id = self.operator.next_id;
@@ -206,6 +207,9 @@ impl World {
                 .then_some((best, Command::Primary { force: false }));
         }
         self.operator.idle_turns += 1;
+        if let Some(step) = self.create_metadata() {
+            return Some(step);
+        }
         if let Some(step) = self.mend_connection(best) {
             return Some(step);
         }
@@ -246,12 +250,24 @@ impl World {
     }
 
     fn both_know_nothing(&self) -> bool {
-        (0..2).all(|n| {
-            let v = self.oracle.status[n]
-                .as_ref()
-                .map(|s| s.volumes.iter().all(|v| v.disk == DiskState::DUnknown));
-            v == Some(true) && !self.oracle.is_primary(n)
-        })
+        let volumes = self.plan.volumes.len();
+        let created = |n| (0..volumes).all(|v| self.oracle.just_created(n, v));
+        created(0) && created(1) && !self.oracle.is_primary(0) && !self.oracle.is_primary(1)
+    }
+
+    /// A disk without metadata, and that is not for lack of reading it, gets some.
+    fn create_metadata(&mut self) -> Option<(usize, Command)> {
+        let force = self.rng.coin();
+        for n in (0..2).filter(|&n| self.nodes[n].runs()) {
+            for v in 0..self.plan.volumes.len() {
+                let diskless = self.oracle.disk_state(n, v) == Some(DiskState::Diskless);
+                if diskless && self.metadata(n, v, None).is_err() {
+                    let volume = v as u16;
+                    return Some((n, Command::CreateMd { volume, force }));
+                }
+            }
+        }
+        None
     }
 
     fn syncing(&self) -> bool {

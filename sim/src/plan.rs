@@ -4,8 +4,10 @@ use crate::disk::Discard;
 use crate::fault::Fates;
 use crate::places::Places;
 use crate::rng::Rng;
+use crate::stamp::SECTOR;
 use crate::world::Time;
 use replication::api::Timers;
+use replication::ondisk::{Layout, PAGE};
 
 /// One replicated volume.
 #[derive(Debug, Clone, Copy)]
@@ -14,8 +16,40 @@ pub struct VolumePlan {
     pub places: Places,
     /// Smallest unit of a request, in bytes.
     pub block_size: u32,
+    /// Whether its metadata has a disk of its own.
+    pub external: bool,
+    /// Pages of 4 KiB that the disk with the metadata has more than needed.
+    pub slack: u64,
 }
 
+impl VolumePlan {
+    /// Bytes of the volume.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.places.volume() as u64 * SECTOR
+    }
+
+    /// Bytes of the disk that holds its data, and of the one for its metadata if that is another.
+    #[must_use]
+    pub fn disks(&self) -> (u64, Option<u64>) {
+        let area = Layout::area_bytes_for(self.bytes()) + self.slack * PAGE as u64;
+        if self.external {
+            return (self.bytes(), Some(area.max(SMALLEST)));
+        }
+        let fits = |pages: &u64| {
+            let bytes = self.bytes() + area + pages * PAGE as u64;
+            bytes >= SMALLEST
+                && Layout::internal(bytes, Some(self.bytes()))
+                    .is_ok_and(|layout| layout.volume_bytes == self.bytes())
+        };
+        // Large volumes begin and end at round numbers.
+        let more = (0..1000).find(fits).unwrap_or(0);
+        (self.bytes() + area + more * PAGE as u64, None)
+    }
+}
+
+/// Bytes of the smallest disk: what is looked at before metadata is created.
+const SMALLEST: u64 = 64 << 10;
 /// Sectors of an extent of the activity log.
 const EXTENT: usize = 8192;
 
@@ -99,6 +133,8 @@ impl Plan {
         let volume = |rng: &mut Rng| VolumePlan {
             places: places(rng),
             block_size: rng.pick(&[512, 512, 4096]),
+            external: rng.percent(30),
+            slack: rng.pick(&[0, 1, 7]),
         };
         let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
         let dialer = rng.pick(&[Dialer::Node(0), Dialer::Node(1), Dialer::Both]);
@@ -152,6 +188,8 @@ impl Plan {
             volumes: vec![VolumePlan {
                 places: Places::all(blocks * 8),
                 block_size: 512,
+                external: false,
+                slack: 0,
             }],
             timers: Timers {
                 timeout: 300_000,

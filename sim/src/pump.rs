@@ -4,7 +4,7 @@ use crate::schedule::NodeEvent;
 use crate::trace::letter;
 use crate::world::{Time, World};
 use replication::api::{Action, DiskError, DiskOp, Event};
-use replication::buf::PoolMemory;
+use replication::buf::{Mem, PoolMemory};
 
 impl World {
     /// Gives an event to a node's engine and does what it wants done.
@@ -21,7 +21,8 @@ impl World {
             self.trace
                 .line(self.now, letter(n), || format!("<- {event:?}"));
         }
-        engine.handle(local, event, &mut node.pool);
+        let mut mem = Mem::new(&mut node.pool, &mut node.memory);
+        engine.handle(local, event, &mut mem);
         self.drain(n);
     }
 
@@ -101,6 +102,19 @@ impl World {
             Action::Disk { token, volume, op } => {
                 self.disk_start(n, usize::from(volume), token, op)
             }
+            Action::Meta { token, volume, op } => {
+                let volume = usize::from(volume);
+                let external = self.plan.volumes.get(volume).is_some_and(|v| v.external);
+                let behind = if external { self.plan.volumes.len() } else { 0 };
+                self.disk_start(n, behind + volume, token, op);
+            }
+            Action::Size { volume, size } => {
+                let planned = self.plan.volumes.get(usize::from(volume));
+                if planned.is_none_or(|v| v.bytes() != size) {
+                    let detail = format!("node {} vol{volume}: {size}", letter(n));
+                    self.fail("clients are told the volume's size", detail);
+                }
+            }
             Action::Send { frame, payload } => self.send(n, frame, payload),
             Action::Reply { id, result, buf } => self.replied(n, id, result, buf),
             Action::OpenLink => self.open_link(n),
@@ -116,19 +130,16 @@ impl World {
         }
     }
 
-    fn disk_start(&mut self, n: usize, volume: usize, token: u32, op: replication::api::DiskOp) {
+    fn disk_start(&mut self, n: usize, disk: usize, token: u32, op: replication::api::DiskOp) {
         let early = self.rng.coin();
         let node = &mut self.nodes[n];
         let fails = self.now < node.disk_fails_until && self.rng.one_in(4);
         let error = fails.then_some(DiskError::Io);
-        let Some(disk) = node.disks.get_mut(volume) else {
-            self.fail("the engine uses only its volumes", format!("vol{volume}"));
+        let Some(drive) = node.disks.get_mut(disk) else {
+            self.fail("the engine uses only its volumes", format!("disk {disk}"));
             return;
         };
-        if fails || disk.trouble.breaks() {
-            self.oracle.disk_failed(n);
-        }
-        if let Err(detail) = disk.start(token, op, early, error, &node.memory) {
+        if let Err(detail) = drive.start(token, op, early, error, &node.memory) {
             self.fail("only what clients wrote is written, in its place", detail);
             return;
         }
@@ -140,32 +151,33 @@ impl World {
         if self.now < self.nodes[n].disk_slow_until {
             delay += self.rng.below(self.plan.timers.timeout * 2);
         }
-        self.later(n, delay, NodeEvent::DiskDone { volume, token });
+        self.later(n, delay, NodeEvent::DiskDone { disk, token });
     }
 
-    pub(crate) fn disk_done(&mut self, n: usize, volume: usize, token: u32) {
+    pub(crate) fn disk_done(&mut self, n: usize, disk: usize, token: u32) {
         let hangs_until = self.nodes[n].disk_hangs_until;
         if self.now < hangs_until {
             let rest = hangs_until - self.now;
-            self.later(n, rest, NodeEvent::DiskDone { volume, token });
+            self.later(n, rest, NodeEvent::DiskDone { disk, token });
             return;
         }
-        let misdeed = self.draw_misdeed(n, volume);
+        let misdeed = self.draw_misdeed(n, disk);
         let node = &mut self.nodes[n];
-        let Some(disk) = node.disks.get_mut(volume) else {
+        let Some(drive) = node.disks.get_mut(disk) else {
             return;
         };
-        let lie = disk.take_lie(token);
-        match disk.complete(token, &mut node.memory, lie.or(misdeed)) {
+        let lie = drive.take_lie(token);
+        match drive.complete(token, &mut node.memory, lie.or(misdeed)) {
             Ok(Some(done)) => {
                 if lie.is_some() {
                     self.say_fault(n, "its disk lies");
                     for range in done.spoiled {
-                        self.spoil(volume, range);
+                        self.spoil(disk, range);
                     }
                 }
                 if done.result.is_err() {
-                    self.oracle.disk_failed(n);
+                    let loses = done.changes.then_some(disk % self.plan.volumes.len());
+                    self.oracle.disk_failed(n, loses);
                 }
                 self.feed(
                     n,

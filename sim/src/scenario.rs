@@ -22,6 +22,7 @@ impl World {
         );
         world.boot(0);
         world.boot(1);
+        world.create_all();
         world.run_until(PATIENCE, |w| w.oracle.connected(0) && w.oracle.connected(1));
         world
     }
@@ -36,6 +37,19 @@ impl World {
         world.wait_in_sync()?;
         world.command(0, Command::Primary { force: false })?;
         Ok(world)
+    }
+
+    /// Creates metadata for every volume of both nodes.
+    fn create_all(&mut self) {
+        for n in 0..2 {
+            for volume in 0..self.plan.volumes.len() as u16 {
+                let known = |w: &mut Self| w.disk(n, volume.into()) == Some(DiskState::Diskless);
+                self.run_until(PATIENCE, known);
+                let force = true;
+                let created = self.command(n, Command::CreateMd { volume, force });
+                debug_assert!(created.is_ok(), "{created:?}");
+            }
+        }
     }
 
     /// A node's state, as it said after its last event.

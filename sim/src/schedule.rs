@@ -34,8 +34,8 @@ pub enum Occurrence {
 pub enum NodeEvent {
     /// A disk operation is done.
     DiskDone {
-        /// Position of the volume.
-        volume: usize,
+        /// Position among the node's disks.
+        disk: usize,
         /// The operation.
         token: DiskToken,
     },

@@ -36,6 +36,7 @@ kinds! {
     required CmdConnect = "command: connect",
     required CmdDiscardMyData = "command: connect --discard-my-data",
     required CmdDisconnect = "command: disconnect",
+    required CmdCreateMd = "command: create-md",
     required CmdNewCurrentUuid = "command: new-current-uuid",
     required LostUnflushed = "sector that lost an unflushed write",
     counted Replies = "= replies",

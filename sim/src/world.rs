@@ -222,7 +222,7 @@ impl World {
 
     fn node_event(&mut self, n: usize, what: NodeEvent) {
         match what {
-            NodeEvent::DiskDone { volume, token } => self.disk_done(n, volume, token),
+            NodeEvent::DiskDone { disk, token } => self.disk_done(n, disk, token),
             NodeEvent::Tick(number) => {
                 if self.nodes[n].tick == number {
                     self.nodes[n].tick_at = None;

@@ -80,9 +80,9 @@ impl Trouble {
         self.lie = None;
     }
 
-    /// Whether any operation may fail.
+    /// Whether nothing is wrong.
     #[must_use]
-    pub fn breaks(&self) -> bool {
-        self.gone || self.flushes_fail > 0 || !self.latent.is_empty()
+    pub fn is_none(&self) -> bool {
+        !self.gone && self.flushes_fail == 0 && self.latent.is_empty() && self.lie.is_none()
     }
 }
