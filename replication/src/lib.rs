@@ -14,6 +14,7 @@ pub mod buf;
 pub mod crc32c;
 pub mod engine;
 pub mod lineage;
+pub mod mutation;
 pub mod ondisk;
 pub mod secure;
 pub mod wire;

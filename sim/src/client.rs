@@ -1,5 +1,6 @@
 //! Clients: several requests at once, overlapping, through connections that die at bad moments.
 
+use crate::record::Id;
 use crate::request::{Kinds, Wanted};
 use crate::schedule::{NodeEvent, Occurrence};
 use crate::stamp::SECTOR;
@@ -47,6 +48,10 @@ impl World {
             return;
         };
         if self.rng.one_in(400) {
+            self.resets += 1;
+            if !self.allows(Id::Reset(self.resets), "client: connection reset", c) {
+                return;
+            }
             if self.clients[c].outstanding > 0 {
                 self.stats.count(Kind::ClientReset);
             }
@@ -91,7 +96,8 @@ impl World {
         let volume = self.rng.index(self.plan.volumes.len());
         let v = self.plan.volumes[volume];
         let unit = (u64::from(v.block_size) / SECTOR) as usize;
-        let units = v.sectors / unit;
+        let island = v.places.island(self.rng.index(v.places.count()));
+        let units = island.len() / unit;
         let most = if self.rng.one_in(8) {
             units.min(256 / unit)
         } else {
@@ -117,7 +123,7 @@ impl World {
         Wanted {
             kind,
             volume,
-            first: start * unit,
+            first: island.start + start * unit,
             count: len * unit,
             fua,
             values: None,

@@ -1,17 +1,29 @@
 //! A simulated disk with a volatile write cache.
 //!
 //! Completed writes are seen by later reads but survive a power cut only when a later flush
-//! completed (a flush covers what completed before it was issued). At a power cut every sector
-//! keeps its last durable value or any of those written since, also of writes still in flight, so
-//! multi-sector writes tear. Operations complete in any order, whenever the world says so, and
-//! the memory of a write is read at its start or as late as its completion.
+//! completed (a flush covers what completed before it was issued). At a power cut every atom (512
+//! bytes or 4 KiB) keeps its last durable value or any of those written since, also of writes
+//! still in flight, so multi-sector writes tear. Operations complete in any order, whenever the
+//! world says so, and the memory of a write is read at its start or as late as its completion.
+//!
+//! The first sectors are the volume's data and hold stamps ([`crate::stamp`]), as far as clients use them
+//! ([`crate::places`]); what lies behind is the engine's metadata, kept byte by byte.
 
+mod content;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+use crate::places::Places;
 use crate::rng::Rng;
-use crate::stamp::{self, SECTOR, Value};
+use crate::stamp::{SECTOR, Value};
+use content::Content;
 use replication::api::{DiskError, DiskOp, DiskToken};
 use replication::buf::{PoolMemory, VecMemory};
+use replication::ondisk::{PAGE, Page};
 use std::collections::VecDeque;
 use std::ops::Range;
+pub use trouble::{Misdeed, Trouble};
 
 /// Completed writes that the cache holds before it writes the oldest back by itself.
 const CACHE_WRITES: usize = 96;
@@ -25,12 +37,29 @@ pub enum Discard {
     Ignore,
 }
 
+/// What a disk is like, for good.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Position of the volume.
+    pub volume: usize,
+    /// Sectors of the volume's data.
+    pub places: Places,
+    /// Sectors behind it, for the engine's metadata.
+    pub meta: usize,
+    /// What becomes of a discard.
+    pub discard: Discard,
+    /// Sectors that are written wholly or not at all: 1 or 8.
+    pub atom: usize,
+}
+
 /// A completed write that no flush has covered yet.
 #[derive(Debug)]
 struct Cached {
     order: u64,
     first: usize,
     values: Vec<Value>,
+    /// A flush of it failed: no later one makes it durable.
+    doomed: bool,
 }
 
 /// An operation the engine waits for.
@@ -42,7 +71,7 @@ struct Pending {
     values: Option<Vec<Value>>,
     /// Of a flush: it covers completed writes numbered below.
     covers: u64,
-    fails: bool,
+    fails: Option<DiskError>,
 }
 
 /// How an operation ended.
@@ -52,73 +81,103 @@ pub struct Completion {
     pub result: Result<(), DiskError>,
     /// For the engine: of a read, whether all is zero.
     pub all_zero: bool,
-}
-
-/// Deliberate misbehaviour of a disk, to see that the oracle notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misdeed {
-    /// A write is acknowledged and forgotten.
-    LoseWrite,
-    /// A write lands before an overlapping one that completed before it.
-    Reorder,
-    /// A flush is acknowledged and nothing becomes durable.
-    LoseFlush,
-    /// A write lands one sector further.
-    Misdirect,
-    /// A read returns what the sectors held at the last flush.
-    StaleRead,
+    /// Whether it was to change something, or make changes durable.
+    pub changes: bool,
+    /// Sectors about which the disk lied, or which it spoiled.
+    pub spoiled: Vec<Range<usize>>,
 }
 
 /// One volume's disk on one node.
 #[derive(Debug)]
 pub struct Disk {
-    volume: usize,
-    discard: Discard,
+    shape: Shape,
+    content: Content,
     current: Vec<Value>,
     durable: Vec<Value>,
     cache: VecDeque<Cached>,
     pending: Vec<Pending>,
     order: u64,
+    /// What is wrong with it.
+    pub trouble: Trouble,
 }
 
 impl Disk {
-    /// A blank disk of `sectors` sectors for the volume at position `volume`.
+    /// A blank disk.
     #[must_use]
-    pub fn new(volume: usize, sectors: usize, discard: Discard) -> Self {
+    pub fn new(shape: Shape) -> Self {
+        let sectors = shape.places.sectors + shape.meta;
         Self {
-            volume,
-            discard,
+            shape,
+            content: Content::default(),
             current: vec![0; sectors],
             durable: vec![0; sectors],
             cache: VecDeque::new(),
             pending: Vec::new(),
             order: 0,
+            trouble: Trouble::default(),
         }
     }
 
-    /// What reads see.
+    /// What reads see of the volume's data.
     #[must_use]
     pub fn current(&self) -> &[Value] {
-        &self.current
+        &self.current[..self.shape.places.sectors]
     }
 
-    /// What a power cut cannot take.
+    /// What a power cut cannot take of the volume's data.
     #[must_use]
     pub fn durable(&self) -> &[Value] {
-        &self.durable
+        &self.durable[..self.shape.places.sectors]
     }
 
-    /// Overwrites a sector behind everyone's back (bit rot, or content from before the run).
+    /// The page of metadata at this offset in bytes, as reads see it (or as it was in an old copy).
+    #[must_use]
+    pub fn page(&self, offset: u64, copy: Option<&[Value]>) -> Page {
+        let mut page = [0; PAGE];
+        let values = copy.unwrap_or(&self.current);
+        let first = (offset / SECTOR) as usize;
+        for (at, bytes) in page.chunks_exact_mut(SECTOR as usize).enumerate() {
+            let value = self.number(first + at).and_then(|at| values.get(at));
+            self.content.fill(bytes, value.copied().unwrap_or(0));
+        }
+        page
+    }
+
+    /// Sectors of data and metadata.
+    #[must_use]
+    pub fn sectors(&self) -> usize {
+        self.current.len()
+    }
+
+    /// Overwrites a sector behind everyone's back (content from before the run, or a damage).
     pub fn set(&mut self, sector: usize, value: Value) {
         self.current[sector] = value;
         self.durable[sector] = value;
+        for cached in &mut self.cache {
+            if let Some(at) = sector.checked_sub(cached.first)
+                && let Some(place) = cached.values.get_mut(at)
+            {
+                *place = value;
+            }
+        }
     }
 
     /// Everything zero, as a replaced disk.
     pub fn blank(&mut self) {
-        self.current.fill(0);
-        self.durable.fill(0);
-        self.cache.clear();
+        self.settle(vec![0; self.sectors()]);
+        self.trouble = Trouble::default();
+    }
+
+    /// What a power cut would leave now, to come back to.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Value> {
+        self.durable.clone()
+    }
+
+    /// An old copy takes the disk's place.
+    pub fn restore(&mut self, snapshot: &[Value]) {
+        self.settle(snapshot.to_vec());
+        self.trouble = Trouble::default();
     }
 
     /// Whether operations are in flight.
@@ -130,14 +189,12 @@ impl Disk {
     /// Whether a write in flight covers `sector`.
     #[must_use]
     pub fn writing(&self, sector: usize) -> bool {
-        let covers = |p: &Pending| range(&p.op).is_some_and(|r| r.contains(&sector));
-        self.pending
-            .iter()
-            .any(|p| !matches!(p.op, DiskOp::Read { .. }) && covers(p))
+        let covers = |p: &Pending| self.range(&p.op).contains(&sector);
+        self.pending.iter().any(|p| changes(&p.op) && covers(p))
     }
 
-    /// What a sector may turn into without anything new being written: writes in the cache (after
-    /// a power cut) and writes in flight.
+    /// What a sector of data may turn into without anything new being written: writes in the cache
+    /// (after a power cut) and writes in flight.
     #[must_use]
     pub fn may_become(&self, sector: usize, memory: &VecMemory) -> Vec<Value> {
         let cached = self.cache.iter().filter_map(|c| {
@@ -145,19 +202,25 @@ impl Disk {
             c.values.get(at).copied()
         });
         let pending = self.pending.iter().filter_map(|p| {
-            let at = sector.checked_sub(range(&p.op)?.start)?;
-            if matches!(p.op, DiskOp::Read { .. }) {
-                return None;
-            }
-            match &p.values {
-                Some(values) => values.get(at).copied(),
-                None => self.capture(&p.op, memory).ok()?.get(at).copied(),
+            let range = self.range(&p.op);
+            let at = sector.checked_sub(range.start)?;
+            match (&p.values, p.op) {
+                (Some(values), _) => values.get(at).copied(),
+                (None, DiskOp::Write { offset, view }) => {
+                    let real = self.shape.places.real(sector);
+                    let at = real.checked_sub((offset / SECTOR) as usize)?;
+                    let bytes = memory.bytes(view).chunks_exact(SECTOR as usize).nth(at)?;
+                    crate::stamp::parse(bytes)
+                }
+                (None, DiskOp::Read { .. } | DiskOp::Flush) => None,
+                (None, _) => (at < range.len()).then_some(0),
             }
         });
         cached.chain(pending).collect()
     }
 
-    /// Begins an operation. `early` reads a write's memory now instead of at its completion.
+    /// Begins an operation. `early` reads a write's memory now instead of at its completion; `fails` is how
+    /// it will end.
     ///
     /// # Errors
     /// What is wrong with the operation or its data: the engine's fault.
@@ -166,15 +229,14 @@ impl Disk {
         token: DiskToken,
         op: DiskOp,
         early: bool,
-        fails: bool,
+        fails: Option<DiskError>,
         memory: &VecMemory,
     ) -> Result<(), String> {
         if self.pending.iter().any(|p| p.token == token) {
             return Err(format!("disk token {token} is used twice"));
         }
-        if let Some(r) = range(&op)
-            && (r.end > self.current.len() || r.is_empty())
-        {
+        let all = self.shape.places.volume() + self.shape.meta;
+        if real(&op).is_some_and(|r| r.end > all || r.is_empty()) {
             return Err(format!("disk operation outside of the disk: {op:?}"));
         }
         let values = match op {
@@ -192,6 +254,17 @@ impl Disk {
         Ok(())
     }
 
+    /// The lie that the disk has in store, if it is about this operation on data.
+    pub fn take_lie(&mut self, token: DiskToken) -> Option<Misdeed> {
+        let lie = self.trouble.lie?;
+        let op = self.pending.iter().find(|p| p.token == token)?.op;
+        let data = self.range(&op).end <= self.shape.places.sectors;
+        if !data || !lie.concerns(&op) {
+            return None;
+        }
+        self.trouble.lie.take()
+    }
+
     /// Ends an operation; `None` if it is unknown (the node restarted since).
     ///
     /// # Errors
@@ -205,43 +278,70 @@ impl Disk {
         let Some(at) = self.pending.iter().position(|p| p.token == token) else {
             return Ok(None);
         };
-        let pending = self.pending.swap_remove(at);
-        let mut all_zero = false;
+        let mut pending = self.pending.swap_remove(at);
+        let values = match (pending.values.take(), changes(&pending.op)) {
+            (Some(values), _) => values,
+            (None, true) => self.capture(&pending.op, memory)?,
+            (None, false) => Vec::new(),
+        };
+        let r = self.range(&pending.op);
+        let error = pending.fails.or(self.trouble.error(&pending.op, &r));
+        let mut done = Completion {
+            result: error.map_or(Ok(()), Err),
+            all_zero: false,
+            changes: !matches!(pending.op, DiskOp::Read { .. }),
+            spoiled: Vec::new(),
+        };
         match pending.op {
             DiskOp::Read { view, .. } => {
-                let r = range(&pending.op).unwrap_or(0..0);
-                let from = if misdeed == Some(Misdeed::StaleRead) {
-                    &self.durable
-                } else {
-                    &self.current
-                };
-                let values = &from[r];
-                let sectors = memory.bytes_mut(view).chunks_exact_mut(SECTOR as usize);
-                for (bytes, &value) in sectors.zip(values) {
-                    stamp::fill(bytes, if pending.fails { 0 } else { value });
-                }
-                all_zero = values.iter().all(|&v| v == 0);
+                let bytes = memory.bytes_mut(view);
+                done.all_zero = self.read(&pending.op, bytes, error, misdeed, &mut done);
             }
-            DiskOp::Flush if misdeed != Some(Misdeed::LoseFlush) && !pending.fails => {
-                self.write_back(pending.covers);
-            }
-            DiskOp::Flush => {}
-            DiskOp::Write { .. } | DiskOp::Discard { .. } | DiskOp::WriteZeroes { .. } => {
-                let values = match &pending.values {
-                    Some(values) => values.clone(),
-                    None => self.capture(&pending.op, memory)?,
-                };
-                if !pending.fails {
-                    self.land(&pending.op, values, misdeed);
+            DiskOp::Flush if error.is_some() => {
+                for cached in &mut self.cache {
+                    cached.doomed |= cached.order < pending.covers;
                 }
+            }
+            DiskOp::Flush if misdeed == Some(Misdeed::LoseFlush) => {}
+            DiskOp::Flush => self.write_back(pending.covers),
+            _ if error.is_none() => self.land(&pending.op, values, misdeed, &mut done),
+            _ => {}
+        }
+        Ok(Some(done))
+    }
+
+    /// Fills a reader's memory; answers whether all is zero.
+    fn read(
+        &self,
+        op: &DiskOp,
+        memory: &mut [u8],
+        error: Option<DiskError>,
+        misdeed: Option<Misdeed>,
+        done: &mut Completion,
+    ) -> bool {
+        let r = self.range(op);
+        let mut values = match misdeed {
+            Some(Misdeed::StaleRead) => self.durable[r.clone()].to_vec(),
+            _ => self.current[r.clone()].to_vec(),
+        };
+        if let Some(Misdeed::ReadElsewhere(seed)) = misdeed {
+            for (sector, value) in r.clone().zip(&mut values) {
+                *value = crate::stamp::rot(seed, self.shape.volume, sector);
             }
         }
-        let result = if pending.fails {
-            Err(DiskError::Io)
-        } else {
-            Ok(())
-        };
-        Ok(Some(Completion { result, all_zero }))
+        if error.is_some() {
+            values.fill(0);
+        }
+        let first = r.start;
+        if misdeed.is_some() {
+            done.spoiled.push(r);
+        }
+        let sectors = memory.chunks_exact_mut(SECTOR as usize);
+        for (bytes, real) in sectors.zip(real(op).unwrap_or(0..0)) {
+            let value = self.number(real).map_or(0, |at| values[at - first]);
+            self.content.fill(bytes, value);
+        }
+        values.iter().all(|&v| v == 0)
     }
 
     /// The node lost its power: returns how many sectors hold something else than reads saw.
@@ -250,9 +350,24 @@ impl Disk {
     /// What is wrong with the data of a write in flight: the engine's fault.
     pub fn power_cut(&mut self, rng: &mut Rng, memory: &VecMemory) -> Result<u64, String> {
         let keep = rng.pick(&[0, 0, 20, 50, 80, 100]);
+        // Whole writes survive or not, or each of their atoms by itself.
+        let whole = rng.coin();
+        let atom = self.shape.atom;
         let mut survivors = self.durable.clone();
         for cached in &self.cache {
-            scatter(&mut survivors, cached.first, &cached.values, keep, rng);
+            let keep = if whole {
+                100 * u64::from(rng.percent(keep))
+            } else {
+                keep
+            };
+            scatter(
+                &mut survivors,
+                cached.first,
+                &cached.values,
+                keep,
+                atom,
+                rng,
+            );
         }
         self.tear_pending(&mut survivors, rng, memory)?;
         let lost = survivors
@@ -280,6 +395,7 @@ impl Disk {
         self.current = survivors;
         self.cache.clear();
         self.pending.clear();
+        self.trouble.restarted();
     }
 
     fn tear_pending(
@@ -288,65 +404,79 @@ impl Disk {
         rng: &mut Rng,
         memory: &VecMemory,
     ) -> Result<(), String> {
-        let pending = std::mem::take(&mut self.pending);
-        for p in pending {
-            let (Some(r), false) = (range(&p.op), matches!(p.op, DiskOp::Read { .. })) else {
-                continue;
-            };
-            if self.is_nothing(&p.op) {
+        for mut p in std::mem::take(&mut self.pending) {
+            if !changes(&p.op) || self.is_nothing(&p.op) {
                 continue;
             }
-            let values = match p.values {
+            let r = self.range(&p.op);
+            let values = match p.values.take() {
                 Some(values) => values,
                 None => self.capture(&p.op, memory)?,
             };
             let keep = rng.pick(&[0, 50, 100]);
-            scatter(survivors, r.start, &values, keep, rng);
+            scatter(survivors, r.start, &values, keep, self.shape.atom, rng);
         }
         Ok(())
     }
 
     /// The content that an operation writes, checked.
-    fn capture(&self, op: &DiskOp, memory: &VecMemory) -> Result<Vec<Value>, String> {
-        let r = range(op).unwrap_or(0..0);
+    fn capture(&mut self, op: &DiskOp, memory: &VecMemory) -> Result<Vec<Value>, String> {
+        let r = self.range(op);
         let DiskOp::Write { view, .. } = *op else {
             return Ok(vec![0; r.len()]);
         };
+        let (volume, data) = (self.shape.volume, self.shape.places.sectors);
         let mut values = Vec::with_capacity(r.len());
-        for (bytes, sector) in memory.bytes(view).chunks_exact(SECTOR as usize).zip(r) {
-            match stamp::parse(bytes) {
-                Some(value) if stamp::belongs(value, self.volume, sector) => values.push(value),
-                Some(value) => {
-                    return Err(format!(
-                        "vol{} sector {sector} is being written with the data of another place: {}",
-                        self.volume,
-                        stamp::describe(value)
-                    ));
+        let sectors = memory.bytes(view).chunks_exact(SECTOR as usize);
+        for (bytes, real) in sectors.zip(real(op).unwrap_or(0..0)) {
+            match self.number(real) {
+                Some(sector) if sector < data => {
+                    values.push(content::stamped(bytes, volume, sector)?);
                 }
-                None => {
-                    return Err(format!(
-                        "vol{} sector {sector} is being written with bytes that nobody wrote",
-                        self.volume
-                    ));
-                }
+                Some(sector) => values.push(self.content.keep(bytes, self.current[sector])),
+                None if bytes.iter().all(|&b| b == 0) => {}
+                None => return Err(format!("vol{volume} is being written where nobody wrote")),
             }
         }
         Ok(values)
     }
 
     fn is_nothing(&self, op: &DiskOp) -> bool {
-        matches!(op, DiskOp::Discard { .. }) && self.discard == Discard::Ignore
+        matches!(op, DiskOp::Discard { .. }) && self.shape.discard == Discard::Ignore
     }
 
-    fn land(&mut self, op: &DiskOp, values: Vec<Value>, misdeed: Option<Misdeed>) {
-        if self.is_nothing(op) || misdeed == Some(Misdeed::LoseWrite) {
+    fn land(
+        &mut self,
+        op: &DiskOp,
+        values: Vec<Value>,
+        misdeed: Option<Misdeed>,
+        done: &mut Completion,
+    ) {
+        let r = self.range(op);
+        if r.is_empty() || self.is_nothing(op) {
             return;
         }
-        let Some(r) = range(op) else { return };
+        let data = self.shape.places.sectors;
         let mut first = r.start;
-        if misdeed == Some(Misdeed::Misdirect) && r.end < self.current.len() {
-            first += 1;
+        match misdeed {
+            Some(Misdeed::LoseWrite) => {
+                done.spoiled.push(r);
+                return;
+            }
+            Some(Misdeed::WriteElsewhere(seed)) => {
+                let to = seed as usize % data;
+                let hit = to..(to + r.len()).min(data);
+                done.spoiled.extend([r, hit.clone()]);
+                let garbage = hit.map(|s| crate::stamp::rot(seed, self.shape.volume, s));
+                let garbage: Vec<Value> = garbage.collect();
+                self.current[to..to + garbage.len()].copy_from_slice(&garbage);
+                self.remember(to, garbage);
+                return;
+            }
+            Some(Misdeed::Misdirect) if r.end < data => first += 1,
+            _ => {}
         }
+        self.trouble.written(&r);
         self.current[first..first + values.len()].copy_from_slice(&values);
         let mut again = None;
         if misdeed == Some(Misdeed::Reorder) {
@@ -370,6 +500,7 @@ impl Disk {
             order: self.order,
             first,
             values,
+            doomed: false,
         });
         self.order += 1;
         if self.cache.len() > CACHE_WRITES {
@@ -383,24 +514,80 @@ impl Disk {
             if cached.order >= below {
                 break;
             }
-            let to = cached.first..cached.first + cached.values.len();
-            self.durable[to].copy_from_slice(&cached.values);
+            if !cached.doomed {
+                let to = cached.first..cached.first + cached.values.len();
+                self.durable[to].copy_from_slice(&cached.values);
+            }
             self.cache.pop_front();
         }
     }
+
+    /// The number of a sector in this model; `None` for one in the sea, which is zero for ever.
+    fn number(&self, real: usize) -> Option<usize> {
+        let places = &self.shape.places;
+        match real.checked_sub(places.volume()) {
+            Some(behind) => Some(places.sectors + behind),
+            None => places.uses(real).then(|| places.before(real)),
+        }
+    }
+
+    /// The sectors of this model that an operation touches.
+    fn range(&self, op: &DiskOp) -> Range<usize> {
+        let places = &self.shape.places;
+        let number = |real: usize| places.before(real) + real.saturating_sub(places.volume());
+        real(op).map_or(0..0, |r| number(r.start)..number(r.end))
+    }
+
+    /// Zeroes the page of metadata at this offset in bytes, behind everyone's back.
+    pub fn wipe(&mut self, offset: u64) {
+        let first = (offset / SECTOR) as usize;
+        for real in first..first + PAGE / SECTOR as usize {
+            if let Some(at) = self.number(real) {
+                self.set(at, 0);
+            }
+        }
+    }
+
+    /// Damages a sector, and answers whether it is one of the volume's data.
+    pub fn rot(&mut self, sector: usize, seed: u64) -> bool {
+        let data = sector < self.shape.places.sectors;
+        let value = if data {
+            crate::stamp::rot(seed, self.shape.volume, sector)
+        } else {
+            self.content.flipped(self.current[sector], seed)
+        };
+        self.set(sector, value);
+        data
+    }
 }
 
-/// Lets each sector of a write survive with a chance of `keep` percent.
-fn scatter(to: &mut [Value], first: usize, values: &[Value], keep: u64, rng: &mut Rng) {
-    for (place, &value) in to[first..].iter_mut().zip(values) {
-        if keep == 100 || (keep != 0 && rng.percent(keep)) {
-            *place = value;
+/// Lets each atom of a write survive with a chance of `keep` percent.
+fn scatter(
+    to: &mut [Value],
+    first: usize,
+    values: &[Value],
+    keep: u64,
+    atom: usize,
+    rng: &mut Rng,
+) {
+    let mut kept = (usize::MAX, false);
+    for (at, &value) in (first..).zip(values) {
+        if kept.0 != at / atom {
+            kept = (at / atom, keep == 100 || (keep != 0 && rng.percent(keep)));
+        }
+        if kept.1 {
+            to[at] = value;
         }
     }
 }
 
-/// The sectors an operation touches.
-fn range(op: &DiskOp) -> Option<Range<usize>> {
+/// Whether an operation changes what the disk holds.
+fn changes(op: &DiskOp) -> bool {
+    !matches!(op, DiskOp::Read { .. } | DiskOp::Flush)
+}
+
+/// The sectors an operation touches, as the engine numbers them.
+fn real(op: &DiskOp) -> Option<Range<usize>> {
     let (offset, len) = match *op {
         DiskOp::Read { offset, view, .. } | DiskOp::Write { offset, view } => (offset, view.len),
         DiskOp::Discard { offset, len } | DiskOp::WriteZeroes { offset, len, .. } => (offset, len),
@@ -408,79 +595,4 @@ fn range(op: &DiskOp) -> Option<Range<usize>> {
     };
     let first = (offset / SECTOR) as usize;
     Some(first..first + (u64::from(len) / SECTOR) as usize)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use replication::buf::Pool;
-
-    /// A disk of eight sectors, and a write of stamps to all of them, as it completes.
-    fn written(rng: &mut Rng) -> (Disk, VecMemory) {
-        let mut disk = Disk::new(0, 8, Discard::Zeroes);
-        let (mut pool, mut memory) = (Pool::new(8), VecMemory::new(8));
-        let view = pool.alloc(4096).expect("room").view();
-        for (sector, bytes) in memory.bytes_mut(view).chunks_exact_mut(512).enumerate() {
-            stamp::fill(bytes, stamp::stamp(0, 1, 0, sector));
-        }
-        let write = DiskOp::Write { offset: 0, view };
-        disk.start(1, write, rng.coin(), false, &memory)
-            .expect("valid");
-        disk.complete(1, &mut memory, None).expect("valid");
-        (disk, memory)
-    }
-
-    fn survivors(disk: &Disk) -> usize {
-        disk.current().iter().filter(|&&v| v != 0).count()
-    }
-
-    #[test]
-    fn a_power_cut_takes_unflushed_sectors_in_any_subset() {
-        let mut seen = [false; 9];
-        for seed in 0..500 {
-            let mut rng = Rng::new(seed);
-            let (mut disk, memory) = written(&mut rng);
-            assert_eq!(survivors(&disk), 8, "reads see what completed");
-            disk.power_cut(&mut rng, &memory).expect("valid");
-            seen[survivors(&disk)] = true;
-        }
-        assert_eq!(seen, [true; 9]);
-    }
-
-    #[test]
-    fn a_flush_keeps_what_completed_before_it_was_issued() {
-        for seed in 0..50 {
-            let mut rng = Rng::new(seed);
-            let (mut disk, mut memory) = written(&mut rng);
-            disk.start(2, DiskOp::Flush, true, false, &memory)
-                .expect("valid");
-            let zeroes = DiskOp::WriteZeroes {
-                offset: 0,
-                len: 512,
-                unmap: false,
-            };
-            disk.start(3, zeroes, true, false, &memory).expect("valid");
-            disk.complete(3, &mut memory, None).expect("valid");
-            disk.complete(2, &mut memory, None).expect("valid");
-            assert_eq!(survivors(&disk), 7);
-            disk.power_cut(&mut rng, &memory).expect("valid");
-            assert!(survivors(&disk) >= 7, "sectors 1 to 7 were flushed");
-        }
-    }
-
-    #[test]
-    fn the_data_of_another_place_is_noticed() {
-        let mut disk = Disk::new(0, 8, Discard::Zeroes);
-        let (mut pool, mut memory) = (Pool::new(8), VecMemory::new(8));
-        let view = pool.alloc(512).expect("room").view();
-        stamp::fill(memory.bytes_mut(view), stamp::stamp(0, 1, 0, 3));
-        let write = DiskOp::Write { offset: 512, view };
-        assert!(disk.start(1, write, true, false, &memory).is_err());
-        memory.bytes_mut(view)[100] ^= 1;
-        let write = DiskOp::Write {
-            offset: 3 * 512,
-            view,
-        };
-        assert!(disk.start(2, write, true, false, &memory).is_err());
-    }
 }

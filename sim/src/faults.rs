@@ -1,155 +1,294 @@
 //! Fate: what breaks, when, and for how long.
 
+use crate::disk::Misdeed;
+use crate::fault::{Drawn, Fault};
+use crate::record::Id;
+use crate::rng::Rng;
 use crate::schedule::{Occurrence, Recovery};
-use crate::stats::Kind;
-use crate::trace::letter;
 use crate::world::{Time, World};
+use replication::api::DiskState;
+use replication::lineage::JUST_CREATED;
+
+/// Highest number of a kind of frame that a link may lose (numbers that are none wait in vain).
+const FRAME_KINDS: u64 = 40;
 
 impl World {
-    /// Draws a fault.
-    pub(crate) fn fault_turn(&mut self) {
+    /// The n-th fault's time has come.
+    pub(crate) fn fault_turn(&mut self, number: u32) {
         if self.healing {
             return;
         }
-        let gap = self.plan.fault_gap;
-        let next = self.rng.range(gap / 10, gap * 2);
-        self.schedule.push(self.now + next, Occurrence::Fault);
-        let n = self.rng.index(2);
-        match self.rng.below(100) {
-            0..=11 => self.cut(Kind::LinkCut, [true; 2]),
-            12..=19 => self.cut(Kind::LinkOneWay, [n == 0, n == 1]),
-            20..=26 => {
-                self.fault(Kind::LinkHalfOpen, n);
-                self.reset_link([n == 0, n == 1]);
-            }
-            27..=36 => {
-                self.fault(Kind::LinkReset, n);
-                self.reset_link([true; 2]);
-            }
-            37..=42 => {
-                self.fault(Kind::LinkSlow, n);
-                self.network.slowness = self.rng.pick(&[5, 50]);
-                self.end_later(Recovery::Network);
-            }
-            43..=47 => {
-                self.fault(Kind::ReaderStall, n);
-                self.nodes[n].reader_stalled = true;
-                self.end_later(Recovery::Reader(n));
-            }
-            48..=60 => self.stop_for_a_while(n, true),
-            61..=64 => {
-                self.stats.count(Kind::SitePowerCut);
-                self.stop_for_a_while(0, true);
-                self.stop_for_a_while(1, true);
-            }
-            65..=69 => self.stop_for_a_while(n, false),
-            70..=73 if self.nodes[n].runs() => {
-                self.fault(Kind::CrashAtAction, n);
-                self.nodes[n].crash_after = Some(self.rng.below(40));
-            }
-            74..=83 => {
-                let clock_ran = self.rng.coin();
-                if self.nodes[n].runs() {
-                    self.fault(
-                        if clock_ran {
-                            Kind::PauseClockRuns
-                        } else {
-                            Kind::Pause
-                        },
-                        n,
-                    );
-                    self.pause(n);
-                    self.end_later(Recovery::Resume { node: n, clock_ran });
-                }
-            }
-            84..=86 if self.nodes[n].link.is_some() => {
-                self.fault(Kind::LinkGarbage, n);
-                self.nodes[n].garbles = true;
-            }
-            84..=92 => {
-                self.fault(Kind::DiskSlow, n);
-                self.nodes[n].disk_slow_until = self.now + self.duration();
-            }
-            _ if self.plan.disk_errors => {
-                let other_is_good = self.oracle.worth(1 - n).is_some();
-                if other_is_good && !self.oracle.disks_failed() {
-                    self.nodes[n].disk_fails_until = self.now + self.duration();
-                }
-            }
-            _ => {}
+        let Some(drawn) = self.plan.fates.nth(number) else {
+            return;
+        };
+        let next = self.now + drawn.gap;
+        self.schedule.push(next, Occurrence::Fault(number + 1));
+        let fault = drawn.fault;
+        if self.possible(&drawn) && self.allows(Id::Fault(number), fault.name(), drawn.node) {
+            self.stats.fault(fault);
+            self.strike(drawn);
         }
     }
 
-    fn fault(&mut self, kind: Kind, n: usize) {
-        self.stats.count(kind);
-        self.trace.line(self.now, "FAULT", || {
-            format!("{kind:?} at node {}", letter(n))
-        });
+    /// Whether a fault means anything now.
+    fn possible(&self, drawn: &Drawn) -> bool {
+        let n = drawn.node;
+        let node = &self.nodes[n];
+        match drawn.fault {
+            Fault::LinkHalfOpen
+            | Fault::LinkReset
+            | Fault::LinkClog
+            | Fault::LinkDropKind
+            | Fault::LinkTruncated
+            | Fault::LinkCorrupt => node.link.is_some(),
+            Fault::LinkCut | Fault::LinkOneWay | Fault::LinkSlow | Fault::LinkOtherVersion => true,
+            Fault::SitePowerCut => self.nodes.iter().any(|n| n.engine.is_some()),
+            Fault::PowerCut | Fault::Kill | Fault::CrashAtBoot => node.engine.is_some(),
+            Fault::CrashAtAction | Fault::Pause | Fault::PauseClockRuns | Fault::ClockJump => {
+                node.runs()
+            }
+            Fault::DiskSlow | Fault::DiskHang => true,
+            Fault::DiskErrors | Fault::FlushFails | Fault::DiskGone | Fault::LatentSector => {
+                // Two broken disks at once leave nothing to judge.
+                self.oracle.worth(1 - n).is_some() && !self.oracle.disks_failed()
+            }
+            Fault::BitRot
+            | Fault::WriteLost
+            | Fault::WriteMisdirected
+            | Fault::ReadMisdirected
+            | Fault::ReadStale => node.engine.is_some(),
+            Fault::BlankDisk | Fault::OldDisk => self.dispensable(n),
+        }
     }
 
-    fn cut(&mut self, kind: Kind, blocked: [bool; 2]) {
-        self.fault(kind, usize::from(!blocked[0]));
+    /// Nobody replaces the only good disk: the other one must be settled, not about to be resynced.
+    fn dispensable(&self, n: usize) -> bool {
+        let spare = self.oracle.all_in_sync() || self.oracle.is_primary(1 - n);
+        let other_is_good =
+            self.oracle.worth(1 - n).is_some() && self.nodes[1 - n].engine.is_some();
+        spare && other_is_good && !self.oracle.split() && self.nodes[n].engine.is_some()
+    }
+
+    fn strike(&mut self, drawn: Drawn) {
+        let Drawn {
+            fault,
+            node: n,
+            mut rng,
+            ..
+        } = drawn;
+        let span = self.duration(&mut rng);
+        let until = self.now + span;
+        match fault {
+            Fault::LinkCut => self.cut([true; 2], span),
+            Fault::LinkOneWay => self.cut([n == 0, n == 1], span),
+            Fault::LinkHalfOpen => self.reset_link([n == 0, n == 1]),
+            Fault::LinkReset => self.reset_link([true; 2]),
+            Fault::LinkSlow => {
+                self.network.slowness = rng.pick(&[5, 50]);
+                self.end_later(Recovery::Network, span);
+            }
+            Fault::LinkClog => {
+                self.nodes[n].reader_stalled = true;
+                self.end_later(Recovery::Reader(n), span);
+            }
+            Fault::LinkDropKind => {
+                self.nodes[n].drops_kind = Some(rng.range(1, FRAME_KINDS) as u8);
+            }
+            Fault::LinkTruncated => self.nodes[n].truncates = true,
+            Fault::LinkCorrupt => self.nodes[n].garbles = Some(rng.next()),
+            Fault::LinkOtherVersion => {
+                self.nodes[n].other_version_until = until;
+                self.reset_link([true; 2]);
+            }
+            Fault::PowerCut => self.stop_for(n, true, outage(span, &mut rng)),
+            Fault::SitePowerCut => {
+                for n in 0..2 {
+                    let span = self.duration(&mut rng);
+                    self.stop_for(n, true, outage(span, &mut rng));
+                }
+            }
+            Fault::Kill => self.stop_for(n, false, outage(span, &mut rng)),
+            Fault::CrashAtAction => {
+                self.nodes[n].crash_after = Some((rng.below(40), rng.coin()));
+            }
+            Fault::CrashAtBoot => {
+                self.stop_for(n, true, outage(span, &mut rng));
+                self.nodes[n].crash_at_boot = Some((rng.below(25), rng.coin()));
+            }
+            Fault::Pause | Fault::PauseClockRuns => {
+                let clock_ran = fault == Fault::PauseClockRuns;
+                self.pause(n);
+                self.end_later(Recovery::Resume { node: n, clock_ran }, span);
+            }
+            Fault::ClockJump => self.clock_jump(n, span * rng.pick(&[1, 10])),
+            Fault::DiskSlow => self.nodes[n].disk_slow_until = until,
+            Fault::DiskHang => self.nodes[n].disk_hangs_until = until + span * rng.below(3),
+            Fault::DiskErrors => self.nodes[n].disk_fails_until = until,
+            Fault::FlushFails => {
+                let volume = rng.index(self.plan.volumes.len());
+                self.nodes[n].disks[volume].trouble.flushes_fail = rng.pick(&[1, 1, 3]);
+            }
+            Fault::DiskGone => {
+                let volume = rng.index(self.plan.volumes.len());
+                self.disk_gone(n, volume);
+            }
+            Fault::LatentSector => {
+                let volume = rng.index(self.plan.volumes.len());
+                let disk = &mut self.nodes[n].disks[volume];
+                let sector = rng.index(disk.sectors());
+                disk.trouble.latent.insert(sector);
+            }
+            Fault::BitRot => self.bit_rot(n, &mut rng),
+            Fault::WriteLost => self.arm(n, Misdeed::LoseWrite, &mut rng),
+            Fault::WriteMisdirected => {
+                let misdeed = Misdeed::WriteElsewhere(rng.next());
+                self.arm(n, misdeed, &mut rng);
+            }
+            Fault::ReadMisdirected => {
+                let misdeed = Misdeed::ReadElsewhere(rng.next());
+                self.arm(n, misdeed, &mut rng);
+            }
+            Fault::ReadStale => self.arm(n, Misdeed::StaleRead, &mut rng),
+            Fault::BlankDisk => {
+                self.stop_for(n, rng.coin(), outage(span, &mut rng));
+                self.replace_disks(n, false);
+            }
+            Fault::OldDisk => {
+                self.stop_for(n, rng.coin(), outage(span, &mut rng));
+                self.replace_disks(n, true);
+            }
+        }
+    }
+
+    fn cut(&mut self, blocked: [bool; 2], span: Time) {
         self.network.blocked = blocked;
-        self.end_later(Recovery::Network);
+        self.end_later(Recovery::Network, span);
     }
 
     /// Short ones end before anybody's timeout, long ones after.
-    fn duration(&mut self) -> Time {
+    fn duration(&self, rng: &mut Rng) -> Time {
         let t = self.plan.timers.timeout;
-        if self.rng.one_in(3) {
-            self.rng.range(t / 20, t / 2)
+        if rng.one_in(3) {
+            rng.range(t / 20, t / 2)
         } else {
-            self.rng.range(t, t * 4)
+            rng.range(t, t * 4)
         }
     }
 
-    fn end_later(&mut self, recovery: Recovery) {
-        let duration = self.duration();
+    fn end_later(&mut self, recovery: Recovery, span: Time) {
         self.schedule
-            .push(self.now + duration, Occurrence::Recover(recovery));
+            .push(self.now + span, Occurrence::Recover(recovery));
     }
 
     /// Stops a node, and boots it some time later.
-    pub(crate) fn stop_for_a_while(&mut self, n: usize, power_cut: bool) {
+    pub(crate) fn stop_for(&mut self, n: usize, power_cut: bool, span: Time) {
         if self.nodes[n].engine.is_none() {
             return;
         }
-        // Nobody replaces the only good disk: the other one must be settled, not about to be resynced.
-        let spare = self.oracle.all_in_sync() || self.oracle.is_primary(1 - n);
         if power_cut {
-            self.stats.count(Kind::PowerCut);
             self.power_cut(n);
         } else {
-            self.stats.count(Kind::Kill);
             self.kill(n);
         }
-        let other_is_good =
-            self.oracle.worth(1 - n).is_some() && self.nodes[1 - n].engine.is_some();
-        if spare && other_is_good && !self.oracle.split() && self.rng.one_in(10) {
-            self.fault(Kind::BlankDisk, n);
-            for disk in &mut self.nodes[n].disks {
-                disk.blank();
+        self.end_later(Recovery::Boot(n), span);
+    }
+
+    /// The crash between two actions of one step.
+    pub(crate) fn crash(&mut self, n: usize, power_cut: bool) {
+        let mut rng = Rng::new(self.rng.next());
+        let span = self.duration(&mut rng);
+        self.stop_for(n, power_cut, outage(span, &mut rng));
+    }
+
+    fn arm(&mut self, n: usize, misdeed: Misdeed, rng: &mut Rng) {
+        let volume = rng.index(self.plan.volumes.len());
+        self.nodes[n].disks[volume].trouble.lie = Some(misdeed);
+    }
+
+    /// One bit of data or metadata changes. Not while the copies of the superblock differ: damage of the
+    /// newer one in the very moment in which the other is rewritten cannot be survived with two copies.
+    fn bit_rot(&mut self, n: usize, rng: &mut Rng) {
+        let volume = rng.index(self.plan.volumes.len());
+        let (at, _) = self.place_of_metadata(volume);
+        let at = if rng.coin() { at } else { volume };
+        let settled = self.superblocks_agree(n, volume);
+        let disk = &mut self.nodes[n].disks[at];
+        let data = disk.current().len();
+        let all = if settled { disk.sectors() } else { data };
+        if all == 0 {
+            return;
+        }
+        let sector = if settled && all > data && rng.coin() {
+            rng.range(data as u64, all as u64 - 1) as usize
+        } else {
+            rng.index(all)
+        };
+        if disk.rot(sector, rng.next()) {
+            self.spoil(volume, sector..sector + 1);
+        }
+    }
+
+    pub(crate) fn disk_gone(&mut self, n: usize, volume: usize) {
+        self.nodes[n].disks[volume].trouble.gone = true;
+        self.oracle.disk_failed(n, Some(volume));
+        if self.nodes[n].runs() {
+            let volume = volume as u16;
+            self.feed(n, replication::api::Event::DiskChanged { volume, size: 0 });
+        }
+    }
+
+    fn clock_jump(&mut self, n: usize, by: Time) {
+        // A node's clock is monotonic: it jumps ahead only.
+        let node = &mut self.nodes[n];
+        node.clock_ahead += by;
+        node.tick_at = None;
+        let timeout = node.engine.as_ref().and_then(|e| e.poll_timeout());
+        self.set_tick(n, timeout);
+    }
+
+    /// Another disk takes the place of a stopped node's: a blank one, or a copy from some time ago.
+    ///
+    /// A copy of the generation that the disk was in last cannot be told from it by anybody: whoever puts it
+    /// back must create new metadata on it (docs/FAULT_MODEL.md), as the operator here does.
+    pub(crate) fn replace_disks(&mut self, n: usize, old: bool) {
+        for volume in 0..self.plan.volumes.len() {
+            let (meta, layout) = self.place_of_metadata(volume);
+            let current = |copies| self.metadata(n, volume, copies).map(|s| s.current);
+            let known = match (current(None), current(Some(&self.nodes[n].copies))) {
+                (Ok(now), Ok(then)) => now != then && then != JUST_CREATED,
+                _ => false,
+            };
+            let node = &mut self.nodes[n];
+            for at in [volume, self.plan.volumes.len() + volume] {
+                let disk = &mut node.disks[at];
+                if old {
+                    disk.restore(&node.copies[at]);
+                } else {
+                    disk.blank();
+                }
             }
-            self.oracle.blanked(n);
+            if !known {
+                node.disks[meta].wipe(layout.superblock_a);
+                node.disks[meta].wipe(layout.superblock_b);
+            }
         }
-        let mut duration = self.duration();
-        if self.rng.one_in(4) {
-            duration = self.rng.range(100, 20_000);
-        }
-        self.schedule
-            .push(self.now + duration, Occurrence::Recover(Recovery::Boot(n)));
+        self.oracle.blanked(n);
+    }
+
+    /// Keeps a copy of a node's disks now and then, for [`Fault::OldDisk`].
+    pub(crate) fn take_copies(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.copies = node.disks.iter().map(crate::disk::Disk::snapshot).collect();
     }
 
     /// Cuts a node's power: its memory is gone, and part of what its disks did not flush.
     pub fn power_cut(&mut self, n: usize) {
-        self.trace.line(self.now, "FAULT", || {
-            format!("power cut of node {}", letter(n))
-        });
+        self.say_fault(n, "power cut");
         self.judge_survivors(n);
         for v in 0..self.nodes[n].disks.len() {
             let node = &mut self.nodes[n];
             match node.disks[v].power_cut(&mut self.rng, &node.memory) {
-                Ok(lost) if lost > 0 => self.stats.count(Kind::LostUnflushed),
+                Ok(lost) if lost > 0 => self.stats.count(crate::stats::Kind::LostUnflushed),
                 Ok(_) => {}
                 Err(detail) => {
                     self.fail("only what clients wrote is written, in its place", detail)
@@ -162,9 +301,7 @@ impl World {
 
     /// Kills a node; its disks keep what they completed (as SIGKILL of QEMU does).
     pub fn kill(&mut self, n: usize) {
-        self.trace.line(self.now, "FAULT", || {
-            format!("node {} is killed", letter(n))
-        });
+        self.say_fault(n, "killed");
         for v in 0..self.nodes[n].disks.len() {
             let node = &mut self.nodes[n];
             if let Err(detail) = node.disks[v].kill(&mut self.rng, &node.memory) {
@@ -185,7 +322,8 @@ impl World {
     /// Freezes a node: nothing reaches it, its clock may or may not go on.
     pub fn pause(&mut self, n: usize) {
         if self.nodes[n].runs() {
-            self.trace.line(self.now, letter(n), || "pauses".into());
+            self.trace
+                .line(self.now, crate::trace::letter(n), || "pauses".into());
             self.nodes[n].paused_since = Some(self.now);
         }
     }
@@ -194,17 +332,39 @@ impl World {
     pub fn end_faults(&mut self) {
         self.recover(Recovery::Network);
         for n in 0..2 {
-            self.nodes[n].disk_slow_until = 0;
-            self.nodes[n].disk_fails_until = 0;
-            self.nodes[n].crash_after = None;
-            self.nodes[n].garbles = false;
+            let node = &mut self.nodes[n];
+            node.disk_slow_until = 0;
+            node.disk_hangs_until = 0;
+            node.disk_fails_until = 0;
+            node.other_version_until = 0;
+            node.crash_after = None;
+            node.crash_at_boot = None;
+            node.garbles = None;
+            node.drops_kind = None;
+            node.truncates = false;
+            for disk in &mut node.disks {
+                disk.trouble = crate::disk::Trouble::default();
+            }
             self.recover(Recovery::Reader(n));
             self.resume(n, true);
-            if self.oracle.has_failed(n) && self.nodes[n].engine.is_some() {
-                // Without a verb to attach a disk again, its replacement needs a restart.
+            let unread = (0..self.plan.volumes.len()).any(|v| {
+                self.oracle.disk_state(n, v) <= Some(DiskState::Failed)
+                    && self.metadata(n, v, None).is_ok()
+            });
+            if unread && self.nodes[n].engine.is_some() {
+                // Without a verb to attach a disk again it needs a restart.
                 self.kill(n);
             }
             self.boot(n);
         }
+    }
+}
+
+/// How long a node stays away: as long as other faults, or a moment.
+fn outage(span: Time, rng: &mut Rng) -> Time {
+    if rng.one_in(4) {
+        rng.range(100, 20_000)
+    } else {
+        span
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::request::{Kinds, Wanted};
 use crate::schedule::Occurrence;
+use crate::stamp::SECTOR;
 use crate::world::{Time, World};
 use replication::api::Command;
+use std::collections::BTreeSet;
 
 /// Simulated time within which a pair must be in sync again once faults ended, in timeouts and
 /// in microseconds on top.
@@ -42,8 +44,41 @@ impl World {
                 return;
             }
         }
+        self.scrub(bound);
         self.closing_write(bound);
         self.check_rest();
+    }
+
+    /// Where a disk lied the replicas may differ, and no mirror without checksums of data could know: the
+    /// client writes there again, and from then on everything counts.
+    fn scrub(&mut self, bound: Time) {
+        let n = usize::from(self.oracle.is_primary(1));
+        for volume in 0..self.plan.volumes.len() {
+            let unit = self.plan.volumes[volume].block_size as usize / SECTOR as usize;
+            let spoiled = std::mem::take(&mut self.oracle.spoiled[volume]);
+            let blocks: BTreeSet<usize> = spoiled.iter().map(|s| s / unit * unit).collect();
+            self.oracle.spoiled[volume] = spoiled;
+            for first in blocks {
+                let kind = Kinds::Write;
+                let written = self.request(
+                    n,
+                    Wanted {
+                        kind,
+                        volume,
+                        first,
+                        count: unit,
+                        fua: true,
+                        values: None,
+                    },
+                );
+                let answered = self.run_until(bound, |w| w.requests.is_empty());
+                if written.is_none() || !answered {
+                    self.fail_unhealthy("every request is answered");
+                    return;
+                }
+            }
+            self.oracle.spoiled[volume].clear();
+        }
     }
 
     /// One more write, flush and read through whoever serves.
@@ -89,11 +124,15 @@ impl World {
         }
         for n in 0..2 {
             let pool = &self.nodes[n].pool;
-            if pool.free_bytes() != pool.total_bytes() {
+            let kept = self.nodes[n]
+                .engine
+                .as_ref()
+                .map_or(0, |e| e.metadata_bytes());
+            if pool.free_bytes() + kept != pool.total_bytes() {
                 let detail = format!(
                     "node {}: {} of {} bytes are not back",
                     crate::trace::letter(n),
-                    pool.total_bytes() - pool.free_bytes(),
+                    pool.total_bytes() - pool.free_bytes() - kept,
                     pool.total_bytes()
                 );
                 self.fail("all buffers are back in the pool at rest", detail);

@@ -99,6 +99,9 @@ impl World {
             return;
         }
         for (sector, value) in request.sectors().zip(read) {
+            if self.oracle.spoiled[volume].contains(&sector) {
+                continue;
+            }
             let history = &mut self.oracle.branches[branch].volumes[volume];
             match *value {
                 Some(value) if history.readable(sector, value, request.begin) => {
@@ -187,7 +190,8 @@ impl World {
                 "a flushed write survives a power cut",
             ),
         };
-        if self.oracle.amnesty || history.legal(sector, value, level) {
+        let excused = self.oracle.amnesty || self.oracle.spoiled[volume].contains(&sector);
+        if excused || history.legal(sector, value, level) {
             return true;
         }
         let detail = format!(
@@ -204,7 +208,7 @@ impl World {
     pub(crate) fn judge_survivors(&mut self, n: usize) {
         for volume in 0..self.plan.volumes.len() {
             if self.oracle.standing[n][volume].is_some() {
-                for sector in 0..self.plan.volumes[volume].sectors {
+                for sector in 0..self.plan.volumes[volume].places.sectors {
                     self.judge_sector(n, volume, sector, Level::Durable);
                 }
             }

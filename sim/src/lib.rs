@@ -7,17 +7,21 @@
 
 mod client;
 mod disk;
+pub mod fault;
 mod faults;
 mod heal;
 mod history;
 mod judge;
+mod metadata;
 mod mutation;
 mod network;
 mod node;
 mod operator;
 mod oracle;
+pub mod places;
 pub mod plan;
 mod pump;
+pub mod record;
 mod request;
 mod rng;
 mod scenario;
@@ -42,7 +46,7 @@ use world::{Violation, World};
 pub const STEPS: u64 = 10_000;
 
 /// How a run is done.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Events before faults end and healing begins.
     pub steps: u64,
@@ -50,6 +54,8 @@ pub struct Options {
     pub trace: bool,
     /// A deliberate fault of the product, to test the oracle.
     pub mutation: Option<Mutation>,
+    /// What is kept of what the seed draws; all of it unless told otherwise.
+    pub only: record::Only,
 }
 
 impl Default for Options {
@@ -58,6 +64,7 @@ impl Default for Options {
             steps: STEPS,
             trace: false,
             mutation: None,
+            only: None,
         }
     }
 }
@@ -73,12 +80,13 @@ pub struct Outcome {
 
 /// One run from its seed to its end.
 #[must_use]
-pub fn run_seed(seed: u64, options: Options) -> Outcome {
+pub fn run_seed(seed: u64, options: &Options) -> Outcome {
     let mut rng = Rng::new(seed);
     let plan = Plan::draw(&mut rng);
     let trace = Trace::new(options.trace);
     trace.line(0, "PLAN", || format!("{plan:?}"));
     let mut world = World::new(seed, plan, options.mutation, trace);
+    world.only = options.only.clone();
     let first = rng.index(2);
     world.boot(first);
     world.run_for(rng.pick(&[0, 10, 1_000, 500_000]));

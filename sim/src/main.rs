@@ -1,173 +1,123 @@
 #![forbid(unsafe_code)]
-//! Runs seeds: `sim --seeds A..B [--jobs N] [--steps N] [--mutation NAME]`, or one: `sim --seed N --trace`.
+//! The simulator's command line; see `USAGE` and docs/SIMULATOR.md.
 
-use sim::stats::{Kind, LONG_RUN, Stats};
-use sim::{MUTATIONS, Options, run_seed};
+mod campaign;
+mod mutants;
+mod report;
+
+use sim::record;
+use sim::{MUTATIONS, Options};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
-thread_local! {
-    static SEED: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
-}
+const USAGE: &str = "usage: sim --seeds A..B [--jobs N] [--keep-going] [OPTIONS]   many runs; stops at the first failure
+       sim --seed N [--trace] [--only LIST] [OPTIONS]         one run
+       sim mutations [NAME...] [--seeds A..B]                 proves that the oracle notices deliberate defects
+OPTIONS: --steps N        events before faults end
+         --mutation NAME  with a deliberate defect
+         --no-shrink      does not look for the smallest schedule that fails
+         --only LIST      of what the seed draws, only this (as a shrunk failure prints it; none for nothing)";
 
-const USAGE: &str = "usage: sim --seeds A..B [--jobs N] [--steps N] [--mutation NAME]\n       \
-                     sim --seed N [--trace] [--steps N] [--mutation NAME]";
-
+/// What was asked for.
+#[derive(Debug)]
 struct Arguments {
     seeds: std::ops::Range<u64>,
     jobs: usize,
     keep_going: bool,
+    shrink: bool,
     options: Options,
     mutation: Option<String>,
+    /// `mutations`, with the names wanted (none: all).
+    mutants: Option<Vec<String>>,
 }
 
-fn arguments() -> Result<Arguments, String> {
-    let mut all = std::env::args().skip(1);
-    let mut parsed = Arguments {
-        seeds: 0..0,
-        jobs: 1,
-        keep_going: false,
-        options: Options::default(),
-        mutation: None,
-    };
-    while let Some(word) = all.next() {
-        let mut value = || all.next().ok_or(format!("{word} needs a value"));
-        let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
-        match word.as_str() {
-            "--seeds" => {
-                let text = value()?;
-                let (from, to) = text.split_once("..").ok_or("--seeds wants A..B")?;
-                parsed.seeds = number(from.into())?..number(to.into())?;
-            }
-            "--seed" => {
-                let seed = number(value()?)?;
-                parsed.seeds = seed..seed + 1;
-            }
-            "--jobs" => parsed.jobs = number(value()?)?.max(1) as usize,
-            "--steps" => parsed.options.steps = number(value()?)?,
-            "--trace" => parsed.options.trace = true,
-            "--keep-going" => parsed.keep_going = true,
-            "--mutation" => {
-                let name = value()?;
-                let found = MUTATIONS.iter().find(|(n, _)| *n == name);
-                parsed.options.mutation = Some(found.ok_or(format!("no mutation {name}"))?.1);
-                parsed.mutation = Some(name);
-            }
-            other => return Err(format!("what is {other}?")),
+impl Arguments {
+    fn read(words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut words = words.peekable();
+        let mut parsed = Self {
+            seeds: 0..0,
+            jobs: 1,
+            keep_going: false,
+            shrink: true,
+            options: Options::default(),
+            mutation: None,
+            mutants: None,
+        };
+        if words.next_if(|w| w == "mutations").is_some() {
+            parsed.seeds = mutants::SEEDS;
+            parsed.mutants = Some(Vec::new());
         }
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
+            match word.as_str() {
+                "--seeds" => {
+                    let text = value()?;
+                    let (from, to) = text.split_once("..").ok_or("--seeds wants A..B")?;
+                    parsed.seeds = number(from.into())?..number(to.into())?;
+                }
+                "--seed" => {
+                    let seed = number(value()?)?;
+                    parsed.seeds = seed..seed + 1;
+                }
+                "--jobs" => parsed.jobs = number(value()?)?.max(1) as usize,
+                "--steps" => parsed.options.steps = number(value()?)?,
+                "--trace" => parsed.options.trace = true,
+                "--keep-going" => parsed.keep_going = true,
+                "--no-shrink" => parsed.shrink = false,
+                "--only" => parsed.options.only = Some(record::parse(&value()?)?),
+                "--mutation" => parsed.mutate(value()?)?,
+                name => match &mut parsed.mutants {
+                    Some(names) if !name.starts_with('-') => names.push(name.into()),
+                    _ => return Err(format!("what is {name}?")),
+                },
+            }
+        }
+        if parsed.seeds.is_empty() {
+            return Err("no seeds".into());
+        }
+        Ok(parsed)
     }
-    if parsed.seeds.is_empty() {
-        return Err("no seeds".into());
+
+    fn mutate(&mut self, name: String) -> Result<(), String> {
+        if let Some((_, mutation)) = MUTATIONS.iter().find(|(n, _)| *n == name) {
+            self.options.mutation = Some(*mutation);
+        } else if !mutants::select(&name) {
+            return Err(format!(
+                "no mutation {name} (those of the engine need --features mutations)"
+            ));
+        }
+        self.mutation = Some(name);
+        Ok(())
     }
-    Ok(parsed)
+
+    /// The options that a replay needs, as words.
+    fn replay_options(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.options.steps != sim::STEPS {
+            words.extend(["--steps".into(), self.options.steps.to_string()]);
+        }
+        if let Some(name) = &self.mutation {
+            words.extend(["--mutation".into(), name.clone()]);
+        }
+        words
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments = match arguments() {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    name_the_seed_of_a_panic(&arguments);
-    let began = Instant::now();
-    let next = AtomicU64::new(arguments.seeds.start);
-    let stop = AtomicBool::new(false);
-    let total = Mutex::new((Stats::default(), 0_u64));
-    let work = || {
-        let mut stats = Stats::default();
-        let mut failures = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= arguments.seeds.end {
-                break;
-            }
-            SEED.set(Some(seed));
-            let run = || run_seed(seed, arguments.options);
-            // A panic was reported by the hook; in a build that aborts nothing comes back.
-            let Ok(outcome) = std::panic::catch_unwind(run) else {
-                failures += 1;
-                if !arguments.keep_going {
-                    stop.store(true, Ordering::Relaxed);
-                }
-                continue;
-            };
-            stats.add(&outcome.stats);
-            if let Some(violation) = outcome.violation {
-                failures += 1;
-                report(seed, &arguments, violation.rule, &violation.detail);
-                if !arguments.keep_going {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-        }
-        if let Ok(mut total) = total.lock() {
-            total.0.add(&stats);
-            total.1 += failures;
-        }
+    let fine = match &arguments.mutants {
+        Some(names) => mutants::run(names, &arguments),
+        None => campaign::run(&arguments),
     };
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
-            scope.spawn(work);
-        }
-    });
-    let Ok((stats, failures)) = total.into_inner() else {
-        return ExitCode::FAILURE;
-    };
-    let seconds = began.elapsed().as_secs_f64();
-    let count = arguments.seeds.end - arguments.seeds.start;
-    print!("{}", stats.table());
-    println!(
-        "{count} seeds, {failures} failed, {seconds:.1} s, {} events",
-        stats.get(Kind::Steps)
-    );
-    let missing = stats.missing();
-    if failures == 0 && count >= LONG_RUN && !missing.is_empty() {
-        println!("FAILED: never drawn in a long run: {}", missing.join(", "));
-        return ExitCode::FAILURE;
-    }
-    if failures == 0 {
+    if fine {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// Panics (broken invariants of the engine) end the process at once in release builds; the seed
-/// is told before.
-fn name_the_seed_of_a_panic(arguments: &Arguments) {
-    let options = replay_options(arguments);
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        usual(info);
-        if let Some(seed) = SEED.get() {
-            println!(
-                "FAILED: seed {seed}\n  rule:   no invariant of the engine breaks (see above)"
-            );
-            println!("  replay: {}", replay(seed, &options));
-        }
-    }));
-}
-
-fn replay_options(arguments: &Arguments) -> String {
-    let mut text = String::new();
-    if arguments.options.steps != sim::STEPS {
-        text += &format!(" --steps {}", arguments.options.steps);
-    }
-    if let Some(name) = &arguments.mutation {
-        text += &format!(" --mutation {name}");
-    }
-    text
-}
-
-fn replay(seed: u64, options: &str) -> String {
-    format!("cargo run -p sim --release -- --seed {seed} --trace{options}")
-}
-
-fn report(seed: u64, arguments: &Arguments, rule: &str, detail: &str) {
-    let replay = replay(seed, &replay_options(arguments));
-    println!("FAILED: seed {seed}\n  rule:   {rule}\n  seen:   {detail}\n  replay: {replay}");
 }

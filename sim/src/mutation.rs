@@ -37,7 +37,7 @@ pub const MUTATIONS: [(&str, Mutation); 7] = [
 impl World {
     /// What the disk shall do wrong with the operation that it completes now.
     pub(crate) fn draw_misdeed(&mut self, n: usize, volume: usize) -> Option<Misdeed> {
-        let mutation = self.mutation?;
+        let mutation = self.mutation.filter(|_| volume < self.plan.volumes.len())?;
         let target = self.oracle.disk_state(n, volume) == Some(DiskState::Inconsistent);
         let primary = self.oracle.is_primary(n);
         let misdeed = match mutation {

@@ -19,6 +19,8 @@ pub(crate) struct Endpoint {
     /// Frames not yet on the wire; their payloads still lie in the pool.
     pub(crate) outgoing: VecDeque<(Frame, Option<BufView>)>,
     pub(crate) departing: bool,
+    /// Half a frame was the last that leaves.
+    pub(crate) cut_short: bool,
     /// Bytes on the wire towards this node, with the time of their arrival.
     pub(crate) inbound: VecDeque<(Time, Vec<u8>)>,
     pub(crate) arriving: bool,
@@ -38,6 +40,7 @@ impl Endpoint {
             up: false,
             outgoing: VecDeque::new(),
             departing: false,
+            cut_short: false,
             inbound: VecDeque::new(),
             arriving: false,
             received: Vec::new(),

@@ -1,14 +1,17 @@
 //! A simulated appliance: an engine, its memory and disks, its end of the connection.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Shape};
 use crate::network::Endpoint;
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::schedule::Occurrence;
+use crate::stamp::{SECTOR, Value};
 use crate::trace::letter;
 use crate::world::Time;
-use replication::api::{EngineConfig, Name, VolumeConfig};
+use replication::api::{EngineConfig, MetadataPlace, Name, VolumeConfig};
 use replication::buf::{Pool, VecMemory};
 use replication::engine::Engine;
+use replication::lineage::Policies;
 use std::fmt;
 
 /// One of the two nodes.
@@ -17,6 +20,8 @@ pub struct Node {
     pub(crate) engine: Option<Engine>,
     pub(crate) pool: Pool,
     pub(crate) memory: VecMemory,
+    /// The volumes' disks, then for each volume the disk of its metadata (without sectors where that lies
+    /// on the volume's own).
     pub(crate) disks: Vec<Disk>,
     /// Counts the node's lives: what was meant for an earlier one is void.
     pub(crate) boot: u32,
@@ -35,12 +40,25 @@ pub struct Node {
     pub(crate) closing: bool,
     pub(crate) dialling: Option<u64>,
     pub(crate) reader_stalled: bool,
-    /// Actions until the node crashes in the middle of a step.
-    pub(crate) crash_after: Option<u64>,
-    /// The next frame received is garbage.
-    pub(crate) garbles: bool,
+    /// Actions until the node crashes in the middle of a step, and whether its disks lose power too.
+    pub(crate) crash_after: Option<(u64, bool)>,
+    /// The same, counted from the next boot.
+    pub(crate) crash_at_boot: Option<(u64, bool)>,
+    /// The next frame received is damaged, at a place that follows from this.
+    pub(crate) garbles: Option<u64>,
+    /// Instead of the next frame of this kind the connection ends.
+    pub(crate) drops_kind: Option<u8>,
+    /// The next frame sent is cut short by the connection's end.
+    pub(crate) truncates: bool,
+    /// Its peer takes it for another release until then.
+    pub(crate) other_version_until: Time,
+    /// How far its clock has jumped ahead in this life.
+    pub(crate) clock_ahead: Time,
     pub(crate) disk_slow_until: Time,
+    pub(crate) disk_hangs_until: Time,
     pub(crate) disk_fails_until: Time,
+    /// Its disks as they were some time ago.
+    pub(crate) copies: Vec<Vec<Value>>,
 }
 
 impl fmt::Debug for Node {
@@ -55,14 +73,25 @@ impl Node {
     /// A node without power, its disks blank.
     #[must_use]
     pub fn new(index: usize, plan: &Plan) -> Self {
-        let disk = |(i, v): (usize, &crate::plan::VolumePlan)| {
-            Disk::new(i, v.sectors, plan.discard[index])
+        let disk = |volume: usize, places: Places, bytes: u64| {
+            Disk::new(Shape {
+                volume,
+                places,
+                meta: (bytes / SECTOR) as usize - places.volume(),
+                discard: plan.discard[index],
+                atom: plan.atom,
+            })
         };
+        let volumes = plan.volumes.iter().enumerate();
+        let data = volumes.clone().map(|(i, v)| disk(i, v.places, v.disks().0));
+        let meta = volumes.map(|(i, v)| disk(i, Places::all(0), v.disks().1.unwrap_or(0)));
+        let disks: Vec<Disk> = data.chain(meta).collect();
         Self {
+            copies: disks.iter().map(Disk::snapshot).collect(),
+            disks,
             engine: None,
             pool: Pool::new(plan.pool_pages),
             memory: VecMemory::new(plan.pool_pages),
-            disks: plan.volumes.iter().enumerate().map(disk).collect(),
             boot: 0,
             clock_base: 0,
             paused_since: None,
@@ -76,8 +105,14 @@ impl Node {
             dialling: None,
             reader_stalled: false,
             crash_after: None,
-            garbles: false,
+            crash_at_boot: None,
+            garbles: None,
+            drops_kind: None,
+            truncates: false,
+            other_version_until: 0,
+            clock_ahead: 0,
             disk_slow_until: 0,
+            disk_hangs_until: 0,
             disk_fails_until: 0,
         }
     }
@@ -93,7 +128,9 @@ impl Node {
         self.boot += 1;
         self.pool = Pool::new(plan.pool_pages);
         self.clock_base = now;
+        self.clock_ahead = 0;
         self.tick_at = None;
+        self.crash_after = self.crash_at_boot.take();
         self.engine = Some(Engine::new(0, config(index, seed, plan)));
     }
 
@@ -111,7 +148,21 @@ impl Node {
         self.dialling = None;
         self.reader_stalled = false;
         self.crash_after = None;
-        self.garbles = false;
+        self.garbles = None;
+        self.drops_kind = None;
+        self.truncates = false;
+    }
+
+    /// What this node's own clock shows at the world's time.
+    pub(crate) fn local(&self, now: Time) -> Time {
+        now - self.clock_base + self.clock_ahead
+    }
+
+    /// The world's time when this node's clock will show `local`.
+    pub(crate) fn world_time(&self, local: Time) -> Time {
+        local
+            .saturating_sub(self.clock_ahead)
+            .saturating_add(self.clock_base)
     }
 }
 
@@ -129,9 +180,13 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
     for (i, v) in plan.volumes.iter().enumerate() {
         let volume = VolumeConfig {
             index: i as u16,
-            size: v.sectors as u64 * crate::stamp::SECTOR,
             block_size: v.block_size,
-            disk_present: true,
+            disk_bytes: v.disks().0,
+            metadata: match v.disks().1 {
+                None => MetadataPlace::Internal,
+                Some(disk_bytes) => MetadataPlace::External { disk_bytes },
+            },
+            size_limit: Some(v.bytes()),
             can_discard: plan.discard[index] == crate::disk::Discard::Zeroes,
             can_write_zeroes: true,
         };
@@ -143,6 +198,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
         resource: name("r0"),
         volumes,
         timers: plan.timers,
+        policies: Policies::default(),
         seed,
         max_requests: plan.max_requests,
     }

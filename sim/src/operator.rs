@@ -2,6 +2,7 @@
 //! out), and in reckless seeds forces the wrong one.
 
 use crate::history::Level;
+use crate::record::Id;
 use crate::schedule::{NodeEvent, Occurrence};
 use crate::stats::Kind;
 use crate::trace::letter;
@@ -45,6 +46,7 @@ impl World {
             } => Kind::CmdDiscardMyData,
             Command::Disconnect => Kind::CmdDisconnect,
             Command::NewCurrentUuid => Kind::CmdNewCurrentUuid,
+            Command::CreateMd { .. } => Kind::CmdCreateMd,
         });
         self.operator.next_id += 1;
         let id = self.operator.next_id;
@@ -116,7 +118,7 @@ impl World {
         if !self.healing {
             if self.plan.reckless && self.rng.one_in(20) {
                 let n = self.rng.index(2);
-                if self.nodes[n].runs() {
+                if self.nodes[n].runs() && self.whim_allowed(n, "operator: reckless force") {
                     self.stats.count(Kind::RecklessForce);
                     return Some((n, Command::Primary { force: true }));
                 }
@@ -155,7 +157,13 @@ impl World {
             5 if self.identical() => Command::NewCurrentUuid,
             _ => Command::Primary { force: false },
         };
-        Some((n, command))
+        let allowed = self.whim_allowed(n, "operator: a whim");
+        allowed.then_some((n, command))
+    }
+
+    fn whim_allowed(&mut self, n: usize, what: &'static str) -> bool {
+        self.whims += 1;
+        self.allows(Id::Whim(self.whims), what, n)
     }
 
     pub(crate) fn same_link(&self) -> bool {
@@ -199,6 +207,9 @@ impl World {
                 .then_some((best, Command::Primary { force: false }));
         }
         self.operator.idle_turns += 1;
+        if let Some(step) = self.create_metadata() {
+            return Some(step);
+        }
         if let Some(step) = self.mend_connection(best) {
             return Some(step);
         }
@@ -239,12 +250,24 @@ impl World {
     }
 
     fn both_know_nothing(&self) -> bool {
-        (0..2).all(|n| {
-            let v = self.oracle.status[n]
-                .as_ref()
-                .map(|s| s.volumes.iter().all(|v| v.disk == DiskState::DUnknown));
-            v == Some(true) && !self.oracle.is_primary(n)
-        })
+        let volumes = self.plan.volumes.len();
+        let created = |n| (0..volumes).all(|v| self.oracle.just_created(n, v));
+        created(0) && created(1) && !self.oracle.is_primary(0) && !self.oracle.is_primary(1)
+    }
+
+    /// A disk without metadata, and that is not for lack of reading it, gets some.
+    fn create_metadata(&mut self) -> Option<(usize, Command)> {
+        let force = self.rng.coin();
+        for n in (0..2).filter(|&n| self.nodes[n].runs()) {
+            for v in 0..self.plan.volumes.len() {
+                let diskless = self.oracle.disk_state(n, v) == Some(DiskState::Diskless);
+                if diskless && self.metadata(n, v, None).is_err() {
+                    let volume = v as u16;
+                    return Some((n, Command::CreateMd { volume, force }));
+                }
+            }
+        }
+        None
     }
 
     fn syncing(&self) -> bool {

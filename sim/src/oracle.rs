@@ -9,6 +9,8 @@ use crate::history::{History, Level};
 use crate::node::Node;
 use crate::plan::Plan;
 use replication::api::{Command, ConnectionState, DiskState, Role, Status};
+use replication::lineage::JUST_CREATED;
+use std::collections::BTreeSet;
 
 /// What a node's disk is worth in its branch; `None`: it is behind.
 pub(crate) type Standing = Option<Level>;
@@ -37,7 +39,7 @@ pub(crate) struct Oracle {
     pub(crate) of: [usize; 2],
     /// Since the split a node answered writes of its own (or was ahead at the split).
     pub(crate) claims: [bool; 2],
-    /// A node answered writes in its present life: after a restart it knows of none.
+    /// A node answered writes since it was last in sync.
     pub(crate) served: [bool; 2],
     pub(crate) standing: [Vec<Standing>; 2],
     pub(crate) status: [Option<Status>; 2],
@@ -48,6 +50,8 @@ pub(crate) struct Oracle {
     /// The pending or last word of the operator on promotion: whether it was forced.
     pub(crate) forced: [Option<bool>; 2],
     pub(crate) discarding: [bool; 2],
+    /// Sectors per volume about which a disk lied: their content is not judged.
+    pub(crate) spoiled: Vec<BTreeSet<usize>>,
     failed: [bool; 2],
 }
 
@@ -58,7 +62,8 @@ impl Oracle {
             crate::plan::Start::Blank => 0,
         };
         let history = |d: &crate::disk::Disk| History::new(d.current(), d.durable());
-        let volumes = nodes[best].disks.iter().map(history).collect();
+        let data = &nodes[best].disks[..plan.volumes.len()];
+        let volumes = data.iter().map(history).collect();
         let good = vec![Some(Level::Answered); plan.volumes.len()];
         let mut standing = [good.clone(), good];
         if let crate::plan::Start::DataOn(n) = plan.start {
@@ -78,6 +83,7 @@ impl Oracle {
             in_sync: vec![false; plan.volumes.len()],
             forced: [None; 2],
             discarding: [false; 2],
+            spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             failed: [false; 2],
         }
     }
@@ -115,14 +121,17 @@ impl Oracle {
         self.failed[0] || self.failed[1]
     }
 
-    /// A disk of this node answered with an error: what it holds is no longer judged.
-    pub(crate) fn disk_failed(&mut self, n: usize) {
+    /// A disk of this node answered with an error; `volume` if it may have lost something of one.
+    pub(crate) fn disk_failed(&mut self, n: usize, volume: Option<usize>) {
         self.failed[n] = true;
-        self.standing[n].fill(None);
+        if let Some(volume) = volume {
+            self.standing[n][volume] = None;
+        }
     }
 
-    pub(crate) fn has_failed(&self, n: usize) -> bool {
-        self.failed[n]
+    /// No disk is in trouble, and both nodes are in sync: errors are over.
+    pub(crate) fn disks_mended(&mut self) {
+        self.failed = [false; 2];
     }
 
     pub(crate) fn commanded(&mut self, n: usize, command: Command) {
@@ -142,20 +151,28 @@ impl Oracle {
         self.in_sync.fill(false);
     }
 
-    /// A node lost power or was killed. Its memory of a split is gone with it.
+    /// A node lost power or was killed.
     pub(crate) fn stopped(&mut self, n: usize, power_cut: bool) {
         self.booted(n);
-        self.served[n] = false;
         if power_cut {
             for s in &mut self.standing[n] {
                 *s = s.map(|_| Level::Durable);
             }
         }
+    }
+
+    /// A node's disk was replaced: what it knew is gone with it.
+    pub(crate) fn blanked(&mut self, n: usize) {
+        self.standing[n].fill(None);
+        self.served[n] = false;
         self.claims[n] = false;
     }
 
-    /// A node's disk was replaced.
-    pub(crate) fn blanked(&mut self, n: usize) {
-        self.standing[n].fill(None);
+    /// Whether a node's volume has metadata that says no more than that it was created.
+    pub(crate) fn just_created(&self, n: usize, volume: usize) -> bool {
+        let status = self.status[n].as_ref();
+        status
+            .and_then(|s| s.volumes.get(volume))
+            .is_some_and(|v| v.disk == DiskState::Inconsistent && v.current_uuid == JUST_CREATED)
     }
 }

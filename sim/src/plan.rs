@@ -1,17 +1,65 @@
 //! What a seed decides once, before the run: shape of the pair, timing, temperament of its world.
 
 use crate::disk::Discard;
+use crate::fault::Fates;
+use crate::places::Places;
 use crate::rng::Rng;
+use crate::stamp::SECTOR;
 use crate::world::Time;
 use replication::api::Timers;
+use replication::ondisk::{Layout, PAGE};
 
 /// One replicated volume.
 #[derive(Debug, Clone, Copy)]
 pub struct VolumePlan {
-    /// Sectors of 512 bytes.
-    pub sectors: usize,
+    /// The sectors that clients use.
+    pub places: Places,
     /// Smallest unit of a request, in bytes.
     pub block_size: u32,
+    /// Whether its metadata has a disk of its own.
+    pub external: bool,
+    /// Pages of 4 KiB that the disk with the metadata has more than needed.
+    pub slack: u64,
+}
+
+impl VolumePlan {
+    /// Bytes of the volume.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.places.volume() as u64 * SECTOR
+    }
+
+    /// Bytes of the disk that holds its data, and of the one for its metadata if that is another.
+    #[must_use]
+    pub fn disks(&self) -> (u64, Option<u64>) {
+        let area = Layout::area_bytes_for(self.bytes()) + self.slack * PAGE as u64;
+        if self.external {
+            return (self.bytes(), Some(area.max(SMALLEST)));
+        }
+        let fits = |pages: &u64| {
+            let bytes = self.bytes() + area + pages * PAGE as u64;
+            bytes >= SMALLEST
+                && Layout::internal(bytes, Some(self.bytes()))
+                    .is_ok_and(|layout| layout.volume_bytes == self.bytes())
+        };
+        // Large volumes begin and end at round numbers.
+        let more = (0..1000).find(fits).unwrap_or(0);
+        (self.bytes() + area + more * PAGE as u64, None)
+    }
+}
+
+/// Bytes of the smallest disk: what is looked at before metadata is created.
+const SMALLEST: u64 = 64 << 10;
+/// Sectors of an extent of the activity log.
+const EXTENT: usize = 8192;
+
+/// A small volume, or (seldom, since it is slow) one of several extents.
+fn places(rng: &mut Rng) -> Places {
+    if rng.one_in(16) {
+        let island = rng.pick(&[16, 32, 64]);
+        return Places::islands(rng.range(2, 5) as usize, island, EXTENT);
+    }
+    Places::all(8 * rng.pick(&[2, 5, 16, 16, 33, 64, 128]))
 }
 
 /// Who dials.
@@ -68,12 +116,12 @@ pub struct Plan {
     pub replace_link: bool,
     /// What is on the disks at first.
     pub start: Start,
-    /// Mean time between faults; 0: none are drawn.
-    pub fault_gap: Time,
+    /// Sectors that a disk writes wholly or not at all: 1 or 8.
+    pub atom: usize,
+    /// What breaks.
+    pub fates: Fates,
     /// Whether the operator may force a node whose peer has newer data.
     pub reckless: bool,
-    /// Whether disks may fail.
-    pub disk_errors: bool,
     /// Mean time between the operator's thoughts; 0: there is none.
     pub operator_gap: Time,
 }
@@ -83,8 +131,10 @@ impl Plan {
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
         let volume = |rng: &mut Rng| VolumePlan {
-            sectors: 8 * rng.pick(&[2, 5, 16, 16, 33, 64, 128]),
+            places: places(rng),
             block_size: rng.pick(&[512, 512, 4096]),
+            external: rng.percent(30),
+            slack: rng.pick(&[0, 1, 7]),
         };
         let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
         let dialer = rng.pick(&[Dialer::Node(0), Dialer::Node(1), Dialer::Both]);
@@ -123,9 +173,9 @@ impl Plan {
                 Start::DataOn(0),
                 Start::DataOn(1),
             ]),
-            fault_gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]),
+            atom: rng.pick(&[1, 1, 8]),
+            fates: Fates::draw(rng),
             reckless: rng.percent(20),
-            disk_errors: rng.percent(15),
             operator_gap: rng.pick(&[20_000, 100_000]),
         }
     }
@@ -136,8 +186,10 @@ impl Plan {
     pub fn scripted(blocks: usize) -> Self {
         Self {
             volumes: vec![VolumePlan {
-                sectors: blocks * 8,
+                places: Places::all(blocks * 8),
                 block_size: 512,
+                external: false,
+                slack: 0,
             }],
             timers: Timers {
                 timeout: 300_000,
@@ -158,9 +210,9 @@ impl Plan {
             sticky: true,
             replace_link: false,
             start: Start::Blank,
-            fault_gap: 0,
+            atom: 1,
+            fates: Fates::none(),
             reckless: false,
-            disk_errors: false,
             operator_gap: 0,
         }
     }

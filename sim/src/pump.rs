@@ -1,17 +1,16 @@
 //! The pump around an engine: events in, actions out, as the kernel's tasks do it.
 
 use crate::schedule::NodeEvent;
-use crate::stats::Kind;
 use crate::trace::letter;
 use crate::world::{Time, World};
-use replication::api::{Action, DiskOp, Event};
-use replication::buf::PoolMemory;
+use replication::api::{Action, DiskError, DiskOp, Event};
+use replication::buf::{Mem, PoolMemory};
 
 impl World {
     /// Gives an event to a node's engine and does what it wants done.
     pub(crate) fn feed(&mut self, n: usize, event: Event) {
         let node = &mut self.nodes[n];
-        let local = self.now - node.clock_base;
+        let local = node.local(self.now);
         let Some(engine) = node.engine.as_mut() else {
             return;
         };
@@ -22,14 +21,15 @@ impl World {
             self.trace
                 .line(self.now, letter(n), || format!("<- {event:?}"));
         }
-        engine.handle(local, event, &mut node.pool);
+        let mut mem = Mem::new(&mut node.pool, &mut node.memory);
+        engine.handle(local, event, &mut mem);
         self.drain(n);
     }
 
     /// Does what a node's engine wants done.
     pub(crate) fn drain(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        let local = self.now - node.clock_base;
+        let local = node.local(self.now);
         let Some(engine) = node.engine.as_mut() else {
             return;
         };
@@ -44,12 +44,11 @@ impl World {
         self.observe(n, status);
         let mut crashed = false;
         for action in actions.drain(..) {
-            if let Some(left) = self.nodes[n].crash_after {
-                self.nodes[n].crash_after = left.checked_sub(1);
+            if let Some((left, power_cut)) = self.nodes[n].crash_after {
+                self.nodes[n].crash_after = left.checked_sub(1).map(|left| (left, power_cut));
                 if left == 0 {
                     // The rest of the step's actions dies with the node.
-                    let power_cut = self.rng.coin();
-                    self.stop_for_a_while(n, power_cut);
+                    self.crash(n, power_cut);
                     crashed = true;
                     break;
                 }
@@ -65,7 +64,7 @@ impl World {
     pub(crate) fn set_tick(&mut self, n: usize, timeout: Option<Time>) {
         let late = self.rng.below(4) * 100;
         let node = &mut self.nodes[n];
-        let at = timeout.map(|t| t.saturating_add(node.clock_base));
+        let at = timeout.map(|t| node.world_time(t));
         if at == node.tick_at {
             return;
         }
@@ -103,6 +102,19 @@ impl World {
             Action::Disk { token, volume, op } => {
                 self.disk_start(n, usize::from(volume), token, op)
             }
+            Action::Meta { token, volume, op } => {
+                let volume = usize::from(volume);
+                let external = self.plan.volumes.get(volume).is_some_and(|v| v.external);
+                let behind = if external { self.plan.volumes.len() } else { 0 };
+                self.disk_start(n, behind + volume, token, op);
+            }
+            Action::Size { volume, size } => {
+                let planned = self.plan.volumes.get(usize::from(volume));
+                if planned.is_none_or(|v| v.bytes() != size) {
+                    let detail = format!("node {} vol{volume}: {size}", letter(n));
+                    self.fail("clients are told the volume's size", detail);
+                }
+            }
             Action::Send { frame, payload } => self.send(n, frame, payload),
             Action::Reply { id, result, buf } => self.replied(n, id, result, buf),
             Action::OpenLink => self.open_link(n),
@@ -118,19 +130,16 @@ impl World {
         }
     }
 
-    fn disk_start(&mut self, n: usize, volume: usize, token: u32, op: replication::api::DiskOp) {
+    fn disk_start(&mut self, n: usize, disk: usize, token: u32, op: replication::api::DiskOp) {
         let early = self.rng.coin();
         let node = &mut self.nodes[n];
         let fails = self.now < node.disk_fails_until && self.rng.one_in(4);
-        if fails {
-            self.stats.count(Kind::DiskError);
-            self.oracle.disk_failed(n);
-        }
-        let Some(disk) = node.disks.get_mut(volume) else {
-            self.fail("the engine uses only its volumes", format!("vol{volume}"));
+        let error = fails.then_some(DiskError::Io);
+        let Some(drive) = node.disks.get_mut(disk) else {
+            self.fail("the engine uses only its volumes", format!("disk {disk}"));
             return;
         };
-        if let Err(detail) = disk.start(token, op, early, fails, &node.memory) {
+        if let Err(detail) = drive.start(token, op, early, error, &node.memory) {
             self.fail("only what clients wrote is written, in its place", detail);
             return;
         }
@@ -142,27 +151,40 @@ impl World {
         if self.now < self.nodes[n].disk_slow_until {
             delay += self.rng.below(self.plan.timers.timeout * 2);
         }
-        self.later(n, delay, NodeEvent::DiskDone { volume, token });
+        self.later(n, delay, NodeEvent::DiskDone { disk, token });
     }
 
-    pub(crate) fn disk_done(&mut self, n: usize, volume: usize, token: u32) {
-        let misdeed = self.draw_misdeed(n, volume);
+    pub(crate) fn disk_done(&mut self, n: usize, disk: usize, token: u32) {
+        let hangs_until = self.nodes[n].disk_hangs_until;
+        if self.now < hangs_until {
+            let rest = hangs_until - self.now;
+            self.later(n, rest, NodeEvent::DiskDone { disk, token });
+            return;
+        }
+        let misdeed = self.draw_misdeed(n, disk);
         let node = &mut self.nodes[n];
-        let Some(disk) = node.disks.get_mut(volume) else {
+        let Some(drive) = node.disks.get_mut(disk) else {
             return;
         };
-        match disk.complete(token, &mut node.memory, misdeed) {
+        let lie = drive.take_lie(token);
+        match drive.complete(token, &mut node.memory, lie.or(misdeed)) {
             Ok(Some(done)) => {
-                let (result, all_zero) = (done.result, done.all_zero);
-                if result.is_err() {
-                    self.oracle.disk_failed(n);
+                if lie.is_some() {
+                    self.say_fault(n, "its disk lies");
+                    for range in done.spoiled {
+                        self.spoil(disk, range);
+                    }
+                }
+                if done.result.is_err() {
+                    let loses = done.changes.then_some(disk % self.plan.volumes.len());
+                    self.oracle.disk_failed(n, loses);
                 }
                 self.feed(
                     n,
                     Event::DiskDone {
                         token,
-                        result,
-                        all_zero,
+                        result: done.result,
+                        all_zero: done.all_zero,
                     },
                 );
             }

@@ -93,13 +93,12 @@ impl World {
             }
         }
         let op = self.client_op(&wanted, buf, bytes)?;
-        let mut offset = wanted.first as u64 * SECTOR;
+        let places = self.plan.volumes[wanted.volume].places;
+        let mut offset = places.real(wanted.first) as u64 * SECTOR;
         if wanted.kind == Kinds::Invalid {
-            offset = self.rng.pick(&[
-                self.plan.volumes[wanted.volume].sectors as u64 * SECTOR,
-                u64::MAX - 511,
-                1 << 40,
-            ]);
+            offset = self
+                .rng
+                .pick(&[places.volume() as u64 * SECTOR, u64::MAX - 511, 1 << 40]);
         }
         let request = Request {
             client,

@@ -22,6 +22,7 @@ impl World {
         );
         world.boot(0);
         world.boot(1);
+        world.create_all();
         world.run_until(PATIENCE, |w| w.oracle.connected(0) && w.oracle.connected(1));
         world
     }
@@ -36,6 +37,19 @@ impl World {
         world.wait_in_sync()?;
         world.command(0, Command::Primary { force: false })?;
         Ok(world)
+    }
+
+    /// Creates metadata for every volume of both nodes.
+    fn create_all(&mut self) {
+        for n in 0..2 {
+            for volume in 0..self.plan.volumes.len() as u16 {
+                let known = |w: &mut Self| w.disk(n, volume.into()) == Some(DiskState::Diskless);
+                self.run_until(PATIENCE, known);
+                let force = true;
+                let created = self.command(n, Command::CreateMd { volume, force });
+                debug_assert!(created.is_ok(), "{created:?}");
+            }
+        }
     }
 
     /// A node's state, as it said after its last event.
@@ -196,6 +210,44 @@ impl World {
     /// Makes a node's disks answer with errors now and then, for a while.
     pub fn fail_disk(&mut self, n: usize, span: Time) {
         self.nodes[n].disk_fails_until = self.now + span;
+    }
+
+    /// Makes a node's disks answer nothing for a while.
+    pub fn hang_disk(&mut self, n: usize, span: Time) {
+        self.nodes[n].disk_hangs_until = self.now + span;
+    }
+
+    /// Instead of the next frame of a kind (its number in docs/PROTOCOL.md) that reaches node `n` the
+    /// connection ends.
+    pub fn drop_frame(&mut self, n: usize, kind: u8) {
+        self.nodes[n].drops_kind = Some(kind);
+    }
+
+    /// Whether a frame that was to be dropped is still awaited.
+    #[must_use]
+    pub fn frame_awaited(&self, n: usize) -> bool {
+        self.nodes[n].drops_kind.is_some()
+    }
+
+    /// Takes a volume's disk out of a running node.
+    pub fn remove_disk(&mut self, n: usize, volume: usize) {
+        self.disk_gone(n, volume);
+    }
+
+    /// Keeps copies of a node's disks.
+    pub fn copy_disks(&mut self, n: usize) {
+        self.take_copies(n);
+    }
+
+    /// Puts other disks into a stopped node: the copies kept, or blank ones.
+    pub fn exchange_disks(&mut self, n: usize, old: bool) {
+        self.replace_disks(n, old);
+    }
+
+    /// Cuts the power of both nodes in one moment.
+    pub fn power_cut_of_both(&mut self) {
+        self.power_cut(0);
+        self.power_cut(1);
     }
 
     /// What a node's disk holds in a sector.

@@ -21,10 +21,12 @@ pub enum Occurrence {
     Client(usize),
     /// The operator looks at the nodes.
     Operator,
-    /// A fault is drawn.
-    Fault,
+    /// The fault with this number is due.
+    Fault(u32),
     /// A fault's end.
     Recover(Recovery),
+    /// A copy of a node's disks is kept, as somebody might put it into a drawer.
+    Copy(usize),
 }
 
 /// Something that happens to a node.
@@ -32,8 +34,8 @@ pub enum Occurrence {
 pub enum NodeEvent {
     /// A disk operation is done.
     DiskDone {
-        /// Position of the volume.
-        volume: usize,
+        /// Position among the node's disks.
+        disk: usize,
         /// The operation.
         token: DiskToken,
     },

@@ -23,6 +23,15 @@ pub fn stamp(client: usize, sequence: u32, volume: usize, sector: usize) -> Valu
     ((client as u64 + 1) << 56) | (u64::from(sequence) << ADDRESS_BITS) | address(volume, sector)
 }
 
+/// The client that no client is: what a damaged sector of a place holds.
+const ROT: u64 = 0xfe;
+
+/// Rubbish for a place; it belongs there, but no client wrote it.
+#[must_use]
+pub fn rot(seed: u64, volume: usize, sector: usize) -> Value {
+    (ROT << 56) | (seed & 0xffff_ffff) << ADDRESS_BITS | address(volume, sector)
+}
+
 /// A place as stamps hold it.
 fn address(volume: usize, sector: usize) -> u64 {
     (((volume as u64) << 20) | sector as u64) & ADDRESS_MASK
@@ -41,6 +50,9 @@ pub fn describe(value: Value) -> String {
         return "zeroes".into();
     }
     let place = value & ADDRESS_MASK;
+    if value >> 56 == ROT {
+        return format!("rubbish (vol{} sector {})", place >> 20, place & 0xf_ffff);
+    }
     format!(
         "client {} write {} (vol{} sector {})",
         (value >> 56) - 1,

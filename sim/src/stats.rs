@@ -1,152 +1,182 @@
 //! What a run drew: a generator that is too tame finds nothing, so its draws are counted.
 
-/// Everything worth counting; the first group must all occur in a long run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the documentation, see NAMES")]
-#[repr(usize)]
-pub enum Kind {
-    LinkCut,
-    LinkOneWay,
-    LinkHalfOpen,
-    LinkReset,
-    LinkSlow,
-    LinkGarbage,
-    ReaderStall,
-    PowerCut,
-    SitePowerCut,
-    Kill,
-    CrashAtAction,
-    Pause,
-    PauseClockRuns,
-    DiskSlow,
-    DiskError,
-    BlankDisk,
-    ClientReset,
-    RecklessForce,
-    OpRead,
-    OpWrite,
-    OpWriteFua,
-    OpFlush,
-    OpDiscard,
-    OpWriteZeroes,
-    OpInvalid,
-    OpRetry,
-    CmdPrimary,
-    CmdPrimaryForce,
-    CmdSecondary,
-    CmdSecondaryForce,
-    CmdConnect,
-    CmdDiscardMyData,
-    CmdDisconnect,
-    CmdNewCurrentUuid,
-    LostUnflushed,
-    // From here on: consequences, reported but not required.
-    Replies,
-    Dropped,
-    CommandRefused,
-    Promotions,
-    InSyncChecks,
-    Resyncs,
-    SplitBrains,
-    Frames,
-    Steps,
-    LastKind,
+use crate::fault::Fault;
+use replication::api::{ConnectionState, DiskState, ReplicationState, Role};
+use std::collections::BTreeMap;
+
+macro_rules! kinds {
+    ($(required $needed:ident = $need:literal,)* $(counted $kind:ident = $name:literal,)*) => {
+        /// Everything worth counting beside the faults.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the names are the documentation")]
+        #[repr(usize)]
+        pub enum Kind { $($needed,)* $($kind,)* }
+
+        const NAMES: &[&str] = &[$($need,)* $($name,)*];
+        /// How many of them must each occur in a run of [`LONG_RUN`] seeds.
+        const REQUIRED: usize = [$($need,)*].len();
+    };
 }
 
-/// Kinds that must each occur in a run of [`LONG_RUN`] seeds.
-const REQUIRED: usize = Kind::Replies as usize;
-/// Seeds from which on a kind that was never drawn fails the run.
-pub const LONG_RUN: u64 = 1000;
+kinds! {
+    required ClientReset = "client: connection reset with requests in flight",
+    required RecklessForce = "operator: reckless force",
+    required OpRead = "request: read",
+    required OpWrite = "request: write",
+    required OpWriteFua = "request: write with FUA",
+    required OpFlush = "request: flush",
+    required OpDiscard = "request: discard",
+    required OpWriteZeroes = "request: write zeroes",
+    required OpInvalid = "request: invalid",
+    required OpRetry = "request: sent again after reconnecting",
+    required CmdPrimary = "command: primary",
+    required CmdPrimaryForce = "command: primary --force",
+    required CmdSecondary = "command: secondary",
+    required CmdSecondaryForce = "command: secondary --force",
+    required CmdConnect = "command: connect",
+    required CmdDiscardMyData = "command: connect --discard-my-data",
+    required CmdDisconnect = "command: disconnect",
+    required CmdCreateMd = "command: create-md",
+    required CmdNewCurrentUuid = "command: new-current-uuid",
+    required LostUnflushed = "sector that lost an unflushed write",
+    counted Replies = "= replies",
+    counted Dropped = "= requests dropped with their connection",
+    counted CommandRefused = "= commands refused",
+    counted Promotions = "= promotions",
+    counted InSyncChecks = "= full comparisons of both replicas",
+    counted Resyncs = "= resyncs started",
+    counted SplitBrains = "= histories that split",
+    counted Amnesties = "= runs whose last good copy failed",
+    counted Scrubbed = "= sectors that a lying disk spoiled",
+    counted Frames = "= frames delivered",
+    counted Steps = "= simulated events",
+}
 
-const NAMES: [&str; Kind::LastKind as usize] = [
-    "link: cut both ways",
-    "link: cut one way",
-    "link: half-open",
-    "link: reset",
-    "link: slow",
-    "link: garbage instead of a frame",
-    "link: reader stops",
-    "node: power cut, unflushed writes lost in part",
-    "node: power cut of both",
-    "node: killed, disk cache kept",
-    "node: crash between two actions of one step",
-    "node: paused, its clock too",
-    "node: paused, its clock goes on",
-    "disk: slow",
-    "disk: input/output error",
-    "disk: replaced by a blank one",
-    "client: connection reset with requests in flight",
-    "operator: reckless force",
-    "request: read",
-    "request: write",
-    "request: write with FUA",
-    "request: flush",
-    "request: discard",
-    "request: write zeroes",
-    "request: invalid",
-    "request: sent again after reconnecting",
-    "command: primary",
-    "command: primary --force",
-    "command: secondary",
-    "command: secondary --force",
-    "command: connect",
-    "command: connect --discard-my-data",
-    "command: disconnect",
-    "command: new-current-uuid",
-    "sector that lost an unflushed write",
-    "= replies",
-    "= requests dropped with their connection",
-    "= commands refused",
-    "= promotions",
-    "= full comparisons of both replicas",
-    "= resyncs started",
-    "= histories that split",
-    "= frames delivered",
-    "= simulated events",
-];
+/// Seeds from which on a kind that was never drawn fails the run.
+pub const LONG_RUN: u64 = 2000;
+
+/// A state a node can be in, as the table of transitions names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Role(Role),
+    Connection(ConnectionState),
+    Disk(DiskState),
+    Replication(ReplicationState),
+}
+
+impl State {
+    fn text(self) -> String {
+        match self {
+            Self::Role(s) => format!("role {s:?}"),
+            Self::Connection(s) => format!("connection {s:?}"),
+            Self::Disk(s) => format!("disk {s:?}"),
+            Self::Replication(s) => format!("replication {s:?}"),
+        }
+    }
+}
 
 /// Counters of one or many runs.
 #[derive(Debug, Clone)]
-pub struct Stats([u64; Kind::LastKind as usize]);
+pub struct Stats {
+    kinds: Vec<u64>,
+    faults: Vec<u64>,
+    transitions: BTreeMap<String, u64>,
+}
 
 impl Default for Stats {
     fn default() -> Self {
-        Self([0; Kind::LastKind as usize])
+        Self {
+            kinds: vec![0; NAMES.len()],
+            faults: vec![0; Fault::ALL.len()],
+            transitions: BTreeMap::new(),
+        }
     }
 }
 
 impl Stats {
     /// Counts one.
     pub fn count(&mut self, kind: Kind) {
-        self.0[kind as usize] += 1;
+        self.kinds[kind as usize] += 1;
+    }
+
+    /// A fault struck.
+    pub fn fault(&mut self, fault: Fault) {
+        self.faults[fault as usize] += 1;
+    }
+
+    /// A node went from one state into another.
+    pub(crate) fn transition(&mut self, from: State, to: State) {
+        let text = to.text();
+        let to = text.split_once(' ').map_or("", |t| t.1);
+        let name = format!("{} -> {to}", from.text());
+        *self.transitions.entry(name).or_default() += 1;
     }
 
     /// How often `kind` occurred.
     #[must_use]
     pub fn get(&self, kind: Kind) -> u64 {
-        self.0[kind as usize]
+        self.kinds[kind as usize]
+    }
+
+    /// How often `fault` struck.
+    #[must_use]
+    pub fn struck(&self, fault: Fault) -> u64 {
+        self.faults[fault as usize]
     }
 
     /// Adds another run's counters.
     pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+        for (mine, theirs) in self.kinds.iter_mut().zip(&other.kinds) {
             *mine += theirs;
+        }
+        for (mine, theirs) in self.faults.iter_mut().zip(&other.faults) {
+            *mine += theirs;
+        }
+        for (name, count) in &other.transitions {
+            *self.transitions.entry(name.clone()).or_default() += count;
         }
     }
 
-    /// Names of the required kinds that never occurred.
+    /// Names of what must be drawn in a long run and never was.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
-        (0..REQUIRED)
-            .filter(|&i| self.0[i] == 0)
-            .map(|i| NAMES[i])
-            .collect()
+        let never = |kind: &usize| self.kinds[*kind] == 0;
+        let kinds = (0..REQUIRED).filter(never).map(|kind| NAMES[kind]);
+        let faults = Fault::ALL.iter().filter(|f| self.struck(**f) == 0);
+        faults.map(|f| f.name()).chain(kinds).collect()
     }
 
     /// A table, one kind a line.
     #[must_use]
     pub fn table(&self) -> String {
-        let line = |(name, count): (&&str, &u64)| format!("{count:>12}  {name}\n");
-        NAMES.iter().zip(&self.0).map(line).collect()
+        let mut text = String::new();
+        let mut line = |count: u64, name: &str| text += &format!("{count:>12}  {name}\n");
+        for fault in Fault::ALL {
+            line(self.struck(*fault), fault.name());
+        }
+        for (name, count) in NAMES.iter().zip(&self.kinds) {
+            line(*count, name);
+        }
+        for (name, count) in &self.transitions {
+            line(*count, name);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_drawn_is_named() {
+        let mut stats = Stats::default();
+        let all = stats.missing().len();
+        assert_eq!(all, REQUIRED + Fault::ALL.len());
+        stats.fault(Fault::BitRot);
+        stats.count(Kind::OpRead);
+        let missing = stats.missing();
+        assert_eq!(missing.len(), all - 2);
+        assert!(!missing.contains(&Fault::BitRot.name()));
     }
 }

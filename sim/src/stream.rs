@@ -5,7 +5,10 @@ use crate::stats::Kind;
 use crate::world::World;
 use replication::api::{Event, LinkDownReason};
 use replication::buf::{BufView, PoolMemory};
-use replication::wire::{Frame, HEADER_LEN, Header, MAX_BODY};
+use replication::wire::{Frame, HEADER_LEN, Header, MAX_BODY, VERSION};
+
+/// Where a frame's header has its kind (docs/PROTOCOL.md).
+const KIND_AT: usize = 6;
 
 impl World {
     /// Schedules sending and receiving where something waits.
@@ -48,7 +51,7 @@ impl World {
             return;
         };
         e.departing = false;
-        if e.unacked >= window {
+        if e.unacked >= window || e.cut_short {
             return;
         }
         let Some((frame, payload)) = e.outgoing.pop_front() else {
@@ -60,8 +63,12 @@ impl World {
         if let Some(view) = payload {
             bytes.extend_from_slice(self.nodes[n].memory.bytes(view));
         }
+        let truncated = std::mem::take(&mut self.nodes[n].truncates);
+        if truncated {
+            bytes.truncate(self.rng.index(bytes.len()));
+        }
         let delay = self.net_delay();
-        let tail = if self.rng.one_in(4) {
+        let tail = if !truncated && self.rng.one_in(4) {
             bytes.split_off(self.rng.index(bytes.len()))
         } else {
             Vec::new()
@@ -79,6 +86,15 @@ impl World {
         }
         if let Some(e) = self.endpoint(n, conn) {
             e.unacked += total;
+            e.cut_short |= truncated;
+        }
+        if truncated {
+            // What was sent before still arrives.
+            self.kick(1 - n);
+            let delay = 2 * self.net_delay();
+            self.later(n, delay, NodeEvent::LinkGone { conn, drain: false });
+            self.later(1 - n, delay, NodeEvent::LinkGone { conn, drain: true });
+            return;
         }
         self.kick(n);
         self.kick(1 - n);
@@ -121,41 +137,48 @@ impl World {
 
     /// Takes one whole frame out of the received bytes; `false` when there is none.
     fn take_frame(&mut self, n: usize, conn: u64) -> bool {
-        let garbles = self.nodes[n].garbles;
-        let at = self.rng.index(if garbles { HEADER_LEN } else { 1 });
-        let Some(e) = self.nodes[n].link.as_mut().filter(|e| e.conn == conn) else {
+        let Some(e) = self.endpoint(n, conn) else {
             return false;
         };
-        let Some(fixed) = e.received.first_chunk::<HEADER_LEN>() else {
-            return false;
-        };
-        if garbles {
-            let mut garbled = *fixed;
-            garbled[at] ^= 1 << (at % 8);
-            self.nodes[n].garbles = false;
-            if Header::parse(&garbled).is_ok() {
-                self.fail("a damaged header is noticed", format!("byte {at}"));
+        let parsed = e.received.first_chunk::<HEADER_LEN>().map(Header::parse);
+        let header = match parsed {
+            None => return false,
+            Some(Ok(header)) => header,
+            Some(Err(error)) => {
+                self.fail("every frame sent can be decoded", format!("{error:?}"));
+                return false;
             }
-            self.link_lost(n, LinkDownReason::Garbage);
+        };
+        let body_end = HEADER_LEN + header.body_len();
+        let end = body_end + header.payload_len() as usize;
+        if e.received.len() < end {
             return false;
         }
-        let decoded = Header::parse(fixed).and_then(|header| {
-            let body_end = HEADER_LEN + header.body_len();
-            let end = body_end + header.payload_len() as usize;
-            if e.received.len() < end {
-                return Ok(None);
-            }
-            let frame = Frame::decode(&header, &e.received[HEADER_LEN..body_end])?;
-            Ok(Some((frame, body_end, end)))
-        });
-        let (frame, body_end, end) = match decoded {
-            Ok(Some(found)) => found,
-            Ok(None) => return false,
+        let kind = e.received.get(KIND_AT).copied();
+        if let Some(seed) = self.nodes[n].garbles.take() {
+            self.garbled(n, conn, body_end, seed);
+            return false;
+        }
+        if kind == self.nodes[n].drops_kind {
+            self.nodes[n].drops_kind = None;
+            self.say_fault(n, "the connection ends instead of a frame");
+            self.link_lost(n, LinkDownReason::Closed);
+            return false;
+        }
+        let Some(e) = self.endpoint(n, conn) else {
+            return false;
+        };
+        let mut frame = match Frame::decode(&header, &e.received[HEADER_LEN..body_end]) {
+            Ok(frame) => frame,
             Err(error) => {
                 self.fail("every frame sent can be decoded", format!("{error:?}"));
                 return false;
             }
         };
+        if self.now < self.nodes[1 - n].other_version_until && !self.of_later_release(n, &mut frame)
+        {
+            return false;
+        }
         let mut buf = None;
         if end > body_end {
             let Some(taken) = self.nodes[n].pool.alloc((end - body_end) as u32) else {
@@ -179,6 +202,40 @@ impl World {
         }
         self.stats.count(Kind::Frames);
         self.feed(n, Event::Frame { frame, buf });
+        true
+    }
+
+    /// One bit of a frame changes on the way: it must be noticed wherever a checksum is.
+    fn garbled(&mut self, n: usize, conn: u64, body_end: usize, seed: u64) {
+        let at = seed as usize % body_end;
+        let Some(e) = self.endpoint(n, conn) else {
+            return;
+        };
+        e.received[at] ^= 1 << (seed >> 32) % 8;
+        let accepted = e.received.first_chunk::<HEADER_LEN>().is_some_and(|fixed| {
+            let body = &e.received[HEADER_LEN..body_end];
+            Header::parse(fixed).is_ok_and(|header| Frame::decode(&header, body).is_ok())
+        });
+        if accepted {
+            self.fail("a damaged frame is noticed", format!("byte {at}"));
+        }
+        self.link_lost(n, LinkDownReason::Garbage);
+    }
+
+    /// A frame that another release sent: its greeting says so, and what is no greeting cannot be
+    /// understood (`false`: the connection is gone).
+    fn of_later_release(&mut self, n: usize, frame: &mut Frame) -> bool {
+        match frame {
+            Frame::Hello(hello) => {
+                hello.version_min = VERSION + 1;
+                hello.version_max = VERSION + 3;
+            }
+            Frame::HelloVolume(_) | Frame::Refuse { .. } => {}
+            _ => {
+                self.link_lost(n, LinkDownReason::Garbage);
+                return false;
+            }
+        }
         true
     }
 }

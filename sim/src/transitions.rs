@@ -3,10 +3,29 @@
 use crate::history::{History, Level};
 use crate::oracle::Branch;
 use crate::request::Request;
-use crate::stats::Kind;
+use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
 use replication::api::{DiskState, ReplicationState, Role, Status};
+
+fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
+    if from.role != to.role {
+        stats.transition(State::Role(from.role), State::Role(to.role));
+    }
+    if from.connection != to.connection {
+        let (from, to) = (from.connection, to.connection);
+        stats.transition(State::Connection(from), State::Connection(to));
+    }
+    for (from, to) in from.volumes.iter().zip(&to.volumes) {
+        if from.disk != to.disk {
+            stats.transition(State::Disk(from.disk), State::Disk(to.disk));
+        }
+        if from.replication != to.replication {
+            let (from, to) = (from.replication, to.replication);
+            stats.transition(State::Replication(from), State::Replication(to));
+        }
+    }
+}
 
 impl World {
     /// A node's state after every event.
@@ -15,14 +34,18 @@ impl World {
         let Some(status) = self.oracle.status[n].as_ref() else {
             return;
         };
+        if let Some(before) = &before {
+            count_transitions(&mut self.stats, before, status);
+        }
         let promoted =
             status.role == Role::Primary && before.as_ref().is_none_or(|b| b.role != Role::Primary);
         let primary = status.role == Role::Primary;
         let mut targets = Vec::new();
-        let mut started = false;
+        let (mut started, mut unfinished) = (false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
-            if now.disk == DiskState::Inconsistent {
+            unfinished |= now.disk == DiskState::Inconsistent;
+            if now.replication == ReplicationState::SyncTarget {
                 targets.push(v);
             }
             started |= now.replication == ReplicationState::SyncSource
@@ -31,7 +54,7 @@ impl World {
         if started {
             self.stats.count(Kind::Resyncs);
         }
-        if primary && !targets.is_empty() {
+        if primary && unfinished {
             self.fail(
                 "a sync target is never Primary",
                 format!("node {}", letter(n)),
@@ -72,6 +95,7 @@ impl World {
     }
 
     fn becomes_target(&mut self, n: usize, volumes: &[usize]) {
+        self.judge_direction(n, volumes);
         if self.oracle.split() {
             if self.oracle.claims[n] && !self.oracle.discarding[n] {
                 let detail = format!(
@@ -85,6 +109,20 @@ impl World {
         }
         for &v in volumes {
             self.oracle.standing[n][v] = None;
+        }
+    }
+
+    /// The better copy is overwritten only where the operator said so.
+    fn judge_direction(&mut self, n: usize, volumes: &[usize]) {
+        if self.oracle.split() || self.oracle.discarding[n] || self.oracle.amnesty {
+            return;
+        }
+        for &v in volumes {
+            let [mine, theirs] = [n, 1 - n].map(|n| self.oracle.standing[n][v]);
+            if mine.is_some() && theirs.is_none() {
+                let detail = format!("vol{v}: node {} becomes the target", letter(n));
+                self.fail("the better copy is never the target", detail);
+            }
         }
     }
 
@@ -118,11 +156,11 @@ impl World {
                 .unflushed
                 .retain(|u| u.volume != volume);
         }
-        for sector in 0..self.plan.volumes[volume].sectors {
+        for sector in 0..self.plan.volumes[volume].places.sectors {
             let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
             let branch = self.oracle.of[0];
             let history = &self.oracle.branches[branch].volumes[volume];
-            if self.in_flight(volume, sector) {
+            if self.in_flight(volume, sector) || self.oracle.spoiled[volume].contains(&sector) {
                 continue;
             }
             if a != b {
@@ -154,10 +192,25 @@ impl World {
                 }
             }
         }
-        self.oracle.amnesty |= lost;
+        if lost && !self.oracle.amnesty {
+            self.oracle.amnesty = true;
+            self.stats.count(Kind::Amnesties);
+        }
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
+            self.oracle.served[n] = false;
         }
+        self.oracle.claims = [false; 2];
+        if self.oracle.all_in_sync() && self.disks_are_fine() {
+            self.oracle.disks_mended();
+        }
+    }
+
+    fn disks_are_fine(&self) -> bool {
+        let fine = |n: &crate::node::Node| {
+            n.disk_fails_until <= self.now && n.disks.iter().all(|d| d.trouble.is_none())
+        };
+        self.nodes.iter().all(fine)
     }
 
     /// Whether a client's write or a disk's is under way there.
@@ -203,7 +256,7 @@ impl World {
             let Some(level) = self.oracle.standing[n][volume] else {
                 continue;
             };
-            for sector in 0..self.plan.volumes[volume].sectors {
+            for sector in 0..self.plan.volumes[volume].places.sectors {
                 if !self.judge_sector(n, volume, sector, level) {
                     return;
                 }
@@ -235,7 +288,7 @@ impl World {
         });
         let now = self.order;
         let mut volumes = Vec::new();
-        for disk in &self.nodes[n].disks {
+        for disk in &self.nodes[n].disks[..self.plan.volumes.len()] {
             let mut history = History::new(disk.current(), disk.durable());
             for sector in 0..disk.current().len() {
                 for value in disk.may_become(sector, &self.nodes[n].memory) {

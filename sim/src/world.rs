@@ -7,6 +7,7 @@ use crate::node::Node;
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::plan::{Plan, Start};
+use crate::record::{self, Entry, Id, Only};
 use crate::request::Request;
 use crate::rng::Rng;
 use crate::schedule::{NodeEvent, Occurrence, Recovery, Schedule};
@@ -50,6 +51,10 @@ pub struct World {
     pub(crate) mutation: Option<Mutation>,
     pub(crate) violation: Option<Violation>,
     pub(crate) trace: Trace,
+    /// What is kept of what the seed draws.
+    pub(crate) only: Only,
+    pub(crate) whims: u32,
+    pub(crate) resets: u32,
     /// Faults and clients' new requests have ended.
     pub(crate) healing: bool,
     pub(crate) actions: Vec<Action>,
@@ -90,6 +95,9 @@ impl World {
             mutation,
             violation: None,
             trace,
+            only: None,
+            whims: 0,
+            resets: 0,
             healing: false,
             actions: Vec::new(),
             plan,
@@ -105,9 +113,14 @@ impl World {
         if world.plan.operator_gap > 0 {
             world.schedule.push(5000, Occurrence::Operator);
         }
-        if world.plan.fault_gap > 0 {
-            world.schedule.push(world.plan.fault_gap, Occurrence::Fault);
+        if let Some(first) = world.plan.fates.nth(0) {
+            world.schedule.push(first.gap, Occurrence::Fault(0));
+            for n in 0..2 {
+                let at = world.rng.range(0, 3_000_000);
+                world.schedule.push(at, Occurrence::Copy(n));
+            }
         }
+        record::begin();
         world
     }
 
@@ -123,6 +136,38 @@ impl World {
             self.trace
                 .line(self.now, "!!", || format!("VIOLATED: {rule}: {detail}"));
             self.violation = Some(Violation { rule, detail });
+        }
+    }
+
+    /// Whether something drawn takes place; if so it is recorded.
+    pub(crate) fn allows(&mut self, id: Id, what: &'static str, place: usize) -> bool {
+        if self.only.as_ref().is_some_and(|only| !only.contains(&id)) {
+            return false;
+        }
+        let at = self.now;
+        let entry = Entry {
+            id,
+            at,
+            what,
+            place,
+        };
+        record::note(entry);
+        self.trace.line(at, "DRAWN", || entry.words());
+        true
+    }
+
+    /// What happens to a node, for the trace.
+    pub(crate) fn say_fault(&self, n: usize, what: &str) {
+        self.trace
+            .line(self.now, "FAULT", || format!("node {}: {what}", letter(n)));
+    }
+
+    /// A disk lied about these sectors of data: what they hold is not judged until the end.
+    pub(crate) fn spoil(&mut self, volume: usize, sectors: std::ops::Range<usize>) {
+        for sector in sectors {
+            if self.oracle.spoiled[volume].insert(sector) {
+                self.stats.count(Kind::Scrubbed);
+            }
         }
     }
 
@@ -164,7 +209,12 @@ impl World {
             }
             Occurrence::Client(c) => self.client_turn(c),
             Occurrence::Operator => self.operator_turn(),
-            Occurrence::Fault => self.fault_turn(),
+            Occurrence::Fault(number) => self.fault_turn(number),
+            Occurrence::Copy(n) => {
+                self.take_copies(n);
+                let next = self.now + self.rng.range(1_000_000, 10_000_000);
+                self.schedule.push(next, Occurrence::Copy(n));
+            }
             Occurrence::Recover(recovery) => self.recover(recovery),
         }
         self.violation.is_none()
@@ -172,7 +222,7 @@ impl World {
 
     fn node_event(&mut self, n: usize, what: NodeEvent) {
         match what {
-            NodeEvent::DiskDone { volume, token } => self.disk_done(n, volume, token),
+            NodeEvent::DiskDone { disk, token } => self.disk_done(n, disk, token),
             NodeEvent::Tick(number) => {
                 if self.nodes[n].tick == number {
                     self.nodes[n].tick_at = None;
@@ -253,9 +303,7 @@ impl World {
         for what in std::mem::take(&mut self.nodes[n].deferred) {
             self.schedule.push(self.now, what);
         }
-        let local = self.now - self.nodes[n].clock_base;
         let timeout = self.nodes[n].engine.as_ref().and_then(|e| e.poll_timeout());
-        let _ = local;
         if !clock_ran {
             self.set_tick(n, timeout);
         }

@@ -13,8 +13,8 @@ fn caught_as(mutation: Mutation) -> Vec<&'static str> {
         ..Options::default()
     };
     (0..SEEDS)
-        .filter_map(|seed| Some((seed, run_seed(seed, options).violation?.rule)))
-        .filter(|(seed, _)| run_seed(*seed, Options::default()).violation.is_none())
+        .filter_map(|seed| Some((seed, run_seed(seed, &options).violation?.rule)))
+        .filter(|(seed, _)| run_seed(*seed, &Options::default()).violation.is_none())
         .map(|(_, rule)| rule)
         .collect()
 }

@@ -15,7 +15,7 @@ fn saved_seeds_pass() {
             continue;
         };
         let seed = word.parse().expect("a seed per line");
-        let outcome = run_seed(seed, Options::default());
+        let outcome = run_seed(seed, &Options::default());
         assert_eq!(outcome.violation, None, "saved seed {seed}: {line}");
     }
 }
@@ -23,7 +23,7 @@ fn saved_seeds_pass() {
 #[test]
 fn a_seed_is_a_run() {
     for seed in 0..5 {
-        let table = || run_seed(seed, Options::default()).stats.table();
+        let table = || run_seed(seed, &Options::default()).stats.table();
         assert_eq!(table(), table(), "seed {seed}");
     }
 }
@@ -31,7 +31,7 @@ fn a_seed_is_a_run() {
 #[test]
 fn fresh_seeds_pass() {
     for seed in 0..200 {
-        let outcome = run_seed(seed, Options::default());
+        let outcome = run_seed(seed, &Options::default());
         assert_eq!(outcome.violation, None, "seed {seed}");
     }
 }

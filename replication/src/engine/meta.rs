@@ -545,7 +545,13 @@ impl Engine {
     pub(super) fn pass_gate(&mut self, id: SlotId, mem: &mut Mem<'_>) -> bool {
         let slot = self.slots.at(id);
         if !slot.changes_data() {
-            return true;
+            // A flush that is to be mirrored comes behind the word that the resync begins.
+            let volume = &mut self.volumes[slot.volume];
+            let early = slot.op == Op::Flush && volume.start_pending.is_some();
+            if early {
+                self.slots.push(&mut volume.gate, id);
+            }
+            return !early;
         }
         let (at, offset, len) = (slot.volume, slot.offset, u64::from(slot.len));
         let client = slot.owner == Owner::Client;

@@ -64,7 +64,7 @@ impl Engine {
             let Some(source) = &mut volume.source else {
                 return;
             };
-            if source.ending || source.uniting.is_some() {
+            if source.ending || source.uniting.is_some() || volume.start_pending.is_some() {
                 return;
             }
             if source.scheduler.is_done(&volume.dirty) {

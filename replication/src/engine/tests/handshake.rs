@@ -355,3 +355,26 @@ fn more_requests_than_the_window_allows_cost_the_link() {
     pair.wait(5_000_000);
     pair.assert_in_sync();
 }
+
+#[test]
+fn nothing_of_a_resync_goes_out_before_its_durable_beginning() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.ok(0, Command::Secondary { force: true });
+    pair.nodes[0].meta_held = true;
+    pair.start(0, Command::Primary { force: true });
+    pair.network = true;
+    pair.wait(1_000_000);
+    assert_eq!(pair.nodes[0].replication(), ReplicationState::SyncSource);
+    assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
+    let flush = pair.submit(0, 0, |_| ClientOp::Flush);
+    pair.run();
+    assert_eq!(pair.reply(0, flush), None);
+    pair.nodes[0].meta_held = false;
+    pair.wait(1_000_000);
+    assert!(!pair.nodes[1].logged("broke the protocol"));
+    assert_eq!(pair.reply(0, flush), Some(Ok(())));
+    pair.assert_in_sync();
+}

@@ -1,0 +1,199 @@
+//! The kinds of faults, and their drawing.
+//!
+//! Every seed enables a random subset of the kinds, each with its own weight ("swarm testing": a
+//! world in which everything happens at once hides what a rarer mixture shows). The n-th fault of
+//! a seed follows from the seed and n alone, so the shrinker can leave some out and the others stay.
+
+use crate::rng::Rng;
+use crate::world::Time;
+
+macro_rules! faults {
+    ($($kind:ident = $name:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[allow(missing_docs, reason = "the names say it, see Fault::name")]
+        pub enum Fault { $($kind,)* }
+
+        impl Fault {
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// The kind in words.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    LinkCut = "link: cut both ways",
+    LinkOneWay = "link: cut one way",
+    LinkHalfOpen = "link: half-open",
+    LinkReset = "link: reset",
+    LinkSlow = "link: slow",
+    LinkClog = "link: reader stops",
+    LinkDropKind = "link: reset instead of one kind of frame",
+    LinkTruncated = "link: ends in the middle of a frame",
+    LinkCorrupt = "link: corrupted frame",
+    LinkOtherVersion = "link: peer of another version",
+    PowerCut = "node: power cut, unflushed writes lost in part",
+    SitePowerCut = "node: power cut of both",
+    Kill = "node: killed, disk cache kept",
+    CrashAtAction = "node: crash between two actions of one step",
+    CrashAtBoot = "node: crash while it starts",
+    Pause = "node: paused, its clock too",
+    PauseClockRuns = "node: paused, its clock goes on",
+    ClockJump = "node: clock jumps",
+    DiskSlow = "disk: slow",
+    DiskHang = "disk: hangs",
+    DiskErrors = "disk: input/output errors",
+    FlushFails = "disk: flush fails, then succeeds",
+    DiskGone = "disk: gone until the next boot",
+    LatentSector = "disk: sector that cannot be read until it is written",
+    BitRot = "disk: bit rot",
+    WriteLost = "disk: write acknowledged and forgotten",
+    WriteMisdirected = "disk: write lands in another place",
+    ReadMisdirected = "disk: read returns another place",
+    ReadStale = "disk: read returns old content",
+    BlankDisk = "disk: replaced by a blank one",
+    OldDisk = "disk: replaced by an old copy of itself",
+}
+
+impl Fault {
+    /// Whether it takes content from a disk or makes it lie: drawn in few seeds, since the oracle
+    /// must excuse what no mirror without checksums of data could mend.
+    #[must_use]
+    pub fn spoils(self) -> bool {
+        self.breaks_disk() || self.lies()
+    }
+
+    /// Whether the disk answers with errors.
+    #[must_use]
+    pub fn breaks_disk(self) -> bool {
+        matches!(
+            self,
+            Self::DiskErrors | Self::FlushFails | Self::DiskGone | Self::LatentSector
+        )
+    }
+
+    /// Whether the disk says that all is well and it is not.
+    #[must_use]
+    pub fn lies(self) -> bool {
+        matches!(
+            self,
+            Self::BitRot
+                | Self::WriteLost
+                | Self::WriteMisdirected
+                | Self::ReadMisdirected
+                | Self::ReadStale
+        )
+    }
+}
+
+/// The faults a seed draws from.
+#[derive(Debug, Clone)]
+pub struct Fates {
+    seed: u64,
+    /// Mean time between faults; 0: there are none.
+    pub gap: Time,
+    /// What may happen, and how likely against the others.
+    pub weights: Vec<(Fault, u64)>,
+}
+
+/// One fault of a seed, before it strikes.
+#[derive(Debug, Clone)]
+pub struct Drawn {
+    /// What.
+    pub fault: Fault,
+    /// Where.
+    pub node: usize,
+    /// Time until the next one.
+    pub gap: Time,
+    /// Everything else about it.
+    pub rng: Rng,
+}
+
+impl Fates {
+    /// A world without faults.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            seed: 0,
+            gap: 0,
+            weights: Vec::new(),
+        }
+    }
+
+    /// What a random seed has in store.
+    #[must_use]
+    pub fn draw(rng: &mut Rng) -> Self {
+        let chance = rng.pick(&[15, 35, 60, 90]);
+        let (errors, lies) = (rng.percent(15), rng.percent(10));
+        let mut weights = Vec::new();
+        for &fault in Fault::ALL {
+            let weight = rng.pick(&[1, 2, 2, 4, 12]);
+            let enabled = rng.percent(chance);
+            let allowed = (errors || !fault.breaks_disk()) && (lies || !fault.lies());
+            if enabled && allowed {
+                weights.push((fault, weight));
+            }
+        }
+        Self {
+            seed: rng.next(),
+            gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]),
+            weights,
+        }
+    }
+
+    /// The n-th fault; `None` if there are none.
+    #[must_use]
+    pub fn nth(&self, n: u32) -> Option<Drawn> {
+        let total: u64 = self.weights.iter().map(|w| w.1).sum();
+        if total == 0 || self.gap == 0 {
+            return None;
+        }
+        let mut rng = Rng::new(self.seed.wrapping_add(u64::from(n)));
+        let mut at = rng.below(total);
+        let found = self.weights.iter().find(|(_, weight)| {
+            let mine = at < *weight;
+            at = at.saturating_sub(*weight);
+            mine
+        });
+        Some(Drawn {
+            fault: found?.0,
+            node: rng.index(2),
+            gap: rng.range(self.gap / 10, self.gap * 2),
+            rng,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_differ_in_what_they_enable() {
+        let mut seen = vec![0; Fault::ALL.len()];
+        for seed in 0..500 {
+            let fates = Fates::draw(&mut Rng::new(seed));
+            for (fault, _) in fates.weights {
+                seen[fault as usize] += 1;
+            }
+        }
+        assert!(seen.iter().all(|&n| n > 5 && n < 450), "{seen:?}");
+    }
+
+    #[test]
+    fn a_fault_follows_from_its_number_alone() {
+        let fates = Fates::draw(&mut Rng::new(7));
+        let tell = |n| fates.nth(n).map(|d| (d.fault, d.node, d.gap));
+        let forward: Vec<_> = (0..50).map(tell).collect();
+        let backward: Vec<_> = (0..50).rev().map(tell).collect();
+        assert!(forward.iter().eq(backward.iter().rev()));
+        let first = forward[0];
+        assert!(forward.iter().any(|d| *d != first));
+    }
+}

@@ -1,0 +1,48 @@
+//! A look at the metadata on the simulated disks: not to judge by it, but to know what a fault means.
+
+use crate::stamp::Value;
+use crate::world::World;
+use replication::ondisk::{self, Layout, Superblock, Unusable};
+
+impl World {
+    /// Position of the disk that holds a volume's metadata, and where it lies there.
+    pub(crate) fn place_of_metadata(&self, volume: usize) -> (usize, Layout) {
+        let plan = &self.plan.volumes[volume];
+        let (data, external) = plan.disks();
+        let (disk, layout) = match external {
+            None => (volume, Layout::internal(data, Some(plan.bytes()))),
+            Some(bytes) => (
+                self.plan.volumes.len() + volume,
+                Layout::external(bytes, plan.bytes()),
+            ),
+        };
+        match layout {
+            Ok(layout) => (disk, layout),
+            Err(error) => unreachable!("the plan's disks have room: {error}"),
+        }
+    }
+
+    /// What an attach would read now, or from an old copy of the disk.
+    pub(crate) fn metadata(
+        &self,
+        n: usize,
+        volume: usize,
+        copies: Option<&[Vec<Value>]>,
+    ) -> Result<Superblock, Unusable> {
+        let (at, layout) = self.place_of_metadata(volume);
+        let disk = &self.nodes[n].disks[at];
+        let copy = copies.map(|copies| copies[at].as_slice());
+        let a = Superblock::decode(&disk.page(layout.superblock_a, copy));
+        let b = Superblock::decode(&disk.page(layout.superblock_b, copy));
+        ondisk::choose(a, b).map(|chosen| chosen.superblock)
+    }
+
+    /// Whether both copies of a volume's superblock say the same.
+    pub(crate) fn superblocks_agree(&self, n: usize, volume: usize) -> bool {
+        let (at, layout) = self.place_of_metadata(volume);
+        let disk = &self.nodes[n].disks[at];
+        let pages = [layout.superblock_a, layout.superblock_b];
+        let [a, b] = pages.map(|offset| Superblock::decode(&disk.page(offset, None)));
+        a.is_ok() && a == b
+    }
+}
