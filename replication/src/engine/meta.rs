@@ -258,11 +258,6 @@ impl Meta {
     pub fn quiet(&self) -> bool {
         self.stage == SuperStage::Idle && self.log_io.is_none() && self.page_io.is_none()
     }
-
-    /// Whether everything that this node knows is on the disk, and no extent is hot.
-    pub fn settled(&self) -> bool {
-        self.quiet() && !self.saving() && self.log.is_cold() && self.cooling == Cooling::None
-    }
 }
 
 impl Stored {
