@@ -114,6 +114,9 @@ impl Engine {
                 volume.disk = DiskState::UpToDate;
                 if volume.gens.current == JUST_CREATED {
                     volume.mark_all_dirty();
+                    // A name for what is there; the generation that clients write follows.
+                    volume.gens.current = uuid;
+                    continue;
                 }
             }
             if !volume.mirrored {
