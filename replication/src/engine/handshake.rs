@@ -10,7 +10,7 @@ use super::link::Next;
 use super::volume::{SyncSource, side};
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
-use crate::lineage::{Verdict, decide};
+use crate::lineage::{Decision, Policies, Verdict, decide};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 use resync::Scheduler;
 
@@ -218,9 +218,11 @@ impl Engine {
             let Some(told) = &volume.told else {
                 return;
             };
-            let mine = side(told, self.link.told.0, self.link.told.1);
-            let theirs = side(&self.link.peer_volumes[at], peer.role, peer.discard_my_data);
-            let (verdict, rule) = decide(&mine, &theirs);
+            let first = self.config.node < self.config.peer;
+            let mine = side(told, self.link.told.0, self.link.told.1, first);
+            let theirs = &self.link.peer_volumes[at];
+            let theirs = side(theirs, peer.role, peer.discard_my_data, !first);
+            let Decision { verdict, rule, .. } = decide(&mine, &theirs, &Policies::default());
             let refusal = match verdict {
                 Verdict::SplitBrain => Refusal::SplitBrain,
                 Verdict::Unrelated => Refusal::Unrelated,
@@ -280,6 +282,8 @@ impl Engine {
                 self.log(Level::Info, text!("vol{index}: in sync: {}", rule.text()));
             }
             Verdict::Source { full } => {
+                // The peer's dirty blocks are not told one by one.
+                let full = full || theirs.dirty > 0;
                 if full {
                     volume.dirty.set_all();
                 }

@@ -172,7 +172,7 @@ impl Volume {
 }
 
 /// A node's description of a volume, as the lineage rules take it.
-pub(super) fn side(volume: &HelloVolume, role: Role, discard: bool) -> Side {
+pub(super) fn side(volume: &HelloVolume, role: Role, discard: bool, first: bool) -> Side {
     Side {
         current: volume.current,
         bitmap: volume.bitmap,
@@ -180,6 +180,9 @@ pub(super) fn side(volume: &HelloVolume, role: Role, discard: bool) -> Side {
         dirty: volume.dirty,
         disk: volume.disk,
         primary: role == Role::Primary,
+        crashed: false,
+        was_primary: false,
         discard,
+        first,
     }
 }
