@@ -787,6 +787,12 @@ impl Engine {
         let volume = &mut self.volumes[at];
         if !volume.usable() && volume.meta.as_ref().is_some_and(|meta| meta.quiet()) {
             volume.meta = None;
+            // The log of the next disk knows nothing of them.
+            for id in 0..self.slots.capacity() as SlotId {
+                if self.slots.get(id).is_some_and(|slot| slot.volume == at) {
+                    self.slots.at(id).logged = false;
+                }
+            }
         }
     }
 }
