@@ -230,13 +230,27 @@ impl Engine {
         }
     }
 
+    /// Cools the activity logs of a node without clients; answers whether nothing is hot any more. Both disks are flushed
+    /// in doing so, and what may differ is exactly what the bitmap on the disk says.
+    fn drained(&mut self) -> bool {
+        let mut cold = true;
+        for volume in self.volumes.iter_mut().filter(|v| v.usable()) {
+            if let Some(meta) = &mut volume.meta {
+                let done = meta.log.is_cold();
+                meta.log.drain(!done);
+                cold &= done;
+            }
+        }
+        cold
+    }
+
     /// Ends a demotion when no client's request is left on the way to either disk.
     pub(super) fn check_demotion(&mut self) {
         let Some(task) = self.task else { return };
         let TaskKind::Demote { answered } = task.kind else {
             return;
         };
-        if self.clients_live > 0 || self.negotiating() {
+        if self.clients_live > 0 || self.negotiating() || !self.drained() {
             return;
         }
         self.task = None;
