@@ -121,11 +121,13 @@ impl Oracle {
         self.failed[0] || self.failed[1]
     }
 
-    /// A disk of this node answered with an error; `volume` if it may have lost something of one.
-    pub(crate) fn disk_failed(&mut self, n: usize, volume: Option<usize>) {
+    /// A disk of this node answered with an error. What was answered before is still on it, unless a flush
+    /// of this volume failed: that may have lost what no flush had covered.
+    pub(crate) fn disk_failed(&mut self, n: usize, unflushed: Option<usize>) {
         self.failed[n] = true;
-        if let Some(volume) = volume {
-            self.standing[n][volume] = None;
+        if let Some(volume) = unflushed {
+            let standing = &mut self.standing[n][volume];
+            *standing = standing.map(|_| Level::Durable);
         }
     }
 

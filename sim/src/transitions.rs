@@ -40,13 +40,19 @@ impl World {
         let promoted =
             status.role == Role::Primary && before.as_ref().is_none_or(|b| b.role != Role::Primary);
         let primary = status.role == Role::Primary;
-        let mut targets = Vec::new();
+        let (mut targets, mut whole) = (Vec::new(), Vec::new());
         let (mut started, mut unfinished) = (false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             unfinished |= now.disk == DiskState::Inconsistent;
             if now.replication == ReplicationState::SyncTarget {
                 targets.push(v);
+            }
+            if now.disk == DiskState::UpToDate
+                && was.is_some_and(|w| w.disk == DiskState::Inconsistent)
+                && was.is_some_and(|w| w.replication == ReplicationState::SyncTarget)
+            {
+                whole.push(v);
             }
             started |= now.replication == ReplicationState::SyncSource
                 && was.is_none_or(|w| w.replication != ReplicationState::SyncSource);
@@ -63,14 +69,16 @@ impl World {
         if !targets.is_empty() {
             self.becomes_target(n, &targets);
         }
+        if self.same_link() && self.oracle.connected(1 - n) {
+            // Else the source may have gone on without it.
+            for v in whole {
+                self.becomes_whole(n, v);
+            }
+        }
         if promoted {
             self.promoted(n);
         }
-        let same_link = match (&self.nodes[0].link, &self.nodes[1].link) {
-            (Some(a), Some(b)) => a.conn == b.conn,
-            _ => false,
-        };
-        let linked = same_link && self.oracle.connected(0) && self.oracle.connected(1);
+        let linked = self.same_link() && self.oracle.connected(0) && self.oracle.connected(1);
         if linked && self.oracle.is_primary(0) && self.oracle.is_primary(1) {
             self.fail("never two Primaries while connected", String::new());
         }
@@ -124,6 +132,26 @@ impl World {
                 self.fail("the better copy is never the target", detail);
             }
         }
+    }
+
+    /// The target of a resync says that it has all: its source may not know yet.
+    fn becomes_whole(&mut self, n: usize, volume: usize) {
+        let Some(level) = self.oracle.standing[1 - n][volume].filter(|_| !self.oracle.split())
+        else {
+            return;
+        };
+        for sector in 0..self.plan.volumes[volume].places.sectors {
+            if self.in_flight(volume, sector) {
+                continue;
+            }
+            let durable = self.judge_sector(n, volume, sector, Level::Durable);
+            if !durable
+                || (level == Level::Answered && !self.judge_sector(n, volume, sector, level))
+            {
+                return;
+            }
+        }
+        self.oracle.standing[n][volume] = Some(level);
     }
 
     /// Both nodes say of themselves and of each other that they are UpToDate.
@@ -284,7 +312,8 @@ impl World {
     fn fork(&mut self, n: usize, behind: bool) {
         self.stats.count(Kind::SplitBrains);
         self.trace.line(self.now, "!!", || {
-            format!("histories part: node {} goes its own way", letter(n))
+            let standing = &self.oracle.standing;
+            format!("histories part: node {} goes its own way ({standing:?})", letter(n))
         });
         let now = self.order;
         let mut volumes = Vec::new();
