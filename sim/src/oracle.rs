@@ -94,6 +94,10 @@ impl Oracle {
             .is_some_and(|s| s.role == Role::Primary)
     }
 
+    pub(crate) fn is_serving(&self, n: usize) -> bool {
+        self.status[n].as_ref().is_some_and(|s| s.serving)
+    }
+
     pub(crate) fn disk_state(&self, n: usize, volume: usize) -> Option<DiskState> {
         self.status[n].as_ref()?.volumes.get(volume).map(|v| v.disk)
     }

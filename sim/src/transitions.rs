@@ -37,8 +37,9 @@ impl World {
         if let Some(before) = &before {
             count_transitions(&mut self.stats, before, status);
         }
-        let promoted =
-            status.role == Role::Primary && before.as_ref().is_none_or(|b| b.role != Role::Primary);
+        let primary_now = |s: &Status| s.role == Role::Primary;
+        let promoted = primary_now(status) && before.as_ref().is_none_or(|b| !primary_now(b));
+        let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
         let primary = status.role == Role::Primary;
         let (mut targets, mut whole) = (Vec::new(), Vec::new());
         let (mut started, mut unfinished) = (false, false);
@@ -77,6 +78,9 @@ impl World {
         }
         if promoted {
             self.promoted(n);
+        }
+        if serves && self.violation.is_none() {
+            self.serves(n);
         }
         let linked = self.same_link() && self.oracle.connected(0) && self.oracle.connected(1);
         if linked && self.oracle.is_primary(0) && self.oracle.is_primary(1) {
@@ -249,7 +253,7 @@ impl World {
             || self.requests.values().any(covers)
     }
 
-    /// A node became Primary: from now on what it holds is the truth.
+    /// A node became Primary: was that the operator's will, and is its data the one to go on with?
     fn promoted(&mut self, n: usize) {
         self.stats.count(Kind::Promotions);
         let peer = 1 - n;
@@ -277,6 +281,13 @@ impl World {
                 return;
             }
             self.fork(n, worth.is_none());
+        }
+    }
+
+    /// A Primary lets clients in: from now on what it holds is the truth.
+    fn serves(&mut self, n: usize) {
+        let peer = 1 - n;
+        if self.oracle.amnesty {
             return;
         }
         let branch = self.oracle.of[n];
@@ -302,7 +313,7 @@ impl World {
                     .retain(|u| u.volume != volume);
                 self.oracle.standing[n][volume] = Some(Level::Answered);
             }
-            if !self.oracle.in_sync[volume] {
+            if !self.oracle.in_sync[volume] && !self.oracle.split() {
                 self.oracle.standing[peer][volume] = None;
             }
         }
@@ -313,7 +324,10 @@ impl World {
         self.stats.count(Kind::SplitBrains);
         self.trace.line(self.now, "!!", || {
             let standing = &self.oracle.standing;
-            format!("histories part: node {} goes its own way ({standing:?})", letter(n))
+            format!(
+                "histories part: node {} goes its own way ({standing:?})",
+                letter(n)
+            )
         });
         let now = self.order;
         let mut volumes = Vec::new();
