@@ -5,9 +5,21 @@
 //! volume thus looks at a handful of words, however sparse the bitmap is.
 
 use alloc::{vec, vec::Vec};
+use core::fmt;
+
+mod words;
 
 /// Bytes that one bit stands for.
 pub const BLOCK: u64 = 4096;
+
+/// Words in a page of a bitmap on disk: 4096 bytes less a header of 16.
+pub const PAGE_WORDS: usize = 510;
+
+/// Bytes of bits in a page of a bitmap on disk.
+pub const PAGE_BITS_BYTES: usize = PAGE_WORDS * 8;
+
+/// Bytes of the volume that a page of a bitmap on disk stands for: 127.5 MiB.
+pub const PAGE_COVERS: u64 = PAGE_WORDS as u64 * 64 * BLOCK;
 
 /// Levels at most: more than a bitmap of 2^52 blocks (all that 64-bit byte offsets name) needs.
 const MAX_LEVELS: usize = 10;
@@ -19,6 +31,51 @@ pub struct Run {
     pub offset: u64,
     /// Bytes; a multiple of [`BLOCK`] unless the run ends with the volume.
     pub len: u32,
+}
+
+/// Why a bitmap could not grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrowError {
+    /// The new size, in bytes, is less than the present one: volumes only grow.
+    Shrinks {
+        /// Bytes now.
+        from: u64,
+        /// Bytes asked for.
+        to: u64,
+    },
+    /// The heap has no room for the larger bitmap.
+    NoMemory {
+        /// Bytes of memory that the larger bitmap would take.
+        needs: u64,
+    },
+}
+
+impl fmt::Display for GrowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shrinks { from, to } => write!(
+                f,
+                "the volume has {from} bytes and cannot shrink to {to}; only growing is possible"
+            ),
+            Self::NoMemory { needs } => write!(
+                f,
+                "no memory for the larger bitmap, which takes {needs} bytes; give the node more RAM"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for GrowError {}
+
+/// Lengths, in words, of all levels of a bitmap of `bits` bits, from the largest to one word.
+fn level_lengths(bits: u64) -> impl Iterator<Item = usize> {
+    let mut next = Some(bits.div_ceil(64).max(1));
+    core::iter::from_fn(move || {
+        let words = next?;
+        next = (words > 1).then(|| words.div_ceil(64));
+        // A volume whose bitmap cannot be addressed cannot be allocated either.
+        Some(usize::try_from(words).unwrap_or(usize::MAX))
+    })
 }
 
 /// The set of blocks of a volume that differ, or may differ, from the peer's.
@@ -37,14 +94,8 @@ impl Bitmap {
     pub fn new(size: u64) -> Self {
         let bits = size.div_ceil(BLOCK);
         let mut levels = Vec::with_capacity(MAX_LEVELS);
-        let mut words = bits.div_ceil(64).max(1);
-        loop {
-            // A volume whose bitmap cannot be addressed cannot be allocated either.
-            levels.push(vec![0u64; usize::try_from(words).unwrap_or(usize::MAX)]);
-            if words == 1 {
-                break;
-            }
-            words = words.div_ceil(64);
+        for words in level_lengths(bits) {
+            levels.push(vec![0u64; words]);
         }
         Self {
             size,
@@ -52,6 +103,18 @@ impl Bitmap {
             count: 0,
             levels,
         }
+    }
+
+    /// Bytes of the volume.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Blocks of the volume, dirty or not; the last one may be partial.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.bits
     }
 
     /// Number of dirty blocks.
@@ -99,9 +162,10 @@ impl Bitmap {
         self.change(0, self.bits, false);
     }
 
-    /// Whether block number `bit` is dirty.
-    fn is_set(&self, bit: u64) -> bool {
-        bit < self.bits && self.word(0, bit / 64) & (1 << (bit % 64)) != 0
+    /// Whether block number `bit` is dirty; a block beyond the volume is not.
+    #[must_use]
+    pub fn is_set(&self, bit: u64) -> bool {
+        bit < self.bits && self.word(bit / 64) & (1 << (bit % 64)) != 0
     }
 
     /// The first run of dirty blocks at or after byte `from`, of at most `max` bytes (at least
@@ -123,7 +187,7 @@ impl Bitmap {
         })
     }
 
-    fn word(&self, level: usize, index: u64) -> u64 {
+    fn level_word(&self, level: usize, index: u64) -> u64 {
         usize::try_from(index)
             .ok()
             .and_then(|i| self.levels.get(level)?.get(i))
@@ -133,16 +197,16 @@ impl Bitmap {
 
     /// The first set bit of level 0 at or after `from`: climb until a summary word has a bit
     /// beyond, then descend along the lowest ones.
-    fn next_set(&self, from: u64) -> Option<u64> {
+    pub(crate) fn next_set(&self, from: u64) -> Option<u64> {
         let mut position = from;
         let mut level = 0;
         loop {
-            let masked = self.word(level, position / 64) & (u64::MAX << (position % 64));
+            let masked = self.level_word(level, position / 64) & (u64::MAX << (position % 64));
             if masked != 0 {
                 let mut bit = position / 64 * 64 + u64::from(masked.trailing_zeros());
                 while level > 0 {
                     level -= 1;
-                    bit = bit * 64 + u64::from(self.word(level, bit).trailing_zeros());
+                    bit = bit * 64 + u64::from(self.level_word(level, bit).trailing_zeros());
                 }
                 return Some(bit);
             }
@@ -154,8 +218,8 @@ impl Bitmap {
         }
     }
 
-    /// Sets or clears the bits `first..last`, a word at a time.
-    fn change(&mut self, first: u64, last: u64, on: bool) {
+    /// Sets or clears the bits `first..last`, which must be within the volume, a word at a time.
+    pub(crate) fn change(&mut self, first: u64, last: u64, on: bool) {
         let mut bit = first;
         while bit < last {
             let index = bit / 64;
@@ -166,16 +230,20 @@ impl Bitmap {
             } else {
                 ((1 << width) - 1) << (bit % 64)
             };
-            let word = &mut self.levels[0][index as usize];
-            let before = *word;
-            *word = if on { before | mask } else { before & !mask };
-            let after = *word;
-            self.count += u64::from((after & !before).count_ones());
-            self.count -= u64::from((before & !after).count_ones());
-            if (before == 0) != (after == 0) {
-                self.summarise(index, after != 0);
-            }
+            let before = self.word(index);
+            self.store(index, if on { before | mask } else { before & !mask });
             bit = end;
+        }
+    }
+
+    /// Writes a word of level 0 and keeps count and summaries true to it.
+    fn store(&mut self, index: u64, after: u64) {
+        let word = &mut self.levels[0][index as usize];
+        let before = core::mem::replace(word, after);
+        self.count += u64::from((after & !before).count_ones());
+        self.count -= u64::from((before & !after).count_ones());
+        if (before == 0) != (after == 0) {
+            self.summarise(index, after != 0);
         }
     }
 

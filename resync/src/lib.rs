@@ -8,7 +8,8 @@
 extern crate alloc;
 
 mod bitmap;
+pub mod codec;
 mod scheduler;
 
-pub use bitmap::{BLOCK, Bitmap, Run};
+pub use bitmap::{BLOCK, Bitmap, GrowError, PAGE_BITS_BYTES, PAGE_COVERS, PAGE_WORDS, Run};
 pub use scheduler::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN, Scheduler};
