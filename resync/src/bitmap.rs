@@ -33,6 +33,29 @@ pub struct Run {
     pub len: u32,
 }
 
+impl Run {
+    /// The parts of the run whose blocks are set in `mask` (bit 0 is its first block), adjacent
+    /// blocks joined. Bits beyond the run are passed over.
+    pub fn select(self, mask: u32) -> impl Iterator<Item = Self> {
+        let end = self.offset + u64::from(self.len);
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let left = mask & u32::MAX.checked_shl(from)?;
+            let first = left.trailing_zeros();
+            let offset = self.offset + u64::from(first) * BLOCK;
+            if left == 0 || offset >= end {
+                return None;
+            }
+            from = first + (left >> first).trailing_ones();
+            let stop = (self.offset + u64::from(from) * BLOCK).min(end);
+            Some(Self {
+                offset,
+                len: u32::try_from(stop - offset).unwrap_or(u32::MAX),
+            })
+        })
+    }
+}
+
 /// Why a bitmap could not grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrowError {

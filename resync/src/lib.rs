@@ -9,7 +9,12 @@ extern crate alloc;
 
 mod bitmap;
 pub mod codec;
+pub mod digest;
+mod ranges;
 mod scheduler;
+mod verify;
 
 pub use bitmap::{BLOCK, Bitmap, GrowError, PAGE_BITS_BYTES, PAGE_COVERS, PAGE_WORDS, Run};
+pub use ranges::RangeList;
 pub use scheduler::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN, Scheduler};
+pub use verify::{Side, VERIFY_IN_FLIGHT, VERIFY_RANGES, Verify, VerifyOptions};
