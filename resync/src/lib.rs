@@ -6,9 +6,15 @@
 //! and no allocation after construction.
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+/// Microseconds since any fixed moment, or between two.
+pub type Micros = u64;
 
 mod bitmap;
 pub mod codec;
+pub mod controller;
 pub mod digest;
 mod ranges;
 mod scheduler;
