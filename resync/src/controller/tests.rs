@@ -495,7 +495,8 @@ fn beside_clients_they_keep_most_of_their_rate_and_it_never_stops() {
                 rate / MIB,
                 most / MIB,
             );
-            assert!(share >= 60, "{name}, {load}: clients keep {share} %");
+            // 71 % is aimed at. A baseline that is too low or too high shows here.
+            assert!(share >= 67, "{name}, {load}: clients keep {share} %");
             assert!(rate * 20 >= most, "{name}, {load}: resync {rate}");
             // It settles: no half second is far from the mean.
             for at in (from..to).step_by(500) {
