@@ -42,6 +42,9 @@ pub(crate) struct Oracle {
     /// A node answered writes since it was last in sync.
     pub(crate) served: [bool; 2],
     pub(crate) standing: [Vec<Standing>; 2],
+    /// What a sync target was worth before: it still is if the node stops before the beginning of the
+    /// resync is durable, since no block is overwritten before that.
+    pub(crate) before_resync: [Vec<Standing>; 2],
     pub(crate) status: [Option<Status>; 2],
     /// A failed disk took the last good copy of something: contents are no longer judged, only
     /// that the replicas are equal.
@@ -78,6 +81,7 @@ impl Oracle {
             claims: [false; 2],
             served: [false; 2],
             standing,
+            before_resync: [vec![None; plan.volumes.len()], vec![None; plan.volumes.len()]],
             status: [None, None],
             amnesty: false,
             in_sync: vec![false; plan.volumes.len()],
@@ -158,8 +162,14 @@ impl Oracle {
     }
 
     /// A node lost power or was killed.
-    pub(crate) fn stopped(&mut self, n: usize, power_cut: bool) {
+    pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool]) {
         self.booted(n);
+        for (volume, unfinished) in unfinished.iter().enumerate() {
+            let before = self.before_resync[n][volume].take();
+            if !unfinished && self.standing[n][volume].is_none() {
+                self.standing[n][volume] = before;
+            }
+        }
         if power_cut {
             for s in &mut self.standing[n] {
                 *s = s.map(|_| Level::Durable);
@@ -170,6 +180,7 @@ impl Oracle {
     /// A node's disk was replaced: what it knew is gone with it.
     pub(crate) fn blanked(&mut self, n: usize) {
         self.standing[n].fill(None);
+        self.before_resync[n].fill(None);
         self.served[n] = false;
         self.claims[n] = false;
     }

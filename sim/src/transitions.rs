@@ -7,6 +7,7 @@ use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
 use replication::api::{DiskState, ReplicationState, Role, Status};
+use replication::lineage::JUST_CREATED;
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
     if from.role != to.role {
@@ -46,7 +47,11 @@ impl World {
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             unfinished |= now.disk == DiskState::Inconsistent;
-            if now.replication == ReplicationState::SyncTarget {
+            // From here on blocks may be overwritten.
+            if now.replication == ReplicationState::SyncTarget
+                && now.disk == DiskState::Inconsistent
+                && now.current_uuid != JUST_CREATED
+            {
                 targets.push(v);
             }
             if now.disk == DiskState::UpToDate
@@ -118,9 +123,12 @@ impl World {
             }
             self.oracle.of[n] = self.oracle.of[1 - n];
             self.oracle.standing[n].fill(None);
+            self.oracle.before_resync[n].fill(None);
         }
         for &v in volumes {
-            self.oracle.standing[n][v] = None;
+            if let Some(standing) = self.oracle.standing[n][v].take() {
+                self.oracle.before_resync[n][v] = Some(standing);
+            }
         }
     }
 
@@ -156,6 +164,7 @@ impl World {
             }
         }
         self.oracle.standing[n][volume] = Some(level);
+        self.oracle.before_resync[n][volume] = None;
     }
 
     /// Both nodes say of themselves and of each other that they are UpToDate.
@@ -230,6 +239,7 @@ impl World {
         }
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
+            self.oracle.before_resync[n][volume] = None;
             self.oracle.served[n] = false;
         }
         self.oracle.claims = [false; 2];
