@@ -53,6 +53,8 @@ pub(crate) struct Oracle {
     /// The pending or last word of the operator on promotion: whether it was forced.
     pub(crate) forced: [Option<bool>; 2],
     pub(crate) discarding: [bool; 2],
+    /// Both nodes agreed that this node's changes go, as the operator said: that outlives a restart.
+    pub(crate) given_up: [bool; 2],
     /// Sectors per volume about which a disk lied: their content is not judged.
     pub(crate) spoiled: Vec<BTreeSet<usize>>,
     failed: [bool; 2],
@@ -87,6 +89,7 @@ impl Oracle {
             in_sync: vec![false; plan.volumes.len()],
             forced: [None; 2],
             discarding: [false; 2],
+            given_up: [false; 2],
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             failed: [false; 2],
         }

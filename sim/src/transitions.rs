@@ -47,6 +47,8 @@ impl World {
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             unfinished |= now.disk == DiskState::Inconsistent;
+            self.oracle.given_up[n] |=
+                self.oracle.discarding[n] && now.replication == ReplicationState::SyncTarget;
             // From here on blocks may be overwritten.
             if now.replication == ReplicationState::SyncTarget
                 && now.disk == DiskState::Inconsistent
@@ -114,7 +116,7 @@ impl World {
     fn becomes_target(&mut self, n: usize, volumes: &[usize]) {
         self.judge_direction(n, volumes);
         if self.oracle.split() {
-            if self.oracle.claims[n] && !self.oracle.discarding[n] {
+            if self.oracle.claims[n] && !self.oracle.discarding[n] && !self.oracle.given_up[n] {
                 let detail = format!(
                     "node {} gives up its writes without --discard-my-data",
                     letter(n)
@@ -134,7 +136,8 @@ impl World {
 
     /// The better copy is overwritten only where the operator said so.
     fn judge_direction(&mut self, n: usize, volumes: &[usize]) {
-        if self.oracle.split() || self.oracle.discarding[n] || self.oracle.amnesty {
+        let given_up = self.oracle.discarding[n] || self.oracle.given_up[n];
+        if self.oracle.split() || given_up || self.oracle.amnesty {
             return;
         }
         for &v in volumes {
@@ -183,6 +186,7 @@ impl World {
             self.oracle.of[loser] = self.oracle.of[1 - loser];
         }
         self.oracle.discarding = [false; 2];
+        self.oracle.given_up = [false; 2];
         let nobody = (0..2).all(|n| self.oracle.standing[n][volume] < Some(Level::Answered));
         let level = if began && nobody {
             Level::Durable
@@ -357,6 +361,7 @@ impl World {
         self.oracle.of[n] = self.oracle.branches.len() - 1;
         self.oracle.claims[1 - n] = behind && self.oracle.served[1 - n];
         self.oracle.claims[n] = false;
+        self.oracle.given_up = [false; 2];
         self.oracle.standing[n].fill(Some(Level::Answered));
     }
 }
