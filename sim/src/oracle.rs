@@ -83,7 +83,10 @@ impl Oracle {
             claims: [false; 2],
             served: [false; 2],
             standing,
-            before_resync: [vec![None; plan.volumes.len()], vec![None; plan.volumes.len()]],
+            before_resync: [
+                vec![None; plan.volumes.len()],
+                vec![None; plan.volumes.len()],
+            ],
             status: [None, None],
             amnesty: false,
             in_sync: vec![false; plan.volumes.len()],

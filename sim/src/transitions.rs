@@ -77,11 +77,8 @@ impl World {
         if !targets.is_empty() {
             self.becomes_target(n, &targets);
         }
-        if self.same_link() && self.oracle.connected(1 - n) {
-            // Else the source may have gone on without it.
-            for v in whole {
-                self.becomes_whole(n, v);
-            }
+        for v in whole {
+            self.becomes_whole(n, v);
         }
         if promoted {
             self.promoted(n);
@@ -149,25 +146,47 @@ impl World {
         }
     }
 
-    /// The target of a resync says that it has all: its source may not know yet.
+    /// The target of a resync says that it has all: its source may not know yet, or be gone.
     fn becomes_whole(&mut self, n: usize, volume: usize) {
-        let Some(level) = self.oracle.standing[1 - n][volume].filter(|_| !self.oracle.split())
+        let source = 1 - n;
+        let Some(least) = self.oracle.standing[source][volume].filter(|_| !self.oracle.split())
         else {
             return;
         };
+        if self.generation(n, volume) != self.generation(source, volume) {
+            // The source has gone on without it since.
+            return;
+        }
+        let mut level = Level::Answered;
         for sector in 0..self.plan.volumes[volume].places.sectors {
             if self.in_flight(volume, sector) {
                 continue;
             }
-            let durable = self.judge_sector(n, volume, sector, Level::Durable);
-            if !durable
-                || (level == Level::Answered && !self.judge_sector(n, volume, sector, level))
-            {
+            if !self.judge_sector(n, volume, sector, Level::Durable) {
+                return;
+            }
+            // What its source lost with its power since, the target may have.
+            let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+            let value = self.nodes[n].disks[volume].current()[sector];
+            let spoiled = self.oracle.spoiled[volume].contains(&sector);
+            if !spoiled && !history.legal(sector, value, Level::Answered) {
+                level = Level::Durable;
+            }
+            if level < least && !self.judge_sector(n, volume, sector, least) {
                 return;
             }
         }
         self.oracle.standing[n][volume] = Some(level);
         self.oracle.before_resync[n][volume] = None;
+    }
+
+    /// The generation of a volume, as the node says or as its disk does.
+    fn generation(&self, n: usize, volume: usize) -> Option<u64> {
+        let status = self.oracle.status[n].as_ref();
+        match status.and_then(|s| s.volumes.get(volume)) {
+            Some(v) if v.disk > DiskState::Failed => Some(v.current_uuid),
+            _ => self.metadata(n, volume, None).ok().map(|s| s.current),
+        }
     }
 
     /// Both nodes say of themselves and of each other that they are UpToDate.
