@@ -3,10 +3,10 @@
 
 use e2e::machine::Plan;
 use e2e::nbd::{self, Client};
-use e2e::peer::Hello;
+use e2e::peer::{self, Hello};
 use e2e::{Machine, tools};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const SIZE: u64 = 64 << 20;
@@ -368,25 +368,12 @@ fn garbage_on_every_port() {
     node.must_exec("status");
 }
 
-/// Accepts the node's dialling, plays `speak`, and gives what the node then logs.
+/// Dials the node as its peer, plays `speak`, and gives what the node then logs.
 fn as_peer(speak: impl Fn(&mut TcpStream)) -> String {
-    let mut plan = Plan::new();
-    plan.config = Plan::config("").into_bytes();
-    let mut node = plan.boot();
-    let listener = TcpListener::bind(("127.0.0.1", node.peer_port)).expect("the port is ours");
-    listener.set_nonblocking(true).expect("a socket");
-    assert!(node.console.answers(60), "a console");
-    // Whichever of the two dials.
-    let port = node.link_port;
-    let mut stream = tools::wait_for(
-        "a connection to the node's replication",
-        30,
-        || match listener.accept() {
-            Ok((stream, _)) => Some(stream),
-            Err(_) => TcpStream::connect(("127.0.0.1", port)).ok(),
-        },
-    );
-    stream.set_nonblocking(false).expect("a socket");
+    let mut node = Machine::boot(Plan::new());
+    node.create_metadata();
+    // Of the two the peer has the larger address, so it is the one that dials.
+    let mut stream = TcpStream::connect(("127.0.0.1", node.link_port)).expect("QEMU listens");
     stream
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("a socket");
@@ -402,6 +389,11 @@ fn as_peer(speak: impl Fn(&mut TcpStream)) -> String {
     let mut client = open(&node);
     assert_eq!(client.write(0, &[1; 4096]).expect("a reply"), 0);
     format!("{}\n{status}", node.must_exec("log 100"))
+}
+
+fn greet(stream: &mut TcpStream, hello: &Hello) {
+    peer::preamble(stream).expect("a peer is let in");
+    stream.write_all(&hello.frames()).expect("it listens");
 }
 
 #[test]
@@ -420,7 +412,7 @@ fn a_peer_of_another_version() {
         version_max: 9,
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&hello.frames()).expect("it listens"));
+    let said = as_peer(|stream| greet(stream, &hello));
     assert!(said.contains("version"), "{said}");
 }
 
@@ -430,13 +422,13 @@ fn a_peer_with_another_resource_or_name() {
         resource: "r1",
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&other.frames()).expect("it listens"));
+    let said = as_peer(|stream| greet(stream, &other));
     assert!(said.contains("r1"), "{said}");
     let other = Hello {
         node: "c",
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&other.frames()).expect("it listens"));
+    let said = as_peer(|stream| greet(stream, &other));
     assert!(said.contains("node 'c'"), "{said}");
 }
 
@@ -446,7 +438,7 @@ fn a_peer_with_a_disk_of_another_size() {
         size: 80 << 20,
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&hello.frames()).expect("it listens"));
+    let said = as_peer(|stream| greet(stream, &hello));
     assert!(said.contains("size"), "{said}");
 }
 
@@ -454,9 +446,7 @@ fn a_peer_with_a_disk_of_another_size() {
 fn a_proper_handshake_and_then_silence() {
     // The tests above prove something only if a proper peer is taken in.
     let said = as_peer(|stream| {
-        stream
-            .write_all(&Hello::proper().frames())
-            .expect("it listens");
+        greet(stream, &Hello::proper());
         std::thread::sleep(Duration::from_secs(1));
     });
     assert!(said.contains("connected to peer b"), "{said}");
