@@ -229,7 +229,13 @@ impl Machine {
     /// Gives vol0 its metadata, if that has not been done.
     pub fn create_metadata(&mut self) {
         if !std::mem::replace(&mut self.has_metadata, true) {
-            self.must_exec("create-md vol0");
+            // Right after the boot the node still looks whether the disk has some.
+            wait_for("metadata is created", 10, || {
+                match self.exec("create-md vol0") {
+                    Err(said) if said.contains("busy") => None,
+                    other => Some(other.expect("a blank disk")),
+                }
+            });
         }
     }
 

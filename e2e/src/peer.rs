@@ -1,8 +1,5 @@
-//! The preamble and the first frames of the peer protocol (docs/PROTOCOL.md), built here byte by byte so that
-//! a test can play a peer of another version, of another resource, or with other disks.
-
-use std::io::{Read, Write};
-use std::net::TcpStream;
+//! The preamble and the first frames of the peer protocol (docs/PROTOCOL.md), built here byte by byte so that a
+//! test can play a peer of another version, of another resource, with other disks or with other demands.
 
 /// What a peer says of itself.
 #[derive(Debug, Clone)]
@@ -61,25 +58,30 @@ impl Hello {
     }
 }
 
-/// The preamble of a peer without a secret, as the side that dials; `None` when the node does not accept it.
-pub fn preamble(stream: &mut TcpStream) -> Option<()> {
-    let mut offer = [0; 60];
-    offer[..9].copy_from_slice(b"PLSP\x01\x01\x01\0\x01"); // version, offer, dials, no secret, CRC-32C
-    offer[12..44].copy_from_slice(&crate::tools::pattern(77, 32)); // nonce
-    let mut accept = [0; 60];
-    accept[..7].copy_from_slice(b"PLSP\x01\x03\0");
-    for (ours, kind) in [(offer, 1), (accept, 3)] {
-        stream.write_all(&ours).ok()?;
-        stream
-            .write_all(&crc32c::crc32c(&ours).to_le_bytes())
-            .ok()?;
-        let mut theirs = [0; 64];
-        stream.read_exact(&mut theirs).ok()?;
-        if theirs[5] != kind || (kind == 3 && theirs[6] != 0) {
-            return None;
-        }
-    }
-    Some(())
+/// What a node without a secret says before its first frame, as far as it depends on nobody: its offer, and that it
+/// accepts the other's.
+pub fn preamble() -> Vec<u8> {
+    let mut bytes = offer(false, 1);
+    bytes.extend(message(3, &[0]));
+    bytes
+}
+
+/// A preamble's first message, of the node with the larger address. `mode` is 1 for CRC-32C.
+pub fn offer(has_secret: bool, mode: u8) -> Vec<u8> {
+    let mut fields = vec![1, u8::from(has_secret), mode, 0, 0, 0];
+    fields.extend([0x5a; 32]); // nonce
+    message(1, &fields)
+}
+
+/// A message of the preamble.
+fn message(kind: u8, fields: &[u8]) -> Vec<u8> {
+    let mut bytes = b"PLSP\x01".to_vec();
+    bytes.push(kind);
+    bytes.extend(fields);
+    bytes.resize(60, 0);
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    bytes
 }
 
 /// A frame without payload.
