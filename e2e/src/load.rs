@@ -89,15 +89,19 @@ impl Load {
         }
     }
 
-    /// Starts it on the export at a port of 127.0.0.1. It ends when it is stopped or its connection breaks.
+    /// Starts it on the export at a port of 127.0.0.1. It ends when it is stopped or its connections break.
     pub fn start(self, port: u16) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let threads = self.regions.into_iter().map(|mut region| {
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            let client = region.client(port);
+            let mut client = client.unwrap_or_else(|error| panic!("the load's client: {error}"));
             std::thread::spawn(move || {
                 // A broken connection is the end that most of the tests want.
-                let _ = region.run(port, &stop, &done);
+                if let Err(error) = region.run(&mut client, &stop, &done) {
+                    println!("    a client's connection ended: {error}");
+                }
                 region
             })
         });
@@ -156,14 +160,13 @@ impl Region {
         Ok(client)
     }
 
-    fn run(&mut self, port: u16, stop: &AtomicBool, done: &AtomicU64) -> io::Result<()> {
-        let mut client = self.client(port)?;
+    fn run(&mut self, client: &mut Client, stop: &AtomicBool, done: &AtomicU64) -> io::Result<()> {
         while !stop.load(Ordering::Relaxed) && self.failure.is_none() {
             match self.random.below(100) {
-                0..79 => self.write(&mut client)?,
-                79..87 => self.zero(&mut client)?,
-                87..97 => self.read_back(&mut client)?,
-                _ => self.flush(&mut client)?,
+                0..79 => self.write(client)?,
+                79..87 => self.zero(client)?,
+                87..97 => self.read_back(client)?,
+                _ => self.flush(client)?,
             }
             done.fetch_add(1, Ordering::Relaxed);
         }
