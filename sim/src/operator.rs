@@ -273,12 +273,7 @@ impl World {
     fn syncing(&self) -> bool {
         let running = |n: usize| {
             self.oracle.status[n].as_ref().is_some_and(|s| {
-                let sync = |r| {
-                    matches!(
-                        r,
-                        ReplicationState::SyncSource | ReplicationState::SyncTarget
-                    )
-                };
+                let sync = |r: ReplicationState| r.is_source() || r.is_target();
                 s.volumes.iter().any(|v| sync(v.replication))
             })
         };

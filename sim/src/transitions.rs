@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, ReplicationState, Role, Status};
+use replication::api::{DiskState, Role, Status};
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
     if from.role != to.role {
@@ -45,11 +45,11 @@ impl World {
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             unfinished |= now.disk == DiskState::Inconsistent;
-            if now.replication == ReplicationState::SyncTarget {
+            if now.replication.is_target() {
                 targets.push(v);
             }
-            started |= now.replication == ReplicationState::SyncSource
-                && was.is_none_or(|w| w.replication != ReplicationState::SyncSource);
+            started |=
+                now.replication.is_source() && was.is_none_or(|w| !w.replication.is_source());
         }
         if started {
             self.stats.count(Kind::Resyncs);
@@ -82,7 +82,7 @@ impl World {
                 v.is_some_and(|v| {
                     v.disk == DiskState::UpToDate
                         && v.peer_disk == DiskState::UpToDate
-                        && v.replication == ReplicationState::Established
+                        && v.replication.in_sync()
                 })
             };
             let in_sync = linked && good(0) && good(1);
