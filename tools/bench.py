@@ -23,6 +23,8 @@ SIZE_MB = 512
 FIO_SIZE = "400M"
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_SECONDS = 10
+# The anchor's resync on this kind of machine, as its README says; its script does not measure it.
+ANCHOR_RESYNC_MIB = 34
 
 # The load of the anchor's nbd-fio.sh: name, mode, block size, depth.
 LOADS = [
@@ -45,14 +47,14 @@ def run(*command, **options):
     return done.stdout
 
 
-def fio(netns, uri, name, mode, block, depth, seconds=None, count=None):
+def fio(netns, uri, name, mode, block, depth, seconds=None, count=None, size=FIO_SIZE):
     """One load; I/O operations and bytes a second, and the latency in microseconds."""
     command = ["ip", "netns", "exec", netns, "fio", f"--name={name}", "--ioengine=nbd", f"--uri={uri}"]
-    command += ["--direct=1", f"--rw={mode}", f"--bs={block}", f"--iodepth={depth}", f"--size={FIO_SIZE}"]
+    command += ["--direct=1", f"--rw={mode}", f"--bs={block}", f"--iodepth={depth}", f"--size={size}"]
     command += ["--randrepeat=1", "--output-format=json"]
     if count:
         command += [f"--number_ios={count}"]
-    else:
+    elif seconds:
         command += ["--time_based", f"--runtime={seconds}", "--ramp_time=1"]
     text = run(*command)
     job = json.loads(text[text.index("{") :])["jobs"][0]
@@ -106,10 +108,10 @@ class Palisade:
         return run(TOP / "run-qemu.sh", *arguments, "--dir", self.dir, env=env)
 
     @contextlib.contextmanager
-    def up(self, **more):
+    def up(self, size_mb=SIZE_MB, **more):
         shutil.rmtree(self.dir, ignore_errors=True)
         try:
-            yield self.script("up", "--detach", "--net", "tap", "--size", f"{SIZE_MB}M", **more)
+            yield self.script("up", "--detach", "--net", "tap", "--size", f"{size_mb}M", **more)
         finally:
             self.script("down")
             shutil.rmtree(self.dir, ignore_errors=True)
@@ -140,6 +142,48 @@ class Palisade:
                 after = [self.icount(node) for node in "ab"]
                 result[f"qd{depth}"] = [round((b - a) / count) for a, b in zip(before, after)]
         return result
+
+    def status(self, node):
+        return json.loads(self.script("exec", node, "status --json"))
+
+    def resync(self, seconds):
+        """The rate of a resync of an idle pair, and what clients' writes keep beside one."""
+        fill_mib = 900
+        load = ("randwrite", "4k", 32)
+        fill = lambda: fio(self.netns, self.uri, "fill", "write", "128k", 8, size=f"{fill_mib}M")
+        with self.up(size_mb=1024):
+            self.script("kill", "b")
+            fill()
+            self.script("start", "b")
+            done = self.until_in_sync()
+            alone = fio(self.netns, self.uri, "without", *load, seconds=seconds)["iops"]
+            self.script("kill", "b")
+            fill()
+            self.script("start", "b")
+            while self.status("a")["volumes"][0]["replication"] != "SyncSource":
+                time.sleep(0.02)
+            beside = fio(self.netns, self.uri, "beside", *load, seconds=seconds)["iops"]
+            left = self.status("a")["volumes"][0]["out_of_sync"]
+            self.until_in_sync()
+        return {
+            "mib_per_s": done,
+            "iops_without": alone,
+            "iops_beside": beside,
+            "ended_meanwhile": left == 0,
+        }
+
+    def until_in_sync(self):
+        """Waits for the end of the resync; its rate in MiB/s, as the source saw it."""
+        for _ in range(3000):
+            volume = self.status("a")["volumes"][0]
+            if volume["replication"] == "Established" and volume["out_of_sync"] == 0:
+                break
+            time.sleep(0.05)
+        else:
+            sys.exit("bench: the resync does not end")
+        ends = [line for line in self.script("exec", "a", "log").splitlines() if "resync done:" in line]
+        words = ends[-1].split("resync done:")[1].split()
+        return int(words[0]) / 2**20 / max(int(words[3]) / 1000, 1e-3)
 
     def icount(self, node):
         with socket.socket(socket.AF_UNIX) as monitor:
@@ -263,10 +307,13 @@ def main():
             print(f"round {number + 1}: {side.name}", file=sys.stderr, flush=True)
             measured[side.name].append(side.round(options.seconds))
     result = {name: median(figures) for name, figures in measured.items()}
-    instructions = None
+    instructions = resync = None
     if "palisade" in result:
         print("guest instructions ...", file=sys.stderr, flush=True)
-        instructions = next(s for s in sides if s.name == "palisade").instructions()
+        palisade = next(s for s in sides if s.name == "palisade")
+        instructions = palisade.instructions()
+        print("resync ...", file=sys.stderr, flush=True)
+        resync = palisade.resync(options.seconds)
 
     header = ("figure", "Palisade", "DRBD on Linux", "ratio", "to reach")
     table = [header, *rows(result.get("palisade"), result.get("anchor"))]
@@ -274,6 +321,14 @@ def main():
         for depth, (a, b) in instructions.items():
             label = f"guest instructions per 4 KiB write, depth {depth[2:]} (a / b)"
             table.append((label, f"{a} / {b}", "-", "", "recorded"))
+    if resync:
+        rate = resync["mib_per_s"]
+        anchor = f"{ANCHOR_RESYNC_MIB} MiB/s (its README)"
+        table.append(("resync of an idle pair", f"{rate:.0f} MiB/s", anchor, f"{rate / ANCHOR_RESYNC_MIB:.1f}x", ">= 10x"))
+        part = resync["iops_beside"] / resync["iops_without"]
+        note = ", for part of the time" if resync["ended_meanwhile"] else ""
+        label = f"4 KiB randwrite, depth 32, beside a resync{note}"
+        table.append((label, f"{resync['iops_beside']:.0f} IOPS", "-", f"{part:.2f} of {resync['iops_without']:.0f}", ">= 0.5"))
     if options.markdown:
         for index, line in enumerate(table):
             print("| " + " | ".join(cell.strip() for cell in line) + " |")
@@ -295,6 +350,7 @@ def main():
         "median": result,
         "rounds": measured,
         "instructions_per_4k_write": instructions,
+        "resync": resync,
     }
     output.write_text(json.dumps(everything, indent=1) + "\n")
     print(f"written: {output.relative_to(TOP)}", file=sys.stderr)

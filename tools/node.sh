@@ -61,6 +61,7 @@ write_config() {
     done
     for ((volume = 0; volume < volumes; volume++)); do
       printf '%s\n' "[[volume]]" "index = $volume" "serial = \"$node-vol$volume\""
+      [ -z "$size" ] || say "size = \"${size}iB\""
     done
   } >"$node.toml"
 }

@@ -15,6 +15,9 @@ bytes() {
   say "$n"
 }
 
+# disk_bytes BYTES - the disk for a volume of so many bytes: it holds the volume's metadata too (docs/ONDISK.md).
+disk_bytes() { say $(($1 + (1 << 20) + $1 / 16384 / 4096 * 4096)); }
+
 port_free() { ! (exec {probe}<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Every image there is must be usable before anything boots.
@@ -35,17 +38,17 @@ check_images() {
   done
 }
 
-# prepare_images - make what is missing. Sets origin: blank (all made now), equal or different.
+# prepare_images - make what is missing. Sets origin: blank (all made now) or used.
 prepare_images() {
   local node volume file made=0 found=0 want
-  want=$(bytes "${size:-1G}")
+  want=$(disk_bytes "$(bytes "${size:-1G}")")
   for ((volume = 0; volume < volumes; volume++)); do
     for node in a b; do
       file=$(image $node $volume)
       if [ -e "$file" ]; then
         found=$((found + 1))
         [ -z "$size" ] || [ ! -f "$file" ] || [ "$(stat -Lc %s "$file")" = "$want" ] ||
-          die "the disk $dir/$file has $(stat -Lc %s "$file") bytes, not --size $size; leave --size out to use it as it is"
+          die "the disk $dir/$file has $(stat -Lc %s "$file") bytes, not the $want that --size $size needs; leave --size out to use it as it is"
       else
         made=$((made + 1))
         missing_image=$file
@@ -57,22 +60,12 @@ prepare_images() {
     for ((volume = 0; volume < volumes; volume++)); do
       for node in a b; do truncate -s "$want" "$(image $node $volume)" || die "cannot make a disk image in $dir"; done
     done
+    size=${size:-1G}
     origin=blank
     return
   fi
   check_images
-  origin=equal
-  for ((volume = 0; volume < volumes; volume++)); do
-    same_content "$(image a $volume)" "$(image b $volume)" || origin=different
-  done
-}
-# qemu-img skips the holes of sparse files.
-same_content() {
-  if command -v qemu-img >/dev/null; then
-    qemu-img compare -q -f raw -F raw "$1" "$2"
-  else
-    cmp -s "$1" "$2"
-  fi
+  origin=used
 }
 
 verb_build() {
@@ -141,31 +134,39 @@ verb_up() {
   fi
 }
 
-# first_sync - new nodes know nothing of each other's data and refuse to guess. What this script knows is
-# evidence: disks that it has just made, or compared, are identical; otherwise it is for the operator.
+# first_sync - new disks get their metadata, and since this script has just made them it knows that they are
+# identical. Disks that were used before say themselves what they are; node a becomes Primary if it may.
 first_sync() {
-  local node
+  local node volume
   serving=
-  if [ "$origin" = different ]; then
-    for node in a b; do
+  if [ "$origin" = blank ]; then
+    for node in b a; do
       open_line $node.console
-      console_answers 60 || die "node $node does not answer on its console; its log is $dir/$node.log"
-      close_line
+      for ((volume = 0; volume < volumes; volume++)); do
+        wait_until 20000 accepted "create-md vol$volume" || refused $node
+      done
+      [ $node = a ] || close_line
     done
-    return
+    # The node says so when the nodes have met; by then it also listens. If that was missed, asking finds out.
+    await_words 10 'connected to peer' || :
+    wait_until 20000 accepted 'new-current-uuid --clear-bitmap' || refused a
+    wait_until 10000 accepted primary || refused a
+    serving=1
+  else
+    open_line a.console
+    console_answers 60 || die "node a does not answer on its console; its log is $dir/a.log"
+    if wait_until 20000 accepted primary; then
+      serving=1
+    else
+      warn "node a does not become Primary: ${lines[*]:-no answer on its console}"
+    fi
   fi
-  open_line a.console
-  # The node says so when the nodes have met; by then it also listens. If that was missed, asking finds out.
-  await_words 10 'connected to peer' || :
-  wait_until 20000 accepted 'new-current-uuid --clear-bitmap' || refused
-  wait_until 10000 accepted primary || refused
   close_line
-  serving=1
 }
 accepted() { run_command "$1" 20 && [ "$mark_value" = 0 ]; }
 refused() {
-  warn "node a refuses: ${lines[*]:-no answer on its console}"
-  die "its log is $dir/a.log"
+  warn "node $1 refuses: ${lines[*]:-no answer on its console}"
+  die "its log is $dir/$1.log"
 }
 
 # greets NODE - its NBD server sends its greeting.
@@ -179,15 +180,14 @@ greets_now() {
 next_steps() {
   local volume option
   option=$(dir_option)
-  case $origin in
-    blank) say "The disks are new and blank, so identical: no first synchronisation was needed." ;;
-    equal) say "The disks were compared and are identical byte for byte: no synchronisation was needed." ;;
-    *)
-      say "The disks of a and b differ, and after a restart neither node knows which is newer. You decide:"
-      say "  ./run-qemu.sh exec a 'primary --force'$option    go on with a's data, b is overwritten"
-      say "  ./run-qemu.sh exec b 'primary --force'$option    go on with b's data, a is overwritten"
-      ;;
-  esac
+  if [ "$origin" = blank ]; then
+    say "The disks are new and blank, so identical: no first synchronisation was needed."
+  elif [ -n "$serving" ]; then
+    say "The disks were used before, and their metadata say that a's data is the latest."
+  else
+    say "Node a is not Primary. What to do, the nodes say:"
+    say "  ./run-qemu.sh status$option"
+  fi
   say "Clients (these addresses follow the Primary):"
   for ((volume = 0; volume < volumes; volume++)); do say "  nbd+unix:///vol$volume?socket=$dir/nbd.sock"; done
   say "Node a is nbd://$(export_address a)/vol0, node b nbd://$(export_address b)/vol0; a standby holds its greeting back."

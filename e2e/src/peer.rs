@@ -1,5 +1,5 @@
-//! The first frames of the peer protocol (docs/PROTOCOL.md), built here byte by byte so that a test can
-//! play a peer of another version, of another resource, or with other disks.
+//! The preamble and the first frames of the peer protocol (docs/PROTOCOL.md), built here byte by byte so that a
+//! test can play a peer of another version, of another resource, with other disks or with other demands.
 
 /// What a peer says of itself.
 #[derive(Debug, Clone)]
@@ -56,6 +56,32 @@ impl Hello {
     }
 }
 
+/// What a node without a secret says before its first frame, as far as it depends on nobody: its offer, and that it
+/// accepts the other's.
+pub fn preamble() -> Vec<u8> {
+    let mut bytes = offer(false, 1);
+    bytes.extend(message(3, &[0]));
+    bytes
+}
+
+/// A preamble's first message, of the node with the larger address. `mode` is 1 for CRC-32C.
+pub fn offer(has_secret: bool, mode: u8) -> Vec<u8> {
+    let mut fields = vec![1, u8::from(has_secret), mode, 0, 0, 0];
+    fields.extend([0x5a; 32]); // nonce
+    message(1, &fields)
+}
+
+/// A message of the preamble.
+fn message(kind: u8, fields: &[u8]) -> Vec<u8> {
+    let mut bytes = b"PLSP\x01".to_vec();
+    bytes.push(kind);
+    bytes.extend(fields);
+    bytes.resize(60, 0);
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    bytes
+}
+
 /// A frame without payload.
 fn frame(version: u16, kind: u8, mut body: Vec<u8>) -> Vec<u8> {
     let crc = crc32c::crc32c(&body);
@@ -69,7 +95,7 @@ fn frame(version: u16, kind: u8, mut body: Vec<u8>) -> Vec<u8> {
             .expect("a short body")
             .to_le_bytes(),
     );
-    bytes.resize(44, 0); // payload length, request, offset, length, argument
+    bytes.resize(48, 0); // payload length, request, offset, length, argument, payload's checksum
     let crc = crc32c::crc32c(&bytes);
     bytes.extend(crc.to_le_bytes());
     bytes.extend(body);

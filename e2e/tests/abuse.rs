@@ -3,7 +3,7 @@
 
 use e2e::machine::Plan;
 use e2e::nbd::{self, Client};
-use e2e::peer::Hello;
+use e2e::peer::{self, Hello};
 use e2e::{Machine, tools};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -368,6 +368,14 @@ fn garbage_on_every_port() {
     node.must_exec("status");
 }
 
+/// As [`as_peer`], after the preamble.
+fn as_greeted_peer(frames: &[u8]) -> String {
+    as_peer(|stream| {
+        let said = [&peer::preamble()[..], frames].concat();
+        stream.write_all(&said).expect("it listens");
+    })
+}
+
 /// Accepts the node's dialling, plays `speak`, and gives what the node then logs.
 fn as_peer(speak: impl Fn(&mut TcpStream)) -> String {
     let mut plan = Plan::new();
@@ -414,13 +422,33 @@ fn a_peer_that_is_not_palisade() {
 }
 
 #[test]
+fn a_peer_that_demands_what_this_node_does_not() {
+    let said = as_peer(|stream| {
+        stream.write_all(&peer::offer(true, 1)).expect("it listens");
+    });
+    assert!(said.contains("set the same `secret`"), "{said}");
+    let said = as_peer(|stream| {
+        stream
+            .write_all(&peer::offer(false, 2))
+            .expect("it listens");
+    });
+    assert!(said.contains("set the same `integrity`"), "{said}");
+    // A release that knows no preamble.
+    let said = as_peer(|stream| {
+        let frames = Hello::proper().frames();
+        stream.write_all(&frames).expect("it listens");
+    });
+    assert!(said.contains("the same release"), "{said}");
+}
+
+#[test]
 fn a_peer_of_another_version() {
     let hello = Hello {
         version_min: 7,
         version_max: 9,
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&hello.frames()).expect("it listens"));
+    let said = as_greeted_peer(&hello.frames());
     assert!(said.contains("version"), "{said}");
 }
 
@@ -430,13 +458,13 @@ fn a_peer_with_another_resource_or_name() {
         resource: "r1",
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&other.frames()).expect("it listens"));
+    let said = as_greeted_peer(&other.frames());
     assert!(said.contains("r1"), "{said}");
     let other = Hello {
         node: "c",
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&other.frames()).expect("it listens"));
+    let said = as_greeted_peer(&other.frames());
     assert!(said.contains("node 'c'"), "{said}");
 }
 
@@ -446,7 +474,7 @@ fn a_peer_with_a_disk_of_another_size() {
         size: 80 << 20,
         ..Hello::proper()
     };
-    let said = as_peer(|stream| stream.write_all(&hello.frames()).expect("it listens"));
+    let said = as_greeted_peer(&hello.frames());
     assert!(said.contains("size"), "{said}");
 }
 
@@ -454,9 +482,8 @@ fn a_peer_with_a_disk_of_another_size() {
 fn a_proper_handshake_and_then_silence() {
     // The tests above prove something only if a proper peer is taken in.
     let said = as_peer(|stream| {
-        stream
-            .write_all(&Hello::proper().frames())
-            .expect("it listens");
+        let said = [peer::preamble(), Hello::proper().frames()].concat();
+        stream.write_all(&said).expect("it listens");
         std::thread::sleep(Duration::from_secs(1));
     });
     assert!(said.contains("connected to peer b"), "{said}");

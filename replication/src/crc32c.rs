@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn folding_changes_nothing_at_any_length() {
-        let bytes: Vec<u8> = (0..1000u32).map(|n| (n * n >> 3) as u8 ^ n as u8).collect();
+        let bytes: Vec<u8> = (0..1000u32)
+            .map(|n| (n * n) as u8 ^ (n >> 3) as u8)
+            .collect();
         for len in 0..bytes.len() {
             assert_eq!(crc32c(&bytes[..len]), TABLES.checksum(&bytes[..len]));
         }

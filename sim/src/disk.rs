@@ -81,8 +81,8 @@ pub struct Completion {
     pub result: Result<(), DiskError>,
     /// For the engine: of a read, whether all is zero.
     pub all_zero: bool,
-    /// Whether it was to change something, or make changes durable.
-    pub changes: bool,
+    /// Whether it was a flush.
+    pub flush: bool,
     /// Sectors about which the disk lied, or which it spoiled.
     pub spoiled: Vec<Range<usize>>,
 }
@@ -289,7 +289,7 @@ impl Disk {
         let mut done = Completion {
             result: error.map_or(Ok(()), Err),
             all_zero: false,
-            changes: !matches!(pending.op, DiskOp::Read { .. }),
+            flush: matches!(pending.op, DiskOp::Flush),
             spoiled: Vec::new(),
         };
         match pending.op {

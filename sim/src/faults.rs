@@ -230,7 +230,7 @@ impl World {
 
     pub(crate) fn disk_gone(&mut self, n: usize, volume: usize) {
         self.nodes[n].disks[volume].trouble.gone = true;
-        self.oracle.disk_failed(n, Some(volume));
+        self.oracle.disk_failed(n, None);
         if self.nodes[n].runs() {
             let volume = volume as u16;
             self.feed(n, replication::api::Event::DiskChanged { volume, size: 0 });

@@ -37,8 +37,8 @@ impl World {
             self.fail_unhealthy("once faults end, both nodes are UpToDate within a bound");
             return;
         }
-        if !self.oracle.is_primary(0) && !self.oracle.is_primary(1) {
-            let served = |w: &mut Self| w.oracle.is_primary(0) || w.oracle.is_primary(1);
+        if !self.oracle.is_serving(0) && !self.oracle.is_serving(1) {
+            let served = |w: &mut Self| w.oracle.is_serving(0) || w.oracle.is_serving(1);
             if !self.run_until(bound, served) {
                 self.fail_unhealthy("a healthy pair can be promoted without force");
                 return;
@@ -52,7 +52,7 @@ impl World {
     /// Where a disk lied the replicas may differ, and no mirror without checksums of data could know: the
     /// client writes there again, and from then on everything counts.
     fn scrub(&mut self, bound: Time) {
-        let n = usize::from(self.oracle.is_primary(1));
+        let n = usize::from(self.oracle.is_serving(1));
         for volume in 0..self.plan.volumes.len() {
             let unit = self.plan.volumes[volume].block_size as usize / SECTOR as usize;
             let spoiled = std::mem::take(&mut self.oracle.spoiled[volume]);
@@ -83,7 +83,7 @@ impl World {
 
     /// One more write, flush and read through whoever serves.
     fn closing_write(&mut self, bound: Time) {
-        let n = usize::from(self.oracle.is_primary(1));
+        let n = usize::from(self.oracle.is_serving(1));
         for kind in [Kinds::Write, Kinds::Flush, Kinds::Read] {
             let count = if kind == Kinds::Flush { 0 } else { 8 };
             self.request(

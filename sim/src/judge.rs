@@ -6,7 +6,7 @@ use crate::request::{Kinds, Request};
 use crate::stamp::Value;
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::DiskState;
+use replication::api::{DiskState, ReplicationState};
 
 impl World {
     pub(crate) fn oracle_submit(&mut self, n: usize, request: &Request) {
@@ -137,6 +137,9 @@ impl World {
                 .and_then(|s| s.volumes.get(volume))
                 .is_none_or(|v| v.peer_disk != DiskState::UpToDate);
         let same_branch = !self.oracle.split();
+        // A target that is whole already may have said so without having been heard: it gets what
+        // is written meanwhile.
+        let alone = alone && !self.mirrors_to_whole(n, volume);
         if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
             self.oracle.standing[peer][volume] = None;
         }
@@ -150,6 +153,8 @@ impl World {
         let mut holders = Vec::new();
         if !failed {
             holders.push(n);
+        } else if request.mutates() && same_branch {
+            self.oracle.standing[n][volume] = None;
         }
         if !alone && same_branch {
             holders.push(peer);
@@ -168,6 +173,18 @@ impl World {
                 }
             }
         }
+    }
+
+    fn mirrors_to_whole(&self, n: usize, volume: usize) -> bool {
+        let status = self.oracle.status[n].as_ref();
+        let source = status
+            .and_then(|s| s.volumes.get(volume))
+            .is_some_and(|v| v.replication == ReplicationState::SyncSource);
+        source
+            && self.same_link()
+            && self.oracle.connected(n)
+            && self.oracle.connected(1 - n)
+            && self.oracle.disk_state(1 - n, volume) == Some(DiskState::UpToDate)
     }
 
     /// Whether what a disk holds is legal in its node's branch.

@@ -16,6 +16,8 @@ struct Waiting {
     boot: u32,
     id: CommandId,
     since: Time,
+    /// It takes as long as the disk does.
+    disk_bound: bool,
 }
 
 /// What the operator remembers.
@@ -56,6 +58,7 @@ impl World {
             boot,
             id,
             since: self.now,
+            disk_bound: matches!(command, Command::CreateMd { .. }),
         });
         self.later(n, 0, NodeEvent::Command(id, command));
         id
@@ -90,7 +93,9 @@ impl World {
         let mut waiting = std::mem::take(&mut self.operator.waiting);
         waiting.retain(|w| self.nodes[w.node].boot == w.boot);
         for w in &mut waiting {
-            if self.nodes[w.node].paused_since.is_some() {
+            let node = &self.nodes[w.node];
+            let slow = self.now < node.disk_slow_until.max(node.disk_hangs_until);
+            if node.paused_since.is_some() || (slow && w.disk_bound) {
                 w.since = self.now;
             } else if self.now > w.since + bound {
                 let detail = format!("node {} command {}", letter(w.node), w.id);

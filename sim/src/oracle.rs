@@ -94,6 +94,10 @@ impl Oracle {
             .is_some_and(|s| s.role == Role::Primary)
     }
 
+    pub(crate) fn is_serving(&self, n: usize) -> bool {
+        self.status[n].as_ref().is_some_and(|s| s.serving)
+    }
+
     pub(crate) fn disk_state(&self, n: usize, volume: usize) -> Option<DiskState> {
         self.status[n].as_ref()?.volumes.get(volume).map(|v| v.disk)
     }
@@ -121,11 +125,13 @@ impl Oracle {
         self.failed[0] || self.failed[1]
     }
 
-    /// A disk of this node answered with an error; `volume` if it may have lost something of one.
-    pub(crate) fn disk_failed(&mut self, n: usize, volume: Option<usize>) {
+    /// A disk of this node answered with an error. What was answered before is still on it, unless a flush
+    /// of this volume failed: that may have lost what no flush had covered.
+    pub(crate) fn disk_failed(&mut self, n: usize, unflushed: Option<usize>) {
         self.failed[n] = true;
-        if let Some(volume) = volume {
-            self.standing[n][volume] = None;
+        if let Some(volume) = unflushed {
+            let standing = &mut self.standing[n][volume];
+            *standing = standing.map(|_| Level::Durable);
         }
     }
 

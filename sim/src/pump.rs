@@ -176,7 +176,7 @@ impl World {
                     }
                 }
                 if done.result.is_err() {
-                    let loses = done.changes.then_some(disk % self.plan.volumes.len());
+                    let loses = done.flush.then_some(disk % self.plan.volumes.len());
                     self.oracle.disk_failed(n, loses);
                 }
                 self.feed(

@@ -37,16 +37,23 @@ impl World {
         if let Some(before) = &before {
             count_transitions(&mut self.stats, before, status);
         }
-        let promoted =
-            status.role == Role::Primary && before.as_ref().is_none_or(|b| b.role != Role::Primary);
+        let primary_now = |s: &Status| s.role == Role::Primary;
+        let promoted = primary_now(status) && before.as_ref().is_none_or(|b| !primary_now(b));
+        let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
         let primary = status.role == Role::Primary;
-        let mut targets = Vec::new();
+        let (mut targets, mut whole) = (Vec::new(), Vec::new());
         let (mut started, mut unfinished) = (false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             unfinished |= now.disk == DiskState::Inconsistent;
             if now.replication.is_target() {
                 targets.push(v);
+            }
+            if now.disk == DiskState::UpToDate
+                && was.is_some_and(|w| w.disk == DiskState::Inconsistent)
+                && was.is_some_and(|w| w.replication.is_target())
+            {
+                whole.push(v);
             }
             started |=
                 now.replication.is_source() && was.is_none_or(|w| !w.replication.is_source());
@@ -63,14 +70,19 @@ impl World {
         if !targets.is_empty() {
             self.becomes_target(n, &targets);
         }
+        if self.same_link() && self.oracle.connected(1 - n) {
+            // Else the source may have gone on without it.
+            for v in whole {
+                self.becomes_whole(n, v);
+            }
+        }
         if promoted {
             self.promoted(n);
         }
-        let same_link = match (&self.nodes[0].link, &self.nodes[1].link) {
-            (Some(a), Some(b)) => a.conn == b.conn,
-            _ => false,
-        };
-        let linked = same_link && self.oracle.connected(0) && self.oracle.connected(1);
+        if serves && self.violation.is_none() {
+            self.serves(n);
+        }
+        let linked = self.same_link() && self.oracle.connected(0) && self.oracle.connected(1);
         if linked && self.oracle.is_primary(0) && self.oracle.is_primary(1) {
             self.fail("never two Primaries while connected", String::new());
         }
@@ -124,6 +136,26 @@ impl World {
                 self.fail("the better copy is never the target", detail);
             }
         }
+    }
+
+    /// The target of a resync says that it has all: its source may not know yet.
+    fn becomes_whole(&mut self, n: usize, volume: usize) {
+        let Some(level) = self.oracle.standing[1 - n][volume].filter(|_| !self.oracle.split())
+        else {
+            return;
+        };
+        for sector in 0..self.plan.volumes[volume].places.sectors {
+            if self.in_flight(volume, sector) {
+                continue;
+            }
+            let durable = self.judge_sector(n, volume, sector, Level::Durable);
+            if !durable
+                || (level == Level::Answered && !self.judge_sector(n, volume, sector, level))
+            {
+                return;
+            }
+        }
+        self.oracle.standing[n][volume] = Some(level);
     }
 
     /// Both nodes say of themselves and of each other that they are UpToDate.
@@ -221,7 +253,7 @@ impl World {
             || self.requests.values().any(covers)
     }
 
-    /// A node became Primary: from now on what it holds is the truth.
+    /// A node became Primary: was that the operator's will, and is its data the one to go on with?
     fn promoted(&mut self, n: usize) {
         self.stats.count(Kind::Promotions);
         let peer = 1 - n;
@@ -249,6 +281,13 @@ impl World {
                 return;
             }
             self.fork(n, worth.is_none());
+        }
+    }
+
+    /// A Primary lets clients in: from now on what it holds is the truth.
+    fn serves(&mut self, n: usize) {
+        let peer = 1 - n;
+        if self.oracle.amnesty {
             return;
         }
         let branch = self.oracle.of[n];
@@ -274,7 +313,7 @@ impl World {
                     .retain(|u| u.volume != volume);
                 self.oracle.standing[n][volume] = Some(Level::Answered);
             }
-            if !self.oracle.in_sync[volume] {
+            if !self.oracle.in_sync[volume] && !self.oracle.split() {
                 self.oracle.standing[peer][volume] = None;
             }
         }
@@ -284,7 +323,11 @@ impl World {
     fn fork(&mut self, n: usize, behind: bool) {
         self.stats.count(Kind::SplitBrains);
         self.trace.line(self.now, "!!", || {
-            format!("histories part: node {} goes its own way", letter(n))
+            let standing = &self.oracle.standing;
+            format!(
+                "histories part: node {} goes its own way ({standing:?})",
+                letter(n)
+            )
         });
         let now = self.order;
         let mut volumes = Vec::new();

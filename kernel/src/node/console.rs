@@ -21,6 +21,10 @@ const COM1_LINE: u32 = 4;
 const COLUMNS: usize = 80;
 /// A terminal that takes no byte for so long is taken for absent, and output for it is thrown away.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A disk that has not saved its metadata for so long will not.
+const SAVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often to look whether it has.
+const SAVE_POLL: Duration = Duration::from_millis(5);
 /// Time for the last words to a peer and to clients before the machine goes down.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -125,6 +129,7 @@ impl Terminal {
             Verb::Reboot { force } | Verb::Poweroff { force } => {
                 let allowed = answers::may_go_down(&appliance.borrow(), force);
                 if allowed.is_ok() {
+                    self.step_down(appliance, &submitted.origin).await;
                     self.go_down(appliance, matches!(verb, Verb::Reboot { .. }))
                         .await
                 }
@@ -192,6 +197,28 @@ impl Terminal {
             }
             // The log is worth a look now and then even if the command takes its time.
             let _ = with_timeout(Duration::from_millis(200), signals::COMMAND.wait()).await;
+        }
+    }
+
+    /// A Primary that goes down says so to its disks, and to its peer, as long as these answer: then nothing has to be compared
+    /// when it comes back.
+    async fn step_down(&mut self, appliance: &'static RefCell<Appliance>, origin: &Origin) {
+        // It goes down whatever the engine answers.
+        let _ = self
+            .engine_command(appliance, Command::Secondary { force: true }, origin)
+            .await;
+        let mut waited = Duration::from_ticks(0);
+        while waited < SAVE_PATIENCE {
+            if !appliance
+                .borrow()
+                .node
+                .as_ref()
+                .is_some_and(|node| !node.core.engine.is_saved())
+            {
+                return;
+            }
+            Timer::after(SAVE_POLL).await;
+            waited += SAVE_POLL;
         }
     }
 

@@ -94,6 +94,10 @@ impl PeerLink {
     #[must_use]
     pub fn new(config: PeerLinkConfig) -> Self {
         let side = Side::of(config.local, config.peer);
+        let mut tx = LinkTx::new(config.queue);
+        if config.security.integrity().seals() {
+            tx.prepare_to_seal();
+        }
         Self {
             side: match side {
                 Side::Dials => PreambleSide::Dials,
@@ -109,7 +113,7 @@ impl PeerLink {
             wrote: false,
             candidates: [const { None }; CANDIDATES],
             rx: LinkRx::new(),
-            tx: LinkTx::new(config.queue),
+            tx,
             pending: None,
             config,
         }

@@ -33,7 +33,7 @@ pub struct LinkTx {
     queue: VecDeque<(Frame, Option<BufView>)>,
     limit: usize,
     sealer: Option<Sealer>,
-    /// The frame that is being written, sealed. Empty until the first connection that seals.
+    /// The frame that is being written, sealed. Empty unless there is to be sealing.
     sealed: Box<[u8]>,
     sealed_len: usize,
     sealed_sent: usize,
@@ -64,11 +64,17 @@ impl LinkTx {
         }
     }
 
-    /// Seals all frames from now on, until [`LinkTx::clear`].
-    pub fn seal_with(&mut self, sealer: Sealer) {
+    /// Allocates what sealing needs (a frame of the greatest length), which
+    /// [`LinkTx::seal_with`] does otherwise.
+    pub fn prepare_to_seal(&mut self) {
         if self.sealed.is_empty() {
             self.sealed = vec![0; SEALED_MAX].into_boxed_slice();
         }
+    }
+
+    /// Seals all frames from now on, until [`LinkTx::clear`].
+    pub fn seal_with(&mut self, sealer: Sealer) {
+        self.prepare_to_seal();
         self.sealer = Some(sealer);
     }
 

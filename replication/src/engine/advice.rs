@@ -113,6 +113,12 @@ impl Engine {
     }
 
     /// Why a promotion is refused.
+    fn sync_target(&self) -> Option<u16> {
+        let mut volumes = self.volumes.iter();
+        let found = volumes.find(|v| v.replication == ReplicationState::SyncTarget);
+        found.map(|v| v.config.index)
+    }
+
     pub(super) fn denial_text(&self, denial: Denial) -> Text {
         let peer = &self.config.peer;
         let Some(worst) = self.volumes.iter().min_by_key(|v| v.disk) else {
@@ -120,6 +126,13 @@ impl Engine {
         };
         let (index, disk) = (worst.config.index, worst.disk);
         let alone = self.link.state == ConnectionState::StandAlone;
+        if denial == Denial::DiskUnusable
+            && let Some(target) = self.sync_target()
+        {
+            return text!(
+                "vol{target} is the target of a running resync: wait for its end, or promote peer {peer}"
+            );
+        }
         match denial {
             Denial::PeerIsPrimary => {
                 text!("peer {peer} is Primary: run 'secondary' there first")
@@ -127,9 +140,6 @@ impl Engine {
             Denial::DiskUnusable if disk != DiskState::Inconsistent => {
                 text!("vol{index} has no usable disk ({disk:?}): promote peer {peer} instead")
             }
-            Denial::DiskUnusable if worst.replication == ReplicationState::SyncTarget => text!(
-                "vol{index} is the target of a running resync: wait for its end, or promote peer {peer}"
-            ),
             Denial::DiskUnusable if self.connected() => self.undecided().unwrap_or_else(|| {
                 text!("vol{index} is an unfinished copy: promote peer {peer} instead")
             }),

@@ -58,7 +58,7 @@ pub(super) enum Attach {
     /// There is no metadata to be used, and why.
     Blank(Text),
     /// Metadata is being created.
-    Creating(super::create::Create),
+    Creating(Box<super::create::Create>),
     /// The disk is in use.
     Attached,
     /// The operator detached it.
@@ -82,6 +82,12 @@ pub(super) enum Step {
         dirty: Bitmap,
         page: u32,
         pages: u32,
+    },
+    /// What was read may have been in the disk's cache only. It must not vanish while the first new page of the
+    /// activity log is being written over its predecessor.
+    Flush {
+        meta: Box<Meta>,
+        dirty: Bitmap,
     },
 }
 
@@ -218,6 +224,13 @@ impl Engine {
             Step::SuperblockA { b } => self.got_superblock_a(at, buf, b, result, mem),
             Step::Log { meta, dirty, pair } => {
                 self.got_log(at, buf, meta, dirty, pair, result, mem);
+            }
+            Step::Flush { meta, dirty } => {
+                mem.free(buf);
+                match result {
+                    Ok(()) => self.attached(at, meta, dirty),
+                    Err(error) => self.no_metadata(at, text!("the disk cannot flush ({error:?})")),
+                }
             }
             Step::Bitmap {
                 meta,
@@ -359,23 +372,16 @@ impl Engine {
             self.volumes[at].attach = Attach::Reading { buf, step };
             return self.read_metadata(at, offset, 2);
         }
-        self.read_bitmap(at, buf, meta, dirty, 0, mem);
+        self.read_bitmap(at, buf, meta, dirty, 0);
     }
 
-    fn read_bitmap(
-        &mut self,
-        at: usize,
-        buf: Buf,
-        meta: Box<Meta>,
-        dirty: Bitmap,
-        page: u32,
-        mem: &mut Mem<'_>,
-    ) {
+    fn read_bitmap(&mut self, at: usize, buf: Buf, meta: Box<Meta>, dirty: Bitmap, page: u32) {
         let left = meta.layout().bitmap_pages_used() - page;
         let pages = left.min(buf.len() / PAGE);
         let Some(offset) = meta.layout().bitmap_page(page).filter(|_| left > 0) else {
-            mem.free(buf);
-            return self.attached(at, meta, dirty);
+            let step = Step::Flush { meta, dirty };
+            self.volumes[at].attach = Attach::Reading { buf, step };
+            return self.meta_op(at, Lane::Attach, DiskOp::Flush);
         };
         let step = Step::Bitmap {
             meta,
@@ -425,7 +431,7 @@ impl Engine {
                 ),
             );
         }
-        self.read_bitmap(at, buf, meta, dirty, first + pages, mem);
+        self.read_bitmap(at, buf, meta, dirty, first + pages);
     }
 
     /// There is nothing to attach.

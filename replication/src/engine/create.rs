@@ -7,6 +7,7 @@ use super::{Engine, text};
 use crate::api::{CommandId, DiskError, DiskOp, MetadataPlace, Text};
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
 use crate::ondisk::{self, Creation, Superblock};
+use alloc::boxed::Box;
 
 /// Bytes of each end of the disk that are looked at for somebody's data.
 const PROBE: u32 = MAX_BUF / 2;
@@ -18,7 +19,7 @@ pub(super) struct Create {
     buf: Buf,
     step: Step,
     /// Comes behind the probe.
-    creation: Option<Creation>,
+    creation: Option<Box<Creation>>,
     /// Of the volume.
     bytes: u64,
 }
@@ -30,7 +31,7 @@ enum Step {
     /// Reading its end.
     ProbeTail,
     /// Writing.
-    Write(Creation),
+    Write(Box<Creation>),
 }
 
 impl Engine {
@@ -86,7 +87,7 @@ impl Engine {
             layout,
         );
         let creation = match Creation::new(superblock, None) {
-            Ok(creation) => creation,
+            Ok(creation) => Box::new(creation),
             Err(field) => {
                 mem.free(buf);
                 return Err(text!(
@@ -98,13 +99,13 @@ impl Engine {
             true => (Step::Write(creation), None),
             false => (Step::ProbeHead, Some(creation)),
         };
-        volume.attach = Attach::Creating(Create {
+        volume.attach = Attach::Creating(Box::new(Create {
             id,
             buf,
             step,
             creation,
             bytes: layout.volume_bytes,
-        });
+        }));
         self.create_step(at, mem);
         Ok(())
     }

@@ -247,6 +247,12 @@ impl Engine {
             && self.volumes.iter().all(|v| !v.flush.busy && v.is_settled())
     }
 
+    /// Whether everything that this node knows is on its disks.
+    #[must_use]
+    pub fn is_saved(&self) -> bool {
+        self.volumes.iter().all(Volume::is_settled)
+    }
+
     /// Bytes of the pool that the engine keeps for writing metadata.
     #[must_use]
     pub fn metadata_bytes(&self) -> u64 {

@@ -45,11 +45,16 @@ pub(super) enum TaskKind {
     },
     /// The disks save that they are outdated.
     Outdating,
+    /// The node is Primary, and lets clients in as soon as that is durable. Whether the operator was
+    /// answered.
+    Serving { answered: bool },
 }
 
 impl Engine {
     fn disk_grade(&self) -> DiskGrade {
         let grade = |volume: &Volume| match volume.disk {
+            // Its beginning was agreed on and may only not have arrived yet.
+            _ if volume.replication == ReplicationState::SyncTarget => DiskGrade::Unusable,
             // Nothing is on it that could be lost.
             DiskState::Inconsistent if volume.gens.current == JUST_CREATED => DiskGrade::Doubtful,
             DiskState::UpToDate => DiskGrade::Best,
@@ -122,6 +127,9 @@ impl Engine {
                 volume.disk = DiskState::UpToDate;
                 if volume.gens.current == JUST_CREATED {
                     volume.mark_all_dirty();
+                    // A name for what is there; the generation that clients write follows.
+                    volume.gens.current = uuid;
+                    continue;
                 }
             }
             if !volume.mirrored {
@@ -140,7 +148,6 @@ impl Engine {
             self.ensure_generation(at, mem);
             self.save(at, mem);
         }
-        self.set_serving(true);
         self.log(
             Level::Info,
             text!("now Primary{}", if force { " (forced)" } else { "" }),
@@ -149,7 +156,13 @@ impl Engine {
         if vouched && self.connected() {
             self.reopen_link();
         }
-        self.done(id, Ok(text!("now Primary")));
+        // What a client reads must not be taken back by a restart that knows of no promotion.
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::Serving { answered: false },
+            deadline: self.now + self.config.timers.timeout,
+        });
+        self.durable();
     }
 
     fn set_serving(&mut self, on: bool) {
@@ -166,6 +179,7 @@ impl Engine {
             Some(
                 TaskKind::NewGeneration { .. }
                 | TaskKind::Saving { .. }
+                | TaskKind::Serving { .. }
                 | TaskKind::Demote { .. }
                 | TaskKind::GiveUp { .. }
                 | TaskKind::Outdating,
@@ -235,7 +249,18 @@ impl Engine {
 
     /// As [`Engine::demote`], without an operator who waits for its end.
     pub(super) fn demote_by_policy(&mut self) {
-        if self.role == Role::Primary && self.task.is_none() {
+        let serving = match self.task {
+            None => true,
+            Some(task) => matches!(task.kind, TaskKind::Serving { .. }),
+        };
+        if self.role == Role::Primary && serving {
+            if let Some(task) = self.task.take()
+                && task.kind == (TaskKind::Serving { answered: false })
+            {
+                let reason =
+                    text!("a split brain was found, and by policy this node gives its changes up");
+                self.done(task.id, Err(reason));
+            }
             self.set_serving(false);
             self.task = Some(Task {
                 id: 0,
@@ -245,13 +270,27 @@ impl Engine {
         }
     }
 
+    /// Cools the activity logs of a node without clients; answers whether nothing is hot any more. Both disks are flushed
+    /// in doing so, and what may differ is exactly what the bitmap on the disk says.
+    fn drained(&mut self) -> bool {
+        let mut cold = true;
+        for volume in self.volumes.iter_mut().filter(|v| v.usable()) {
+            if let Some(meta) = &mut volume.meta {
+                let done = meta.log.is_cold();
+                meta.log.drain(!done);
+                cold &= done;
+            }
+        }
+        cold
+    }
+
     /// Ends a demotion when no client's request is left on the way to either disk.
     pub(super) fn check_demotion(&mut self) {
         let Some(task) = self.task else { return };
         let TaskKind::Demote { answered } = task.kind else {
             return;
         };
-        if self.clients_live > 0 || self.negotiating() {
+        if self.clients_live > 0 || self.negotiating() || !self.drained() {
             return;
         }
         self.task = None;
@@ -340,7 +379,7 @@ impl Engine {
         self.done(task.id, result);
     }
 
-    /// Everything of a generation that both nodes took over is durable: tell whoever waits for that.
+    /// Everything that was to be saved is: tell whoever waits for that.
     pub(super) fn durable(&mut self) {
         if self.volumes.iter().any(Volume::saving) {
             return;
@@ -364,6 +403,15 @@ impl Engine {
             self.task = None;
             let said = text!("outdated: only 'primary --force' makes this node Primary now");
             self.done(task.id, Ok(said));
+        }
+        if let Some(task) = self.task
+            && let TaskKind::Serving { answered } = task.kind
+        {
+            self.task = None;
+            self.set_serving(true);
+            if !answered {
+                self.done(task.id, Ok(text!("now Primary")));
+            }
         }
     }
 
@@ -389,7 +437,10 @@ impl Engine {
     pub(super) fn fail_link_task(&mut self) {
         let Some(task) = self.task else { return };
         match task.kind {
-            TaskKind::Demote { .. } | TaskKind::Saving { .. } | TaskKind::Outdating => return,
+            TaskKind::Demote { .. }
+            | TaskKind::Saving { .. }
+            | TaskKind::Serving { .. }
+            | TaskKind::Outdating => return,
             TaskKind::Promote { force, .. } => {
                 let again = Deferred {
                     id: task.id,
@@ -419,6 +470,17 @@ impl Engine {
             if !core::mem::replace(answered, true) {
                 let reason = text!(
                     "{in_flight} requests are still on their way to a disk; clients are dropped and the demotion goes on when these end; see 'status'"
+                );
+                self.done(task.id, Err(reason));
+            }
+            task.deadline = Micros::MAX;
+            self.task = Some(task);
+            return;
+        }
+        if let TaskKind::Serving { answered } = &mut task.kind {
+            if !core::mem::replace(answered, true) {
+                let reason = text!(
+                    "this node is Primary, but its disk has not saved that yet: clients are let in as soon as it has; see 'disks'"
                 );
                 self.done(task.id, Err(reason));
             }

@@ -53,17 +53,12 @@ pub const MAX_VOLUME: u64 = 1 << 50;
 /// A page of metadata.
 pub type Page = [u8; PAGE];
 
-static CRC: crc::Crc<u32, crc::Table<16>> =
-    crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISCSI);
-
 /// CRC-32C (Castagnoli) over the parts one after the other. The one place that computes the
 /// checksums of metadata.
 fn crc32c(parts: &[&[u8]]) -> u32 {
-    let mut digest = CRC.digest();
-    for part in parts {
-        digest.update(part);
-    }
-    digest.finalize()
+    parts
+        .iter()
+        .fold(0, |crc, part| crate::crc32c::extend(crc, part))
 }
 
 /// Whether every byte is zero, as on a disk that nobody wrote to.

@@ -101,6 +101,24 @@ fn a_connection_that_dies_young_counts_as_a_failure() {
 }
 
 #[test]
+fn after_a_refusal_a_whole_interval_passes() {
+    let mut dialer = Dialer::new(Side::Dials, INTERVAL);
+    dialer.open(0);
+    assert_eq!(dialer.poll(0), Some(DialStep::Dial));
+    dialer.connected(10);
+    dialer.refused(20);
+    let mut now = 20;
+    loop {
+        match dialer.poll(now) {
+            Some(DialStep::Dial) => break,
+            Some(_) => {}
+            None => now = dialer.poll_at().expect("wanted"),
+        }
+    }
+    assert_eq!(now, 20 + INTERVAL);
+}
+
+#[test]
 fn the_listening_side_never_dials_and_a_closed_one_does_nothing() {
     let mut dialer = Dialer::new(Side::Listens, INTERVAL);
     assert_eq!((dialer.poll(0), dialer.poll_at()), (None, None));

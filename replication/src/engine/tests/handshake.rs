@@ -1,6 +1,7 @@
 //! Who talks to whom, who refuses whom, and who becomes whose target.
 
 use super::*;
+use crate::secure::LinkRefusal;
 
 #[test]
 fn nodes_that_know_nothing_refuse_to_guess_until_the_operator_speaks() {
@@ -44,6 +45,55 @@ fn refusal(change: impl FnOnce(&mut EngineConfig), words: [&str; 2]) {
         assert_ne!(node.status().connection, ConnectionState::StandAlone);
         assert!(node.status().reason.contains(words));
     }
+}
+
+#[test]
+fn a_refusal_before_the_first_frame_is_told_once_and_tried_again_slowly() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    let refused = || Event::LinkDown(LinkDownReason::Refused(LinkRefusal::SecretDiffers));
+    let interval = config("a", "b").timers.connect_interval;
+    for _ in 0..3 {
+        pair.handle(0, refused());
+        let status = pair.nodes[0].status();
+        assert!(status.reason.contains("shared secret differs"));
+        assert_eq!(status.connection, ConnectionState::Unconnected);
+        pair.wait(3 * interval);
+        assert_eq!(
+            pair.nodes[0].status().connection,
+            ConnectionState::Unconnected
+        );
+        pair.wait(2 * interval);
+        assert_eq!(
+            pair.nodes[0].status().connection,
+            ConnectionState::Connecting
+        );
+    }
+    let told = |line: &&String| line.contains("shared secret differs");
+    assert_eq!(pair.nodes[0].logs.iter().filter(told).count(), 1);
+    // Once it is repaired nothing is left of it.
+    pair.heal();
+    pair.assert_in_sync();
+    assert!(pair.nodes[0].status().reason.is_empty());
+}
+
+#[test]
+fn after_a_damaged_frame_the_nodes_connect_again_at_once() {
+    let mut pair = Pair::ready();
+    pair.up = false;
+    for n in 0..2 {
+        pair.handle(n, Event::LinkDown(LinkDownReason::Corrupt));
+    }
+    assert_eq!(
+        pair.nodes[0].status().connection,
+        ConnectionState::Connecting
+    );
+    pair.run();
+    assert_eq!(
+        pair.nodes[0].status().connection,
+        ConnectionState::Connected
+    );
+    assert!(pair.nodes[0].status().reason.is_empty());
 }
 
 #[test]
@@ -369,12 +419,8 @@ fn nothing_of_a_resync_goes_out_before_its_durable_beginning() {
     pair.wait(1_000_000);
     assert_eq!(pair.nodes[0].replication(), ReplicationState::WFBitMapS);
     assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
-    let flush = pair.submit(0, 0, |_| ClientOp::Flush);
-    pair.run();
-    assert_eq!(pair.reply(0, flush), None);
     pair.nodes[0].meta_held = false;
     pair.wait(1_000_000);
     assert!(!pair.nodes[1].logged("broke the protocol"));
-    assert_eq!(pair.reply(0, flush), Some(Ok(())));
     pair.assert_in_sync();
 }

@@ -231,3 +231,59 @@ fn a_word_to_give_data_up_does_not_outlive_a_plain_connect_or_a_promotion() {
         pair.assert_in_sync();
     }
 }
+
+#[test]
+fn clients_are_let_in_when_the_promotion_is_durable() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.nodes[1].meta_held = true;
+    let id = pair.start(1, Command::Primary { force: true });
+    pair.run();
+    assert!(!pair.nodes[1].serving && !pair.nodes[1].done.contains_key(&id));
+    // A disk that hangs does not keep the operator waiting for ever.
+    pair.wait(7_000_000);
+    assert!(
+        pair.nodes[1].done[&id]
+            .as_ref()
+            .is_err_and(|why| why.contains("disk"))
+    );
+    assert!(!pair.nodes[1].serving);
+    pair.nodes[1].meta_held = false;
+    pair.run();
+    assert!(pair.nodes[1].serving);
+}
+
+#[test]
+fn a_node_that_is_about_to_be_resynced_is_not_promoted_even_by_force() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.ok(0, Command::Secondary { force: true });
+    pair.nodes[0].meta_held = true;
+    pair.start(0, Command::Primary { force: true });
+    pair.network = true;
+    pair.run();
+    // The word that the resync begins is still to come.
+    assert_eq!(pair.nodes[1].replication(), ReplicationState::SyncTarget);
+    assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
+    let refusal = pair.command(1, Command::Primary { force: true });
+    assert!(refusal.is_err(), "{refusal:?}");
+    pair.nodes[0].meta_held = false;
+    pair.wait(1_000_000);
+    pair.assert_in_sync();
+}
+#[test]
+fn a_restarted_primary_cools_its_extents_next_to_the_new_primary() {
+    let mut pair = Pair::ready();
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.reboot(0);
+    pair.ok(1, Command::Primary { force: true });
+    pair.heal();
+    // Long enough for idle extents and the bitmap's pages: only the own disk is flushed for them.
+    pair.wait(30_000_000);
+    assert_eq!(pair.nodes[0].status().volumes[0].activity_hot, 0);
+    assert!(!pair.nodes[1].logged("broke the protocol"));
+    pair.assert_in_sync();
+}

@@ -1,11 +1,12 @@
 //! The table row by row, what holds for any two sides, and two nodes' random lives.
 
 mod explain;
+mod model;
 mod policies;
 mod properties;
 mod table;
 
-use super::Side;
+use super::{Policies, Side};
 use crate::api::DiskState;
 
 /// A whole Secondary.

@@ -143,7 +143,7 @@ fn faults_of_a_layout_are_found() {
     let good = Layout::internal(GIB, None).unwrap();
     assert_eq!(good.check(), Ok(()));
     type Spoil = fn(&mut Layout);
-    let cases: [(Spoil, LayoutFault); 8] = [
+    let cases: [(Spoil, LayoutFault); 9] = [
         (|l| l.volume_bytes = 0, LayoutFault::Volume),
         (|l| l.volume_bytes += 1, LayoutFault::Volume),
         (|l| l.superblock_a += 1, LayoutFault::Order),
@@ -152,6 +152,10 @@ fn faults_of_a_layout_are_found() {
         (|l| l.superblock_b = u64::MAX - 4095, LayoutFault::Order),
         (|l| l.bitmap_pages -= 1, LayoutFault::Room),
         (|l| l.volume_bytes += MIB, LayoutFault::Overlap),
+        (
+            |l| l.volume_bytes = l.superblock_a + 512,
+            LayoutFault::Overlap,
+        ),
     ];
     for (spoil, fault) in cases {
         let mut layout = good;

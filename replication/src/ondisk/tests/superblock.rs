@@ -185,7 +185,14 @@ fn an_intact_copy_is_never_passed_over() {
         device_id: 1,
         ..sample()
     };
-    assert_eq!(choose(Ok(sample()), Ok(other)), Err(Unusable::Conflict));
+    assert_eq!(
+        choose(Ok(sample()), Ok(other.clone())),
+        Err(Unusable::Conflict)
+    );
+    // A higher sequence does not excuse another device.
+    let sequence = 99;
+    let newer = Superblock { sequence, ..other };
+    assert_eq!(choose(Ok(sample()), Ok(newer)), Err(Unusable::Conflict));
     let twin = Superblock {
         current: 99,
         ..sample()
