@@ -42,9 +42,22 @@ impl World {
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
         let primary = status.role == Role::Primary;
         let (mut targets, mut whole) = (Vec::new(), Vec::new());
+        let (mut verified, mut repaired, mut differs) = (0, 0, None);
         let (mut started, mut unfinished) = (false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
+            if let Some(report) = now.verify {
+                let before = was.and_then(|w| w.verify);
+                let was_running = before.is_some_and(|b| b.running);
+                verified += u64::from(was_running && report.finished);
+                let (blocks, copied) = before
+                    .filter(|_| was_running)
+                    .map_or((0, 0), |b| (b.differing_blocks, b.repaired_blocks));
+                repaired += u64::from(report.repaired_blocks > copied);
+                if report.differing_blocks > blocks {
+                    differs = Some(v);
+                }
+            }
             unfinished |= now.disk == DiskState::Inconsistent;
             if now.replication.is_target() {
                 targets.push(v);
@@ -60,6 +73,17 @@ impl World {
         }
         if started {
             self.stats.count(Kind::Resyncs);
+        }
+        (0..verified).for_each(|_| self.stats.count(Kind::Verified));
+        (0..repaired).for_each(|_| self.stats.count(Kind::Repaired));
+        if let Some(v) = differs
+            && self.oracle.spoiled[v].is_empty()
+            && !self.oracle.amnesty
+        {
+            self.fail(
+                "verify reports only what differs",
+                format!("node {} vol{v}", letter(n)),
+            );
         }
         if primary && unfinished {
             self.fail(

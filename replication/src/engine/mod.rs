@@ -102,6 +102,8 @@ pub struct Engine {
     /// There was no buffer for the last run.
     no_memory: bool,
     order: Order,
+    /// When a run, or an end, of the worker was last finished.
+    worker_moved: Micros,
     /// When the progress of resyncs is looked at next.
     progress_due: Micros,
     /// When the worker should look again for something to start.
@@ -146,6 +148,7 @@ impl Engine {
             held: None,
             no_memory: false,
             order,
+            worker_moved: 0,
             progress_due: 0,
             resync_retry: None,
             next_resync_volume: 0,

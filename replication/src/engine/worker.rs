@@ -130,6 +130,7 @@ impl Engine {
     /// A slot of the worker ended.
     pub(super) fn finish_resync(&mut self, slot: Slot, mem: &mut Mem<'_>) {
         self.resyncs_live -= 1;
+        self.worker_moved = self.now;
         for buf in [slot.buf, slot.digests].into_iter().flatten() {
             mem.free(buf);
         }
@@ -215,6 +216,9 @@ impl Engine {
 
     /// What the oldest run in flight waits for, if it has for long.
     fn long_wait(&self, at: usize, now: Micros) -> Option<WaitReason> {
+        if now < self.worker_moved + LONG {
+            return None;
+        }
         let slots = (0..self.slots.capacity() as SlotId).filter_map(|id| self.slots.get(id));
         let runs = slots.filter(|s| s.volume == at && s.owner == Owner::Resync && !s.orphan);
         let oldest = runs.min_by_key(|slot| slot.began)?;
