@@ -1,0 +1,391 @@
+//! What the fuzzer can make happen, and how it says so.
+
+use super::victim::{BLOCK, SIZE, Victim};
+use crate::frames::{hello, name};
+use crate::input::Input;
+use replication::api::{
+    ClientOp, Command, DiskError, DiskState, Event, LinkDownReason, Role, VolumeStatus,
+};
+use replication::wire::{Frame, HelloVolume, Refusal, State};
+
+/// The moves. Each variant's number is the byte that asks for it.
+#[derive(Clone, Copy)]
+enum Move {
+    LinkUp,
+    Meet,
+    Acknowledge,
+    CompleteAll,
+    Complete,
+    Frame,
+    Client,
+    Command,
+    Tick,
+    Wait,
+    LinkDown,
+    DiskChanged,
+    OpenClients,
+    Refuse,
+}
+
+const MOVES: [Move; 14] = [
+    Move::LinkUp,
+    Move::Meet,
+    Move::Acknowledge,
+    Move::CompleteAll,
+    Move::Complete,
+    Move::Frame,
+    Move::Client,
+    Move::Command,
+    Move::Tick,
+    Move::Wait,
+    Move::LinkDown,
+    Move::DiskChanged,
+    Move::OpenClients,
+    Move::Refuse,
+];
+
+const DISKS: [DiskState; 7] = [
+    DiskState::UpToDate,
+    DiskState::Consistent,
+    DiskState::DUnknown,
+    DiskState::Inconsistent,
+    DiskState::Outdated,
+    DiskState::Diskless,
+    DiskState::Failed,
+];
+
+/// The next move of the input.
+pub fn one(victim: &mut Victim, input: &mut Input<'_>) {
+    match input.one_of(&MOVES) {
+        Move::LinkUp => victim.link_up(),
+        Move::Meet => meet(victim, input),
+        Move::Acknowledge => acknowledge(victim, input),
+        Move::CompleteAll => victim.complete_all(),
+        Move::Complete => complete(victim, input),
+        Move::Frame => frame(victim, input),
+        Move::Client => client(victim, input),
+        Move::Command => command(victim, input),
+        Move::Tick => victim.tick(),
+        Move::Wait => {
+            victim.now += input.one_of(&[1_000, 300_000, 1_100_000, 7_000_000]);
+            victim.handle(Event::Tick);
+        }
+        Move::LinkDown => {
+            let reasons = [
+                LinkDownReason::Closed,
+                LinkDownReason::Garbage,
+                LinkDownReason::ConnectFailed,
+            ];
+            let reason = input.one_of(&reasons);
+            if !victim.up || reason != LinkDownReason::ConnectFailed {
+                victim.link_down(reason);
+            }
+        }
+        Move::DiskChanged => {
+            let volume = input.one_of(&[0, 1, 2]);
+            let size = input.one_of(&[0, SIZE, SIZE * 2, SIZE / 2, u64::MAX]);
+            victim.handle(Event::DiskChanged { volume, size });
+        }
+        Move::OpenClients => victim.handle(Event::OpenClients(input.one_of(&[0, 1, 200]))),
+        Move::Refuse => {
+            let reasons = [
+                Refusal::SplitBrain,
+                Refusal::Size,
+                Refusal::Version,
+                Refusal::PrimaryIsTarget,
+            ];
+            let reason = input.one_of(&reasons);
+            let volume = volume(input);
+            victim.hear(Frame::Refuse { reason, volume }, None);
+        }
+    }
+}
+
+fn volume(input: &mut Input<'_>) -> u16 {
+    input.one_of(&[0, 1, 2, u16::MAX])
+}
+
+fn role(input: &mut Input<'_>) -> Role {
+    input.one_of(&[Role::Secondary, Role::Primary])
+}
+
+fn uuid(victim: &Victim, input: &mut Input<'_>) -> u64 {
+    let known = victim.status().volumes;
+    let known = known.iter().flat_map(|v| [v.current_uuid, v.bitmap_uuid]);
+    let all: Vec<u64> = known.chain(victim.uuids.iter().copied()).collect();
+    input.one_of(&all)
+}
+
+/// A number of a request: mostly one that is owed an answer.
+fn request(victim: &mut Victim, input: &mut Input<'_>) -> u64 {
+    let wild = [0, 1, 9, u64::MAX];
+    let at = input.pick(256);
+    match at.checked_sub(wild.len()) {
+        Some(at) if !victim.asked.is_empty() => {
+            let at = at % victim.asked.len();
+            victim.asked.remove(at).unwrap_or_default()
+        }
+        _ => wild[at % wild.len()],
+    }
+}
+
+fn offset(input: &mut Input<'_>) -> u64 {
+    let unit = input.one_of(&[512, 4096, 65_536, 1]);
+    match input.byte() {
+        at @ ..=249 => u64::from(at) * unit,
+        250 => SIZE - 512,
+        251 => SIZE - 4096,
+        252 => SIZE,
+        253 => u64::MAX - 511,
+        254 => u64::MAX,
+        255 => SIZE - 131_072,
+    }
+}
+
+fn len(input: &mut Input<'_>) -> u32 {
+    let lens = [4096, 512, 65_536, 131_072, 1 << 20, 1, 513, 0, u32::MAX];
+    input.one_of(&lens)
+}
+
+/// A peer that knows the protocol: everything of a handshake at once, with a past of its choice.
+fn meet(victim: &mut Victim, input: &mut Input<'_>) {
+    victim.link_up();
+    let mut opening = hello(role(input), 2);
+    opening.discard_my_data = input.coin();
+    victim.hear(Frame::Hello(opening), None);
+    let past = input.byte();
+    let disk = input.one_of(&DISKS);
+    for own in victim.status().volumes {
+        let told = volume_with(past, disk, &own);
+        victim.hear(Frame::HelloVolume(told), None);
+    }
+}
+
+/// A volume of the peer whose generations relate to `own` in the way that `past` says.
+fn volume_with(past: u8, disk: DiskState, own: &VolumeStatus) -> HelloVolume {
+    const OTHER: u64 = 0xbad_cafe;
+    let (current, bitmap, history) = match past & 7 {
+        // The same data.
+        0 => (own.current_uuid, 0, [0, 0]),
+        // It went on alone.
+        1 => (OTHER, own.current_uuid, [0, 0]),
+        // It stayed behind.
+        2 => (own.bitmap_uuid, 0, [0, 0]),
+        // It went on long ago.
+        3 => (OTHER, OTHER + 1, [own.current_uuid, 0]),
+        // Both went on.
+        4 => (OTHER, own.bitmap_uuid, [OTHER + 2, 0]),
+        // Nothing in common.
+        5 => (OTHER, OTHER + 1, [OTHER + 2, OTHER + 3]),
+        // Nothing known.
+        6 => (0, 0, [0, 0]),
+        // The same, and it expects to be the source.
+        _ => (own.current_uuid, OTHER, [own.bitmap_uuid, 0]),
+    };
+    HelloVolume {
+        volume: own.index,
+        size: own.size,
+        block_size: BLOCK,
+        can_discard: past & 8 != 0,
+        disk,
+        current,
+        bitmap,
+        history,
+        dirty: u64::from(past >> 4),
+    }
+}
+
+/// Answers to what the engine asked: so many of them, well or badly.
+fn acknowledge(victim: &mut Victim, input: &mut Input<'_>) {
+    let count = input.one_of(&[1, 4, 256]);
+    let bad = input.pick(16) == 15;
+    for _ in 0..count {
+        let Some(request) = victim.asked.pop_front() else {
+            break;
+        };
+        let answer = match bad {
+            true => Frame::Nack { request },
+            false => Frame::Ack { request },
+        };
+        victim.hear(answer, None);
+    }
+}
+
+fn complete(victim: &mut Victim, input: &mut Input<'_>) {
+    let at = input.pick(256);
+    let results = [
+        Ok(()),
+        Ok(()),
+        Ok(()),
+        Err(DiskError::Io),
+        Err(DiskError::Unsupported),
+        Err(DiskError::Gone),
+    ];
+    let result = input.one_of(&results);
+    let zero = input.coin();
+    victim.complete(at, result, zero);
+}
+
+fn client(victim: &mut Victim, input: &mut Input<'_>) {
+    let kind = input.pick(5);
+    let fua = input.coin();
+    let volume = input.one_of(&[0, 0, 0, 1, 2]);
+    let offset = offset(input);
+    let len = len(input);
+    if !victim.engine.has_room() {
+        return;
+    }
+    let op = match kind {
+        0 => victim.buf(len).map(|buf| ClientOp::Write { buf, fua }),
+        1 => victim.buf(len).map(ClientOp::Read),
+        2 => Some(ClientOp::Flush),
+        3 => Some(ClientOp::Discard { len, fua }),
+        _ => Some(ClientOp::WriteZeroes {
+            len,
+            unmap: !fua,
+            fua,
+        }),
+    };
+    if let Some(op) = op {
+        victim.client(volume, offset, op);
+    }
+}
+
+fn command(victim: &mut Victim, input: &mut Input<'_>) {
+    let sure = input.coin();
+    let commands = [
+        Command::Primary { force: sure },
+        Command::Secondary { force: sure },
+        Command::Connect {
+            discard_my_data: sure,
+        },
+        Command::Disconnect,
+        Command::NewCurrentUuid,
+    ];
+    let command = input.one_of(&commands);
+    victim.command(command);
+}
+
+/// Any frame, of values that have a meaning here.
+fn frame(victim: &mut Victim, input: &mut Input<'_>) {
+    let kind = input.pick(20);
+    let volume = volume(input);
+    let fua = input.coin();
+    let bulk = matches!(kind, 0 | 1);
+    // A payload goes with the wrong frame only if whoever feeds the engine is wrong, too.
+    let payload = bulk.then(|| input.one_of(&[4096, 512, 131_072, 65_536, 1, 513]));
+    if bulk && victim.pool.free_bytes() < 2 << 20 {
+        return;
+    }
+    let request = match kind {
+        7 | 8 | 11 => request(victim, input),
+        _ => u64::from(input.byte()),
+    };
+    let (offset, len) = (offset(input), len(input));
+    let uuid = uuid(victim, input);
+    #[rustfmt::skip]
+    let frame = match kind {
+        0 => Frame::Write { volume, request, offset, fua },
+        1 => Frame::SyncData { volume, request, offset },
+        2 => Frame::Discard { volume, request, offset, len, fua },
+        3 => Frame::WriteZeroes { volume, request, offset, len, unmap: !fua, fua },
+        4 => Frame::Flush { volume, request },
+        5 => Frame::SyncZeroes { volume, request, offset, len },
+        6 => Frame::SyncEnd { volume, request, uuid },
+        7 => Frame::Ack { request },
+        8 => Frame::Nack { request },
+        9 => Frame::SyncStart { volume, uuid, bytes: offset },
+        10 => Frame::PromoteRequest { request },
+        11 => Frame::PromoteReply { request, granted: fua },
+        12 => Frame::NewGeneration { uuid: uuid.max(1) },
+        13 => Frame::NewGenerationReply { uuid: uuid.max(1), accepted: fua },
+        14 => Frame::Ping,
+        15 => Frame::Pong,
+        16 => hello_of(input),
+        17 => Frame::HelloVolume(HelloVolume {
+            volume,
+            size: if fua { u64::MAX } else { SIZE },
+            block_size: input.one_of(&[BLOCK, 4096, 0]),
+            can_discard: fua,
+            disk: input.one_of(&DISKS),
+            current: uuid,
+            bitmap: request,
+            history: [uuid, request],
+            dirty: offset,
+        }),
+        _ => {
+            let count = input.one_of(&[2, 0, 1, 16]);
+            let disks = (0..count).map(|_| input.one_of(&DISKS)).collect();
+            Frame::State(State { role: role(input), disks })
+        }
+    };
+    victim.hear(frame, payload);
+}
+
+fn hello_of(input: &mut Input<'_>) -> Frame {
+    let mut opening = hello(role(input), input.one_of(&[2, 1, 16]));
+    opening.version_min = input.one_of(&[1, 0, 2, u16::MAX]);
+    opening.version_max = input.one_of(&[1, 0, 2, u16::MAX]);
+    opening.nonce = u64::from(input.byte());
+    opening.window = input.one_of(&[64, 128, u16::MAX]);
+    opening.node = name(input.one_of(&["b", "a", "c"]));
+    opening.peer = name(input.one_of(&["a", "b"]));
+    opening.resource = name(input.one_of(&["r0", "r1"]));
+    opening.features = u64::from(input.byte());
+    Frame::Hello(opening)
+}
+
+/// Lives that lead far: each a row of moves.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let up = [Move::Meet as u8, 0, 0, 6, 2];
+    let primary = [Move::Command as u8, 1, 0];
+    let fresh = [Move::Command as u8, 0, 4];
+    let write = |at: u8| [Move::Client as u8, 0, 1, 0, 1, at, 0];
+    let all = [Move::CompleteAll as u8];
+    let acks = [Move::Acknowledge as u8, 2, 0];
+    let down = [Move::LinkDown as u8, 0];
+    let accepted = [Move::Frame as u8, 13, 0, 1, 0, 0, 0, 0, 4];
+    let granted = [Move::Frame as u8, 11, 0, 1, 4, 0, 0, 0, 0];
+    let behind = [Move::Meet as u8, 0, 0, 2, 0];
+    let ahead = [Move::Meet as u8, 0, 0, 1, 0];
+    let same = [Move::Meet as u8, 0, 0, 0, 0];
+    let alone = [&primary[..], &write(1), &all, &write(9), &all].concat();
+    let mirrored = [
+        &up[..],
+        &fresh,
+        &accepted,
+        &all,
+        &[Move::Command as u8, 0, 0],
+        &granted,
+        &all,
+        &write(1),
+        &all,
+        &acks,
+    ]
+    .concat();
+    let target = [
+        &ahead[..],
+        &[Move::Frame as u8, 9, 0, 0, 0, 1, 16, 0, 2],
+        &all,
+        &[Move::Frame as u8, 1, 0, 0, 0, 5, 1, 3, 0, 0],
+        &all,
+        &[Move::Frame as u8, 5, 0, 0, 6, 1, 8, 0, 0],
+        &all,
+        &[Move::Frame as u8, 6, 0, 0, 7, 0, 0, 0, 2],
+        &all,
+    ]
+    .concat();
+    let again =
+        |meeting: &[u8]| [&mirrored[..], &down, &alone, meeting, &all, &acks, &all].concat();
+    vec![
+        up.to_vec(),
+        alone.clone(),
+        mirrored.clone(),
+        again(&behind),
+        again(&same),
+        again(&ahead),
+        [&alone[..], &down, &behind, &all, &acks, &all, &acks, &all].concat(),
+        target.clone(),
+        [&mirrored[..], &down, &target].concat(),
+    ]
+}
