@@ -17,8 +17,10 @@ pub mod mend {
     pub const VERSION: u8 = 2;
     /// The body's length and checksum.
     pub const BODY: u8 = 4;
+    /// The payload's checksum.
+    pub const PAYLOAD: u8 = 8;
     /// All of them.
-    pub const ALL: u8 = HEADER | VERSION | BODY;
+    pub const ALL: u8 = HEADER | VERSION | BODY | PAYLOAD;
 }
 
 /// Makes a header and a body that came from a fuzzer pass the checks of docs/PROTOCOL.md that
@@ -37,6 +39,17 @@ pub fn seal(what: u8, header: &mut [u8; HEADER_LEN], body: &mut [u8]) {
         header[..4].copy_from_slice(b"PLSD");
         let crc = CRC32C.checksum(&header[..CHECKED]);
         header[CHECKED..].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// Puts the payload's checksum into a header that is then sealed, if `what` says so.
+pub fn seal_payload(what: u8, header: &mut [u8; HEADER_LEN], payload: &[u8]) {
+    if what & mend::PAYLOAD != 0 {
+        let crc = match payload {
+            [] => 0,
+            bytes => CRC32C.checksum(bytes),
+        };
+        header[CHECKED - 4..CHECKED].copy_from_slice(&crc.to_le_bytes());
     }
 }
 

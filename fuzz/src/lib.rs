@@ -8,14 +8,20 @@
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a finding")]
 
+mod bitmap;
 mod config;
 mod console;
 mod engine;
+mod foreign;
 mod frames;
 mod input;
 mod link;
+mod metadata;
 mod nbd;
+mod pages;
 mod pipe;
+mod secure;
+mod superblock;
 mod wire;
 
 /// One thing to be fuzzed.
@@ -35,7 +41,12 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     wire::TARGET,
     link::TARGET,
+    secure::TARGET,
     engine::TARGET,
+    superblock::TARGET,
+    metadata::TARGET,
+    foreign::TARGET,
+    bitmap::TARGET,
     nbd::TARGET,
     config::TARGET,
     console::TARGET,

@@ -1,7 +1,7 @@
 //! The peer link's receiver and sender: a stream of frames means the same however it is cut.
 
 use crate::Target;
-use crate::frames::{encoded, mend, samples, seal};
+use crate::frames::{encoded, mend, samples, seal, seal_payload};
 use crate::input::Input;
 use crate::pipe::Pipe;
 use net::link::{LinkError, LinkRx, LinkTx};
@@ -81,13 +81,14 @@ fn stream(input: &mut Input<'_>) -> Vec<u8> {
         let body_len = usize::from(u16::from_le_bytes([header[10], header[11]]));
         let mut body = input.bytes(body_len.min(MAX_BODY)).to_vec();
         let [a, b, c, d] = [header[12], header[13], header[14], header[15]];
-        let payload = u32::from_le_bytes([a, b, c, d]) as usize;
+        // A payload's bytes mean nothing to the link: they need not be the fuzzer's.
+        let payload = u32::from_le_bytes([a, b, c, d]).min(STREAM as u32);
+        let payload: Vec<u8> = (0..payload).map(|at| at as u8 ^ what).collect();
+        seal_payload(what, &mut header, &payload);
         seal(what, &mut header, &mut body);
         out.extend(header);
         out.extend(&body);
-        // A payload's bytes mean nothing to the link: they need not be the fuzzer's.
-        let payload = payload.min(STREAM.saturating_sub(out.len()));
-        out.extend((0..payload).map(|at| at as u8 ^ what));
+        out.extend(payload);
     }
     out
 }
