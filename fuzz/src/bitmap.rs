@@ -76,12 +76,15 @@ fn send(blocks: u64, input: &mut Input<'_>) {
         if kind & 8 != 0 {
             at = 0;
         }
-        let start = (at + gap).min(blocks);
-        at = (start + len).min(blocks);
-        let (offset, bytes) = (start * BLOCK, (at - start) * BLOCK);
-        match kind & 16 {
-            0 => bitmap.set_range(offset, bytes),
-            _ => bitmap.clear_range(offset, bytes),
+        // Once, or over and over: whole words of noise.
+        for _ in 0..if kind & 32 == 0 { 1 } else { 2000 } {
+            let start = (at + gap).min(blocks);
+            at = (start + len).min(blocks);
+            let (offset, bytes) = (start * BLOCK, (at - start) * BLOCK);
+            match kind & 16 {
+                0 => bitmap.set_range(offset, bytes),
+                _ => bitmap.clear_range(offset, bytes),
+            }
         }
     }
     let [sent, mut united] = bitmaps;
@@ -121,10 +124,13 @@ fn seeds() -> Vec<Vec<u8>> {
             seed.extend(&out[..len]);
         }
         all.push(seed);
-        let ranges = [
-            0, 2, 1, 0, 2, 1, 0, 1, 1, 1, 4, 9, 2, 3, 3, 4, 20, 90, 6, 2, 1, 25, 60, 3,
+        let few = [
+            0, 2, 1, 0, 2, 1, 0, 1, 1, 1, 4, 9, 2, 3, 3, 4, 20, 90, 6, 2, 1, 1, 25, 60,
         ];
-        all.push([&[size as u8, 1, size as u8][..], &ranges].concat());
+        let noise = [32, 2, 2];
+        for ranges in [&few[..], &noise] {
+            all.push([&[size as u8, 1, size as u8][..], ranges].concat());
+        }
     }
     all
 }

@@ -255,27 +255,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         all.push(vec![0, 1, mode, 0, 0]);
         all.push(vec![0, 1, mode, 1, (mode + 1) % 3, 0]);
         for place in 0..2 {
+            // What the node said comes back to it: as it is, or as the other side's with another nonce, followed
+            // by a proof that is none, or the node's own, and by the last word as if it were one.
             all.push(vec![1, mode, place, 0, 0, 0, 0, 0, 0]);
-            all.push(vec![
-                1,
-                mode,
-                place,
-                0,
-                6,
-                1,
-                1 + place,
-                1,
-                5,
-                2,
-                2,
-                3,
-                1,
-                5,
-                3,
-                3,
-                0,
-                0,
-            ]);
+            let offer = [0, 6, 7, 2 - place, 1, mode + 1, 0, 0, 0, 0x99];
+            let proof = [&[1, 5, 39, 2][..], &[9; 38]].concat();
+            let accepted = [1, 5, 2, 3, 0];
+            let mirrored = [0x10, 0, 0];
+            for proof in [&proof[..], &mirrored] {
+                all.push([&[1, mode, place][..], &offer, proof, &accepted].concat());
+            }
         }
     }
     all.push(vec![0, 0, 0, 0]);
