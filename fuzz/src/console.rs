@@ -20,6 +20,8 @@ pub const TARGET: Target = Target {
 
 const LOG: u8 = 0xff;
 const PROMPT: &str = "a> ";
+const VOLUMES: [u16; 3] = [0, 1, 12];
+const COMPLETER: VerbCompleter<'_> = VerbCompleter { volumes: &VOLUMES };
 
 /// The terminal: refuses bytes and places that a terminal does not have.
 #[derive(Default)]
@@ -92,7 +94,7 @@ impl Bench {
     }
 
     fn feed(&mut self, byte: u8) -> Option<Submitted> {
-        let submitted = self.console.feed(byte, &VerbCompleter, &mut self.out);
+        let submitted = self.console.feed(byte, &COMPLETER, &mut self.out);
         self.show();
         if let Some(submitted) = &submitted {
             self.execute(submitted);
@@ -110,7 +112,7 @@ impl Bench {
             "a blank line"
         );
         let mut answer = String::new();
-        let status = match verbs::parse(&submitted.line) {
+        let status = match verbs::parse(&submitted.line, &VOLUMES) {
             Ok(Some(Verb::Help { about })) => {
                 verbs::help(about, &mut answer).expect("a string takes all");
                 EXIT_OK

@@ -1,8 +1,10 @@
-//! The whole engine with a peer, a disk, clients and an operator that do anything at any time.
+//! The whole engine with a peer, disks, clients and an operator that do anything at any time, and power that
+//! fails.
 //!
 //! Whatever they do, the engine does not panic, keeps its invariants, touches its disks only where a volume
-//! is, answers everything once, and in the end has given all memory back.
+//! or its metadata is, answers everything once, and in the end has given all memory back.
 
+mod disks;
 mod moves;
 mod victim;
 

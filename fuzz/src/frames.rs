@@ -2,6 +2,7 @@
 
 use crc::{CRC_32_ISCSI, Crc};
 use replication::api::{DiskState, Name, Role};
+use replication::lineage::Policies;
 use replication::wire::{
     FEATURES, Frame, HEADER_LEN, Hello, HelloVolume, MAX_BODY, Refusal, State, VERSION, VERSION_MIN,
 };
@@ -76,6 +77,7 @@ pub fn hello(role: Role, volumes: u8) -> Hello {
         volumes,
         role,
         discard_my_data: false,
+        policies: Policies::default(),
         node: name("b"),
         peer: name("a"),
         resource: name("r0"),
@@ -101,6 +103,9 @@ pub fn samples() -> Vec<(Frame, u32)> {
                 bitmap: uuid + 1,
                 history: [uuid + 2, uuid + 3],
                 dirty: 5,
+                instance: 77,
+                crashed: true,
+                was_primary: false,
             }),
             0,
         ),
@@ -137,6 +142,7 @@ pub fn samples() -> Vec<(Frame, u32)> {
     let bulk = [
         Frame::Write { volume, request, offset, fua },
         Frame::SyncData { volume, request, offset },
+        Frame::Bitmap { volume, request, last: true },
     ];
     all.extend(bulk.into_iter().map(|frame| (frame, 4096)));
     all

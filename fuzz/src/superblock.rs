@@ -113,6 +113,7 @@ pub fn sample(layout: Layout) -> Superblock {
         peer_disk: DiskState::Outdated,
         primary: true,
         all_dirty: false,
+        was_primary: true,
         verify_cursor: 4096,
         reserve: [0x5a; RESERVE],
     }

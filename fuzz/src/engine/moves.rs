@@ -1,12 +1,13 @@
 //! What the fuzzer can make happen, and how it says so.
 
-use super::victim::{BLOCK, SIZE, Victim};
+use super::disks::{BLOCK, SIZE};
+use super::victim::Victim;
 use crate::frames::{hello, name};
 use crate::input::Input;
 use replication::api::{
     ClientOp, Command, DiskError, DiskState, Event, LinkDownReason, Role, VolumeStatus,
 };
-use replication::wire::{Frame, HelloVolume, Refusal, State};
+use replication::wire::{Frame, HelloVolume, Refusal, State, VERSION};
 
 /// The moves. Each variant's number is the byte that asks for it.
 #[derive(Clone, Copy)]
@@ -25,9 +26,12 @@ enum Move {
     DiskChanged,
     OpenClients,
     Refuse,
+    HoldMetadata,
+    Damage,
+    Reboot,
 }
 
-const MOVES: [Move; 14] = [
+const MOVES: [Move; 17] = [
     Move::LinkUp,
     Move::Meet,
     Move::Acknowledge,
@@ -42,6 +46,9 @@ const MOVES: [Move; 14] = [
     Move::DiskChanged,
     Move::OpenClients,
     Move::Refuse,
+    Move::HoldMetadata,
+    Move::Damage,
+    Move::Reboot,
 ];
 
 const DISKS: [DiskState; 7] = [
@@ -98,7 +105,21 @@ pub fn one(victim: &mut Victim, input: &mut Input<'_>) {
             let volume = volume(input);
             victim.hear(Frame::Refuse { reason, volume }, None);
         }
+        Move::HoldMetadata => victim.meta_held = input.coin(),
+        Move::Damage => damage(victim, input),
+        Move::Reboot => victim.reboot(),
     }
+}
+
+/// Something on a disk is not what was written; the engine notices at the next boot, if ever.
+fn damage(victim: &mut Victim, input: &mut Input<'_>) {
+    let disk = victim.disks.metadata(input.pick(2) as u16);
+    let end = disk.len();
+    // Metadata is in the last pages, or the only thing on its disk.
+    let at = end - usize::from(input.u16()) % (64 << 10) - 1;
+    let len = usize::from(input.byte()).min(end - at);
+    let bytes = input.bytes(len);
+    disk[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
 fn volume(input: &mut Input<'_>) -> u16 {
@@ -192,6 +213,9 @@ fn volume_with(past: u8, disk: DiskState, own: &VolumeStatus) -> HelloVolume {
         bitmap,
         history,
         dirty: u64::from(past >> 4),
+        instance: u64::from(past >> 5),
+        crashed: past & 16 != 0,
+        was_primary: past & 64 != 0,
     }
 }
 
@@ -221,9 +245,7 @@ fn complete(victim: &mut Victim, input: &mut Input<'_>) {
         Err(DiskError::Unsupported),
         Err(DiskError::Gone),
     ];
-    let result = input.one_of(&results);
-    let zero = input.coin();
-    victim.complete(at, result, zero);
+    victim.complete(at, input.one_of(&results));
 }
 
 fn client(victim: &mut Victim, input: &mut Input<'_>) {
@@ -261,6 +283,14 @@ fn command(victim: &mut Victim, input: &mut Input<'_>) {
         },
         Command::Disconnect,
         Command::NewCurrentUuid,
+        Command::CreateMd {
+            volume: 0,
+            force: sure,
+        },
+        Command::CreateMd {
+            volume: 1,
+            force: sure,
+        },
     ];
     let command = input.one_of(&commands);
     victim.command(command);
@@ -268,13 +298,23 @@ fn command(victim: &mut Victim, input: &mut Input<'_>) {
 
 /// Any frame, of values that have a meaning here.
 fn frame(victim: &mut Victim, input: &mut Input<'_>) {
-    let kind = input.pick(20);
+    let kind = input.pick(21);
     let volume = volume(input);
     let fua = input.coin();
-    let bulk = matches!(kind, 0 | 1);
     // A payload goes with the wrong frame only if whoever feeds the engine is wrong, too.
-    let payload = bulk.then(|| input.one_of(&[4096, 512, 131_072, 65_536, 1, 513]));
-    if bulk && victim.pool.free_bytes() < 2 << 20 {
+    let payload = match kind {
+        0 | 1 => Some((
+            input.one_of(&[4096, 512, 131_072, 65_536, 1, 513]),
+            &[7][..],
+        )),
+        20 => {
+            let text = input.pick(48);
+            let text = input.bytes(text);
+            Some((text.len().max(1) as u32, text))
+        }
+        _ => None,
+    };
+    if payload.is_some() && victim.pool.free_bytes() < 1 << 20 {
         return;
     }
     let request = match kind {
@@ -301,6 +341,7 @@ fn frame(victim: &mut Victim, input: &mut Input<'_>) {
         13 => Frame::NewGenerationReply { uuid: uuid.max(1), accepted: fua },
         14 => Frame::Ping,
         15 => Frame::Pong,
+        20 => Frame::Bitmap { volume, request, last: fua },
         16 => hello_of(input),
         17 => Frame::HelloVolume(HelloVolume {
             volume,
@@ -312,6 +353,9 @@ fn frame(victim: &mut Victim, input: &mut Input<'_>) {
             bitmap: request,
             history: [uuid, request],
             dirty: offset,
+            instance: request,
+            crashed: !fua,
+            was_primary: fua,
         }),
         _ => {
             let count = input.one_of(&[2, 0, 1, 16]);
@@ -324,8 +368,9 @@ fn frame(victim: &mut Victim, input: &mut Input<'_>) {
 
 fn hello_of(input: &mut Input<'_>) -> Frame {
     let mut opening = hello(role(input), input.one_of(&[2, 1, 16]));
-    opening.version_min = input.one_of(&[1, 0, 2, u16::MAX]);
-    opening.version_max = input.one_of(&[1, 0, 2, u16::MAX]);
+    let versions = [VERSION, VERSION - 1, VERSION + 1, u16::MAX, 0];
+    opening.version_min = input.one_of(&versions);
+    opening.version_max = input.one_of(&versions);
     opening.nonce = u64::from(input.byte());
     opening.window = input.one_of(&[64, 128, u16::MAX]);
     opening.node = name(input.one_of(&["b", "a", "c"]));
@@ -337,25 +382,30 @@ fn hello_of(input: &mut Input<'_>) -> Frame {
 
 /// Lives that lead far: each a row of moves.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let up = [Move::Meet as u8, 0, 0, 6, 2];
-    let primary = [Move::Command as u8, 1, 0];
+    let up = [Move::Meet as u8, 0, 0, 6, 3];
     let fresh = [Move::Command as u8, 0, 4];
+    let primary = [Move::Command as u8, 1, 0];
+    let promote = [Move::Command as u8, 0, 0];
     let write = |at: u8| [Move::Client as u8, 0, 1, 0, 1, at, 0];
     let all = [Move::CompleteAll as u8];
     let acks = [Move::Acknowledge as u8, 2, 0];
     let down = [Move::LinkDown as u8, 0];
-    let accepted = [Move::Frame as u8, 13, 0, 1, 0, 0, 0, 0, 4];
+    let reboot = [Move::Reboot as u8];
+    // Generations of the node's two volumes come first in the list that is chosen from: 4 is the first
+    // mentioned one behind them and 0, 1, 2.
+    let accepted = [Move::Frame as u8, 13, 0, 1, 0, 0, 0, 0, 7];
     let granted = [Move::Frame as u8, 11, 0, 1, 4, 0, 0, 0, 0];
-    let behind = [Move::Meet as u8, 0, 0, 2, 0];
+    let behind = [Move::Meet as u8, 0, 0, 2, 1];
     let ahead = [Move::Meet as u8, 0, 0, 1, 0];
-    let same = [Move::Meet as u8, 0, 0, 0, 0];
+    let same = [Move::Meet as u8, 0, 0, 0, 1];
+    let united = [Move::Frame as u8, 20, 0, 1, 3, 0, 4, 9, 0, 0, 0, 0, 0];
     let alone = [&primary[..], &write(1), &all, &write(9), &all].concat();
     let mirrored = [
         &up[..],
         &fresh,
         &accepted,
         &all,
-        &[Move::Command as u8, 0, 0],
+        &promote,
         &granted,
         &all,
         &write(1),
@@ -375,17 +425,44 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &all,
     ]
     .concat();
-    let again =
-        |meeting: &[u8]| [&mirrored[..], &down, &alone, meeting, &all, &acks, &all].concat();
+    let source = [
+        &behind[..],
+        &all,
+        &united,
+        &all,
+        &acks,
+        &all,
+        &acks,
+        &all,
+        &acks,
+    ]
+    .concat();
+    let damaged = [Move::Damage as u8, 1, 0, 32, 4, 1, 2, 3, 4];
+    let unsaved = [Move::HoldMetadata as u8, 1];
     vec![
         up.to_vec(),
         alone.clone(),
         mirrored.clone(),
-        again(&behind),
-        again(&same),
-        again(&ahead),
-        [&alone[..], &down, &behind, &all, &acks, &all, &acks, &all].concat(),
-        target.clone(),
+        [&mirrored[..], &down, &alone, &source].concat(),
+        [&mirrored[..], &down, &alone, &same, &all, &acks].concat(),
         [&mirrored[..], &down, &target].concat(),
+        [&alone[..], &down, &source].concat(),
+        [&mirrored[..], &reboot, &same, &all, &acks, &all].concat(),
+        [&mirrored[..], &down, &alone, &reboot, &source].concat(),
+        [&mirrored[..], &reboot, &target, &reboot, &target].concat(),
+        [&mirrored[..], &damaged, &reboot, &same, &all].concat(),
+        [
+            &mirrored[..],
+            &unsaved,
+            &write(200),
+            &all,
+            &down,
+            &write(3),
+            &all,
+            &reboot,
+            &same,
+        ]
+        .concat(),
+        target,
     ]
 }

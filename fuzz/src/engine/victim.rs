@@ -1,19 +1,17 @@
 //! The engine under test and what surrounds it.
 
+use super::disks::{BLOCK, Disks, META, SIZE};
 use crate::frames::{encoded, name};
 use replication::api::{
-    Action, ClientOp, ClientRequest, Command, DiskError, DiskOp, DiskToken, EngineConfig, Event,
-    LinkDownReason, Micros, Status, Timers, VolumeConfig,
+    Action, ClientOp, ClientRequest, Command, DiskError, EngineConfig, Event, LinkDownReason,
+    MetadataPlace, Micros, Status, Timers, VolumeConfig,
 };
-use replication::buf::{Buf, Pool};
+use replication::buf::{Buf, Mem, Pool, PoolMemory, VecMemory};
 use replication::engine::Engine;
+use replication::lineage::Policies;
 use replication::wire::{Frame, HEADER_LEN, Header};
 use std::collections::{BTreeSet, VecDeque};
 
-/// Bytes of a volume.
-pub const SIZE: u64 = 1 << 20;
-/// Bytes of a block.
-pub const BLOCK: u32 = 512;
 const POOL_PAGES: u32 = 512;
 /// Pool memory that is left to the engine itself when clients and the peer would use it up.
 const SPARE: u64 = 1 << 20;
@@ -22,13 +20,15 @@ const SPARE: u64 = 1 << 20;
 pub struct Victim {
     pub engine: Engine,
     pub pool: Pool,
+    pub memory: VecMemory,
+    pub disks: Disks,
     pub now: Micros,
     /// The connection stands.
     pub up: bool,
     /// The engine wants one.
     pub wants_link: bool,
-    /// Disk operations that have not ended.
-    pub ops: VecDeque<(DiskToken, DiskOp)>,
+    /// Operations on metadata do not end by themselves.
+    pub meta_held: bool,
     /// Numbers of requests that the peer owes an answer.
     pub asked: VecDeque<u64>,
     /// Generations that were mentioned.
@@ -36,14 +36,19 @@ pub struct Victim {
     requests: BTreeSet<u64>,
     commands: BTreeSet<u32>,
     next: u32,
+    boots: u64,
 }
 
-fn config() -> EngineConfig {
+fn config(boots: u64) -> EngineConfig {
     let volume = |index| VolumeConfig {
         index,
-        size: SIZE,
         block_size: BLOCK,
-        disk_present: true,
+        disk_bytes: SIZE,
+        metadata: match index {
+            0 => MetadataPlace::External { disk_bytes: META },
+            _ => MetadataPlace::Internal,
+        },
+        size_limit: None,
         can_discard: index == 0,
         can_write_zeroes: true,
     };
@@ -57,28 +62,53 @@ fn config() -> EngineConfig {
             ping_interval: 2_000_000,
             connect_interval: 500_000,
         },
-        seed: 97,
+        policies: Policies::default(),
+        seed: 97 + boots,
         max_requests: 64,
     }
 }
 
 impl Victim {
+    /// A node with fresh metadata on its disks, that has not met its peer.
     pub fn new() -> Self {
+        let mut victim = Self::on(Disks::new(), 0, 0);
+        for volume in 0..2 {
+            let force = false;
+            victim.command(Command::CreateMd { volume, force });
+        }
+        victim
+    }
+
+    /// A node that finds these disks when it boots.
+    fn on(disks: Disks, now: Micros, boots: u64) -> Self {
         let mut victim = Self {
-            engine: Engine::new(0, config()),
+            engine: Engine::new(now, config(boots)),
             pool: Pool::new(POOL_PAGES),
-            now: 0,
+            memory: VecMemory::new(POOL_PAGES),
+            disks,
+            now,
             up: false,
             wants_link: false,
-            ops: VecDeque::new(),
+            meta_held: false,
             asked: VecDeque::new(),
             uuids: vec![0, 1, 2],
             requests: BTreeSet::new(),
             commands: BTreeSet::new(),
             next: 1,
+            boots,
         };
         victim.drain();
+        victim.handle(Event::Tick);
         victim
+    }
+
+    /// The power is cut and comes back: of the node only what is on its disks is left.
+    pub fn reboot(&mut self) {
+        let disks = std::mem::replace(&mut self.disks, Disks::new()).survive();
+        let uuids = std::mem::take(&mut self.uuids);
+        let next = self.next;
+        *self = Self::on(disks, self.now, self.boots + 1);
+        (self.uuids, self.next) = (uuids, next);
     }
 
     pub fn status(&self) -> Status {
@@ -92,10 +122,30 @@ impl Victim {
 
     /// Has the engine handle an event, and does what it asks for.
     pub fn handle(&mut self, event: Event) {
-        self.engine.handle(self.now, event, &mut self.pool);
+        self.step(event);
+        while !self.meta_held
+            && let Some(at) = self.disks.metadata_operation()
+        {
+            self.end_operation(at, Ok(()));
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut mem = Mem::new(&mut self.pool, &mut self.memory);
+        self.engine.handle(self.now, event, &mut mem);
         if self.drain() {
             self.up = false;
-            self.handle(Event::LinkDown(LinkDownReason::Requested));
+            self.step(Event::LinkDown(LinkDownReason::Requested));
+        }
+    }
+
+    fn end_operation(&mut self, at: usize, result: Result<(), DiskError>) {
+        if let Some((token, all_zero)) = self.disks.complete(at, result, &mut self.memory) {
+            self.step(Event::DiskDone {
+                token,
+                result,
+                all_zero,
+            });
         }
     }
 
@@ -104,7 +154,16 @@ impl Victim {
         let mut closed = false;
         while let Some(action) = self.engine.poll_action() {
             match action {
-                Action::Disk { token, volume, op } => self.disk(token, volume, op),
+                Action::Disk { token, volume, op } => {
+                    self.disks.submit(token, volume, op, false, &self.pool);
+                }
+                Action::Meta { token, volume, op } => {
+                    self.disks.submit(token, volume, op, true, &self.pool);
+                }
+                Action::Size { volume, size } => {
+                    assert!(size <= SIZE, "larger than its disk");
+                    self.disks.volumes[usize::from(volume)] = size;
+                }
                 Action::Send { frame, payload } => {
                     assert!(self.up && !closed, "no connection to send {frame:?} on");
                     self.note(frame, payload.map_or(0, |view| view.len));
@@ -130,36 +189,6 @@ impl Victim {
         closed
     }
 
-    fn disk(&mut self, token: DiskToken, volume: u16, op: DiskOp) {
-        assert!(volume < 2, "there is no vol{volume}");
-        let range = match op {
-            DiskOp::Read { offset, view, .. } | DiskOp::Write { offset, view } => {
-                let end = view.offset as u64 + u64::from(view.len);
-                assert!(end <= self.pool.total_bytes(), "beyond the pool");
-                Some((offset, view.len))
-            }
-            DiskOp::Discard { offset, len } | DiskOp::WriteZeroes { offset, len, .. } => {
-                Some((offset, len))
-            }
-            DiskOp::Flush => None,
-        };
-        if let Some((offset, len)) = range {
-            let end = offset.checked_add(u64::from(len));
-            assert!(
-                end.is_some_and(|end| end <= SIZE),
-                "beyond the disk: {op:?}"
-            );
-            let block = u64::from(BLOCK);
-            assert!(
-                len > 0 && (offset | u64::from(len)) & (block - 1) == 0,
-                "{op:?}"
-            );
-        }
-        let twice = self.ops.iter().any(|(other, _)| *other == token);
-        assert!(!twice, "token {token} is in use");
-        self.ops.push_back((token, op));
-    }
-
     /// Takes notice of a frame, which must survive the codec.
     fn note(&mut self, frame: Frame, payload: u32) {
         let bytes = encoded(&frame, payload);
@@ -172,6 +201,7 @@ impl Victim {
             | Frame::Discard { request, .. }
             | Frame::WriteZeroes { request, .. }
             | Frame::Flush { request, .. }
+            | Frame::Bitmap { request, .. }
             | Frame::SyncData { request, .. }
             | Frame::SyncZeroes { request, .. }
             | Frame::SyncEnd { request, .. }
@@ -186,12 +216,20 @@ impl Victim {
         (self.pool.free_bytes() > SPARE).then(|| self.pool.alloc(len))?
     }
 
-    /// The peer says something, if there is a connection.
-    pub fn hear(&mut self, frame: Frame, payload: Option<u32>) {
-        if self.up {
-            let buf = payload.and_then(|len| self.pool.alloc(len));
-            self.handle(Event::Frame { frame, buf });
+    /// The peer says something, if there is a connection. A payload is this text over and over.
+    pub fn hear(&mut self, frame: Frame, payload: Option<(u32, &[u8])>) {
+        if !self.up {
+            return;
         }
+        let buf = payload.and_then(|(len, text)| {
+            let buf = self.pool.alloc(len)?;
+            let bytes = self.memory.bytes_mut(buf.view());
+            for (byte, text) in bytes.iter_mut().zip(text.iter().cycle()) {
+                *byte = *text;
+            }
+            Some(buf)
+        });
+        self.handle(Event::Frame { frame, buf });
     }
 
     pub fn link_up(&mut self) {
@@ -210,24 +248,16 @@ impl Victim {
     }
 
     /// Ends a disk operation.
-    pub fn complete(&mut self, at: usize, result: Result<(), DiskError>, zero: bool) {
-        if self.ops.is_empty() {
-            return;
-        }
-        let at = at % self.ops.len();
-        if let Some((token, op)) = self.ops.remove(at) {
-            let all_zero = zero && result.is_ok() && matches!(op, DiskOp::Read { .. });
-            self.handle(Event::DiskDone {
-                token,
-                result,
-                all_zero,
-            });
+    pub fn complete(&mut self, at: usize, result: Result<(), DiskError>) {
+        let count = self.disks.pending.len();
+        if count > 0 {
+            self.end_operation(at % count, result);
         }
     }
 
     pub fn complete_all(&mut self) {
-        while !self.ops.is_empty() {
-            self.complete(0, Ok(()), false);
+        while !self.disks.pending.is_empty() {
+            self.end_operation(0, Ok(()));
         }
     }
 
@@ -260,6 +290,7 @@ impl Victim {
 
     /// The peer and the fuzzer are gone: all that was asked comes to its end.
     pub fn end(mut self) {
+        self.meta_held = false;
         self.link_down(LinkDownReason::Garbage);
         self.complete_all();
         for _ in 0..64 {
@@ -267,7 +298,8 @@ impl Victim {
             self.complete_all();
         }
         assert!(self.engine.is_idle(), "requests are left over");
-        assert_eq!(self.pool.free_bytes(), self.pool.total_bytes(), "a leak");
+        let all = self.pool.free_bytes() + self.engine.metadata_bytes();
+        assert_eq!(all, self.pool.total_bytes(), "a leak");
         assert!(
             self.requests.is_empty(),
             "not answered: {:?}",
