@@ -12,6 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=tools/lib.sh
 . tools/lib.sh
+warn() { printf 'fuzz: %s\n' "$*" >&2; }
 
 usage() { die "usage: ./fuzz.sh list | ./fuzz.sh TARGET|all [SECONDS] | ./fuzz.sh TARGET FILE"; }
 # The corpus of a target that goes into the repository, in bytes at most.
