@@ -84,6 +84,25 @@ pub fn hello(role: Role, volumes: u8) -> Hello {
     }
 }
 
+/// A volume of node `b`, with something in every field.
+pub fn hello_volume(volume: u16) -> HelloVolume {
+    HelloVolume {
+        volume,
+        size: 1 << 20,
+        block_size: 512,
+        can_discard: true,
+        disk: DiskState::Consistent,
+        current: 11,
+        bitmap: 12,
+        history: [13, 14],
+        dirty: 5,
+        instance: 77,
+        crashed: true,
+        was_primary: false,
+        steady: true,
+    }
+}
+
 /// A frame of every kind, with the length of its payload.
 pub fn samples() -> Vec<(Frame, u32)> {
     let (volume, request, offset, len) = (1, 7, 8192, 4096);
@@ -92,23 +111,7 @@ pub fn samples() -> Vec<(Frame, u32)> {
     let states = [DiskState::UpToDate, DiskState::Inconsistent];
     let mut all = vec![
         (Frame::Hello(hello(Role::Secondary, 2)), 0),
-        (
-            Frame::HelloVolume(HelloVolume {
-                volume,
-                size: 1 << 20,
-                block_size: 512,
-                can_discard: true,
-                disk: DiskState::Consistent,
-                current: uuid,
-                bitmap: uuid + 1,
-                history: [uuid + 2, uuid + 3],
-                dirty: 5,
-                instance: 77,
-                crashed: true,
-                was_primary: false,
-            }),
-            0,
-        ),
+        (Frame::HelloVolume(hello_volume(volume)), 0),
         (
             Frame::State(State {
                 role,

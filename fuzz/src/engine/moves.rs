@@ -2,7 +2,7 @@
 
 use super::disks::{BLOCK, SIZE};
 use super::victim::Victim;
-use crate::frames::{hello, name};
+use crate::frames::{hello, hello_volume, name};
 use crate::input::Input;
 use replication::api::{
     ClientOp, Command, DiskError, DiskState, Event, LinkDownReason, Role, VolumeStatus,
@@ -204,7 +204,6 @@ fn volume_with(past: u8, disk: DiskState, own: &VolumeStatus) -> HelloVolume {
         _ => (own.current_uuid, OTHER, [own.bitmap_uuid, 0]),
     };
     HelloVolume {
-        volume: own.index,
         size: own.size,
         block_size: BLOCK,
         can_discard: past & 8 != 0,
@@ -216,6 +215,8 @@ fn volume_with(past: u8, disk: DiskState, own: &VolumeStatus) -> HelloVolume {
         instance: u64::from(past >> 5),
         crashed: past & 16 != 0,
         was_primary: past & 64 != 0,
+        steady: past & 128 != 0,
+        ..hello_volume(own.index)
     }
 }
 
@@ -344,7 +345,6 @@ fn frame(victim: &mut Victim, input: &mut Input<'_>) {
         20 => Frame::Bitmap { volume, request, last: fua },
         16 => hello_of(input),
         17 => Frame::HelloVolume(HelloVolume {
-            volume,
             size: if fua { u64::MAX } else { SIZE },
             block_size: input.one_of(&[BLOCK, 4096, 0]),
             can_discard: fua,
@@ -356,6 +356,8 @@ fn frame(victim: &mut Victim, input: &mut Input<'_>) {
             instance: request,
             crashed: !fua,
             was_primary: fua,
+            steady: fua,
+            ..hello_volume(volume)
         }),
         _ => {
             let count = input.one_of(&[2, 0, 1, 16]);
