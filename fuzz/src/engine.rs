@@ -6,6 +6,7 @@
 
 mod disks;
 mod moves;
+mod seeds;
 mod victim;
 
 use crate::Target;
@@ -17,7 +18,7 @@ pub const TARGET: Target = Target {
     name: "engine",
     max_len: 1024,
     run,
-    seeds: moves::seeds,
+    seeds: seeds::seeds,
 };
 
 fn run(data: &[u8]) {

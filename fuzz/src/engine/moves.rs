@@ -2,16 +2,16 @@
 
 use super::disks::{BLOCK, SIZE};
 use super::victim::Victim;
-use crate::frames::{hello, hello_volume, name};
+use crate::frames::{Fields, hello, hello_volume, name};
 use crate::input::Input;
 use replication::api::{
     ClientOp, Command, DiskError, DiskState, Event, LinkDownReason, Role, VolumeStatus,
 };
-use replication::wire::{Frame, HelloVolume, Refusal, State, VERSION};
+use replication::wire::{Frame, HelloVolume, Refusal, VERSION};
 
 /// The moves. Each variant's number is the byte that asks for it.
 #[derive(Clone, Copy)]
-enum Move {
+pub enum Move {
     LinkUp,
     Meet,
     Acknowledge,
@@ -29,9 +29,10 @@ enum Move {
     HoldMetadata,
     Damage,
     Reboot,
+    Introduce,
 }
 
-const MOVES: [Move; 17] = [
+const MOVES: [Move; 18] = [
     Move::LinkUp,
     Move::Meet,
     Move::Acknowledge,
@@ -49,7 +50,11 @@ const MOVES: [Move; 17] = [
     Move::HoldMetadata,
     Move::Damage,
     Move::Reboot,
+    Move::Introduce,
 ];
+
+/// More kinds of frames than there are.
+const KINDS: u8 = 64;
 
 const DISKS: [DiskState; 7] = [
     DiskState::UpToDate,
@@ -70,6 +75,7 @@ pub fn one(victim: &mut Victim, input: &mut Input<'_>) {
         Move::CompleteAll => victim.complete_all(),
         Move::Complete => complete(victim, input),
         Move::Frame => frame(victim, input),
+        Move::Introduce => introduce(victim, input),
         Move::Client => client(victim, input),
         Move::Command => command(victim, input),
         Move::Tick => victim.tick(),
@@ -299,73 +305,47 @@ fn command(victim: &mut Victim, input: &mut Input<'_>) {
 
 /// Any frame, of values that have a meaning here.
 fn frame(victim: &mut Victim, input: &mut Input<'_>) {
-    let kind = input.pick(21);
+    let (kind, flags) = (input.byte() % KINDS, input.byte() & 7);
     let volume = volume(input);
-    let fua = input.coin();
+    let request = match input.coin() {
+        true => request(victim, input),
+        false => u64::from(input.byte()),
+    };
+    let (offset, length) = (offset(input), len(input));
+    let fields = Fields {
+        kind,
+        flags,
+        volume,
+        request,
+        offset,
+        length,
+        argument: uuid(victim, input),
+    };
+    let payload = input.one_of(&[4096, 512, 131_072, 65_536, 1, 513, 0]);
+    let text = usize::from(input.byte() & 63);
+    let text = input.bytes(text);
+    let payload = match payload {
+        // As long as its text.
+        0 => text.len().max(1) as u32,
+        len => len,
+    };
     // A payload goes with the wrong frame only if whoever feeds the engine is wrong, too.
-    let payload = match kind {
-        0 | 1 => Some((
-            input.one_of(&[4096, 512, 131_072, 65_536, 1, 513]),
-            &[7][..],
-        )),
-        20 => {
-            let text = input.pick(48);
-            let text = input.bytes(text);
-            Some((text.len().max(1) as u32, text))
-        }
-        _ => None,
-    };
-    if payload.is_some() && victim.pool.free_bytes() < 1 << 20 {
-        return;
+    if let Ok(frame) = fields.frame(&[], payload) {
+        let room = victim.pool.free_bytes() > 1 << 20;
+        let text = if text.is_empty() { &[7] } else { text };
+        victim.hear(frame, room.then_some((payload, text)));
+    } else if let Ok(frame) = fields.frame(text, 0) {
+        victim.hear(frame, None);
     }
-    let request = match kind {
-        7 | 8 | 11 => request(victim, input),
-        _ => u64::from(input.byte()),
+}
+
+/// The frames of a handshake one by one, and with values that make no sense.
+fn introduce(victim: &mut Victim, input: &mut Input<'_>) {
+    let frame = match input.coin() {
+        true => hello_of(input),
+        false => volume_of(victim, input),
     };
-    let (offset, len) = (offset(input), len(input));
-    let uuid = uuid(victim, input);
-    #[rustfmt::skip]
-    let frame = match kind {
-        0 => Frame::Write { volume, request, offset, fua },
-        1 => Frame::SyncData { volume, request, offset },
-        2 => Frame::Discard { volume, request, offset, len, fua },
-        3 => Frame::WriteZeroes { volume, request, offset, len, unmap: !fua, fua },
-        4 => Frame::Flush { volume, request },
-        5 => Frame::SyncZeroes { volume, request, offset, len },
-        6 => Frame::SyncEnd { volume, request, uuid },
-        7 => Frame::Ack { request },
-        8 => Frame::Nack { request },
-        9 => Frame::SyncStart { volume, uuid, bytes: offset },
-        10 => Frame::PromoteRequest { request },
-        11 => Frame::PromoteReply { request, granted: fua },
-        12 => Frame::NewGeneration { uuid: uuid.max(1) },
-        13 => Frame::NewGenerationReply { uuid: uuid.max(1), accepted: fua },
-        14 => Frame::Ping,
-        15 => Frame::Pong,
-        20 => Frame::Bitmap { volume, request, last: fua },
-        16 => hello_of(input),
-        17 => Frame::HelloVolume(HelloVolume {
-            size: if fua { u64::MAX } else { SIZE },
-            block_size: input.one_of(&[BLOCK, 4096, 0]),
-            can_discard: fua,
-            disk: input.one_of(&DISKS),
-            current: uuid,
-            bitmap: request,
-            history: [uuid, request],
-            dirty: offset,
-            instance: request,
-            crashed: !fua,
-            was_primary: fua,
-            steady: fua,
-            ..hello_volume(volume)
-        }),
-        _ => {
-            let count = input.one_of(&[2, 0, 1, 16]);
-            let disks = (0..count).map(|_| input.one_of(&DISKS)).collect();
-            Frame::State(State { role: role(input), disks })
-        }
-    };
-    victim.hear(frame, payload);
+    victim.hear(frame, None);
 }
 
 fn hello_of(input: &mut Input<'_>) -> Frame {
@@ -382,89 +362,21 @@ fn hello_of(input: &mut Input<'_>) -> Frame {
     Frame::Hello(opening)
 }
 
-/// Lives that lead far: each a row of moves.
-pub fn seeds() -> Vec<Vec<u8>> {
-    let up = [Move::Meet as u8, 0, 0, 6, 3];
-    let fresh = [Move::Command as u8, 0, 4];
-    let primary = [Move::Command as u8, 1, 0];
-    let promote = [Move::Command as u8, 0, 0];
-    let write = |at: u8| [Move::Client as u8, 0, 1, 0, 1, at, 0];
-    let all = [Move::CompleteAll as u8];
-    let acks = [Move::Acknowledge as u8, 2, 0];
-    let down = [Move::LinkDown as u8, 0];
-    let reboot = [Move::Reboot as u8];
-    // Generations of the node's two volumes come first in the list that is chosen from: 4 is the first
-    // mentioned one behind them and 0, 1, 2.
-    let accepted = [Move::Frame as u8, 13, 0, 1, 0, 0, 0, 0, 7];
-    let granted = [Move::Frame as u8, 11, 0, 1, 4, 0, 0, 0, 0];
-    let behind = [Move::Meet as u8, 0, 0, 2, 1];
-    let ahead = [Move::Meet as u8, 0, 0, 1, 0];
-    let same = [Move::Meet as u8, 0, 0, 0, 1];
-    let united = [Move::Frame as u8, 20, 0, 1, 3, 0, 4, 9, 0, 0, 0, 0, 0];
-    let alone = [&primary[..], &write(1), &all, &write(9), &all].concat();
-    let mirrored = [
-        &up[..],
-        &fresh,
-        &accepted,
-        &all,
-        &promote,
-        &granted,
-        &all,
-        &write(1),
-        &all,
-        &acks,
-    ]
-    .concat();
-    let target = [
-        &ahead[..],
-        &[Move::Frame as u8, 9, 0, 0, 0, 1, 16, 0, 2],
-        &all,
-        &[Move::Frame as u8, 1, 0, 0, 0, 5, 1, 3, 0, 0],
-        &all,
-        &[Move::Frame as u8, 5, 0, 0, 6, 1, 8, 0, 0],
-        &all,
-        &[Move::Frame as u8, 6, 0, 0, 7, 0, 0, 0, 2],
-        &all,
-    ]
-    .concat();
-    let source = [
-        &behind[..],
-        &all,
-        &united,
-        &all,
-        &acks,
-        &all,
-        &acks,
-        &all,
-        &acks,
-    ]
-    .concat();
-    let damaged = [Move::Damage as u8, 1, 0, 32, 4, 1, 2, 3, 4];
-    let unsaved = [Move::HoldMetadata as u8, 1];
-    vec![
-        up.to_vec(),
-        alone.clone(),
-        mirrored.clone(),
-        [&mirrored[..], &down, &alone, &source].concat(),
-        [&mirrored[..], &down, &alone, &same, &all, &acks].concat(),
-        [&mirrored[..], &down, &target].concat(),
-        [&alone[..], &down, &source].concat(),
-        [&mirrored[..], &reboot, &same, &all, &acks, &all].concat(),
-        [&mirrored[..], &down, &alone, &reboot, &source].concat(),
-        [&mirrored[..], &reboot, &target, &reboot, &target].concat(),
-        [&mirrored[..], &damaged, &reboot, &same, &all].concat(),
-        [
-            &mirrored[..],
-            &unsaved,
-            &write(200),
-            &all,
-            &down,
-            &write(3),
-            &all,
-            &reboot,
-            &same,
-        ]
-        .concat(),
-        target,
-    ]
+fn volume_of(victim: &Victim, input: &mut Input<'_>) -> Frame {
+    let flags = input.byte();
+    Frame::HelloVolume(HelloVolume {
+        size: input.one_of(&[SIZE, SIZE - 20_480, u64::MAX, 0]),
+        block_size: input.one_of(&[BLOCK, 4096, 0]),
+        can_discard: flags & 1 != 0,
+        disk: input.one_of(&DISKS),
+        current: uuid(victim, input),
+        bitmap: uuid(victim, input),
+        history: [uuid(victim, input), uuid(victim, input)],
+        dirty: input.one_of(&[0, 1, u64::MAX]),
+        instance: u64::from(input.byte()),
+        crashed: flags & 2 != 0,
+        was_primary: flags & 4 != 0,
+        steady: flags & 8 != 0,
+        ..hello_volume(volume(input))
+    })
 }

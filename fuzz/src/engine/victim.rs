@@ -1,7 +1,7 @@
 //! The engine under test and what surrounds it.
 
 use super::disks::{BLOCK, Disks, META, SIZE};
-use crate::frames::{encoded, name};
+use crate::frames::{Fields, encoded, name};
 use replication::api::{
     Action, ClientOp, ClientRequest, Command, DiskError, EngineConfig, Event, LinkDownReason,
     MetadataPlace, Micros, Status, Timers, VolumeConfig,
@@ -197,18 +197,16 @@ impl Victim {
         let header = Header::parse(head).expect("its own header");
         let decoded = Frame::decode(&header, body).expect("its own frame");
         assert_eq!(decoded, frame);
-        match frame {
-            Frame::Write { request, .. }
-            | Frame::Discard { request, .. }
-            | Frame::WriteZeroes { request, .. }
-            | Frame::Flush { request, .. }
-            | Frame::Bitmap { request, .. }
-            | Frame::SyncData { request, .. }
-            | Frame::SyncZeroes { request, .. }
-            | Frame::SyncEnd { request, .. }
-            | Frame::PromoteRequest { request } => self.asked.push_back(request),
-            Frame::NewGeneration { uuid } | Frame::SyncStart { uuid, .. } => self.uuids.push(uuid),
-            _ => {}
+        let fields = Fields::of(head);
+        let answer = matches!(
+            frame,
+            Frame::Ack { .. } | Frame::Nack { .. } | Frame::PromoteReply { .. }
+        );
+        if fields.request != 0 && !answer {
+            self.asked.push_back(fields.request);
+        }
+        if fields.argument != 0 {
+            self.uuids.push(fields.argument);
         }
     }
 
