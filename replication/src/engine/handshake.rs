@@ -12,6 +12,7 @@ use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
 use crate::lineage::{Decision, Explanation, JUST_CREATED, Verdict, decide};
+use crate::mutation::{self, Mutation};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 use resync::Scheduler;
 use resync::codec::Decoder;
@@ -30,7 +31,7 @@ impl Engine {
             if self.attaching() {
                 return;
             }
-            if self.orphans > 0 {
+            if self.orphans > 0 && !mutation::is(Mutation::OrphansNotAwaited) {
                 let waiting = text!(
                     "handshake waits for the disk to finish requests of the previous connection"
                 );
@@ -361,7 +362,8 @@ impl Engine {
                     paused_until: 0,
                     unreadable: None,
                     no_memory: false,
-                    uniting: (theirs.dirty > 0).then(Decoder::new),
+                    uniting: (theirs.dirty > 0 && !mutation::is(Mutation::BitsNotUnited))
+                        .then(Decoder::new),
                 });
                 // Told to the peer when it is durable here: should the word be lost, the decision is not.
                 volume.start_pending = Some((uuid, bytes));

@@ -36,6 +36,7 @@ mod volume;
 
 use crate::api::{Action, CommandId, DiskState, EngineConfig, Event, Level, Micros, Role, Text};
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 use crate::wire::{Frame, State};
 use ::resync::IDLE_IN_FLIGHT;
 use alloc::vec::Vec;
@@ -305,6 +306,9 @@ impl Engine {
     /// A Primary that goes on without its peer's disk begins a new generation, before any write
     /// of it is answered.
     fn ensure_generation(&mut self, at: usize, mem: &mut Mem<'_>) {
+        if mutation::is(Mutation::NoNewGeneration) {
+            return;
+        }
         let volume = &self.volumes[at];
         if self.role == Role::Primary
             && !volume.mirrored

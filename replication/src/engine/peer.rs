@@ -4,6 +4,7 @@ use super::slots::{Local, Op, Owner, Slot, SlotId};
 use super::{Engine, RESYNC_SLOTS};
 use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 
 /// A request of the peer, before it is checked.
@@ -156,6 +157,11 @@ impl Engine {
             volume.sync_left = volume.sync_left.saturating_sub(len);
         }
         self.peers_live += 1;
+        if mutation::is(Mutation::AckBeforeDisk) && request.op == Op::Write {
+            self.send(Frame::Ack {
+                request: request.number,
+            });
+        }
         self.enter(Slot {
             fua: request.fua,
             buf,
@@ -223,10 +229,16 @@ impl Engine {
     /// Answers a request of the peer that the disk has finished.
     pub(super) fn finish_peer(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.peers_live -= 1;
-        if let Some(buf) = slot.buf {
+        if let Some(buf) = slot.buf
+            && !mutation::is(Mutation::BufferLeak)
+        {
             pool.free(buf);
         }
-        if slot.orphan || !self.connected() {
+        let orphan = slot.orphan && !mutation::is(Mutation::AcceptStaleAck);
+        if orphan || !self.connected() {
+            return;
+        }
+        if mutation::is(Mutation::AckBeforeDisk) && slot.op == Op::Write {
             return;
         }
         let request = slot.request;

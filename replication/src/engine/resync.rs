@@ -9,6 +9,7 @@ use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{DiskState, Level, Micros, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use resync::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN};
 
@@ -108,6 +109,11 @@ impl Engine {
             return self.finish_if_done(id, pool);
         }
         slot.remote = Remote::Sent;
+        if mutation::is(Mutation::ClearBitEarly) {
+            let (offset, len) = (slot.offset, u64::from(slot.len));
+            self.volumes[at].mark_clean(offset, len);
+        }
+        let slot = self.slots.at(id);
         let (volume, offset, len) = (self.volumes[at].config.index, slot.offset, slot.len);
         let (frame, payload) = if all_zero {
             if let Some(buf) = slot.buf.take() {

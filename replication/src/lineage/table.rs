@@ -2,6 +2,7 @@
 
 use super::{Rule, Side, Verdict};
 use crate::api::DiskState;
+use crate::mutation::{self, Mutation};
 
 type Found = (Verdict, Rule);
 
@@ -101,8 +102,12 @@ fn equal(mine: &Side, peer: &Side) -> Found {
     // may go either way: reads show only what is on both.)
     // Otherwise clients saw the data of the crashed Primary last. A bitmap generation marks who went on or was
     // the source. Marks alone say who has what the other has not, or lost.
+    let counts = !mutation::is(Mutation::SteadyIgnored);
     let preferences = [
-        ((mine.steady, peer.steady), Rule::EqualSteady),
+        (
+            (mine.steady && counts, peer.steady && counts),
+            Rule::EqualSteady,
+        ),
         ((mine.crashed, peer.crashed), Rule::EqualCrashed),
         (bitmaps, Rule::EqualEndMissed),
         ((mine.dirty > 0, peer.dirty > 0), Rule::EqualDirty),
