@@ -183,6 +183,12 @@ impl Oracle {
         }
     }
 
+    /// Something was written that a node's volume does not have.
+    pub(crate) fn falls_behind(&mut self, n: usize, volume: usize) {
+        self.standing[n][volume] = None;
+        self.before_resync[n][volume] = None;
+    }
+
     /// A node's disk was replaced: what it knew is gone with it.
     pub(crate) fn blanked(&mut self, n: usize) {
         self.standing[n].fill(None);

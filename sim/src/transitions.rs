@@ -140,7 +140,9 @@ impl World {
         for &v in volumes {
             let [mine, theirs] = [n, 1 - n].map(|n| self.oracle.standing[n][v]);
             if mine.is_some() && theirs.is_none() {
-                let detail = format!("vol{v}: node {} becomes the target", letter(n));
+                let standing = &self.oracle.standing;
+                let who = letter(n);
+                let detail = format!("vol{v}: node {who} becomes the target: {standing:?}");
                 self.fail("the better copy is never the target", detail);
             }
         }
@@ -346,10 +348,27 @@ impl World {
                     .retain(|u| u.volume != volume);
                 self.oracle.standing[n][volume] = Some(Level::Answered);
             }
-            if !self.oracle.in_sync[volume] && !self.oracle.split() {
-                self.oracle.standing[peer][volume] = None;
+            if !self.oracle.split() && !self.still_holds(peer, volume) {
+                self.oracle.falls_behind(peer, volume);
             }
         }
+    }
+
+    /// Whether what a node has is still as good as it was, after the truth was settled elsewhere.
+    fn still_holds(&self, n: usize, volume: usize) -> bool {
+        let Some(level) = self.oracle.standing[n][volume] else {
+            return false;
+        };
+        let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+        let disk = &self.nodes[n].disks[volume];
+        let holds = |sector: usize| {
+            disk.writing(sector)
+                || self.oracle.spoiled[volume].contains(&sector)
+                || history.legal(sector, disk.durable()[sector], Level::Durable)
+                    && (level == Level::Durable
+                        || history.legal(sector, disk.current()[sector], level))
+        };
+        (0..disk.current().len()).all(holds)
     }
 
     /// The operator chose a node although another has or makes newer data: histories part.
