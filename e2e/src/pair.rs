@@ -272,15 +272,21 @@ impl Pair {
             }
         }
         for node in [Node::A, Node::B] {
-            self.must_exec(node, "poweroff");
-        }
-        for node in [Node::A, Node::B] {
-            wait_for("the node is switched off", 20, || {
-                self.exec(node, "version").is_err().then_some(())
-            });
+            self.power_off(node);
         }
         self.down();
         self.assert_identical(volumes);
+    }
+
+    /// Switches a node off by its console.
+    pub fn power_off(&self, node: Node) {
+        // The line may be gone before the answer is through.
+        let said = self.exec(node, "poweroff");
+        wait_for(
+            &format!("{} is off; it said {said:?}", node.name()),
+            20,
+            || self.exec(node, "version").is_err().then_some(()),
+        );
     }
 
     /// Compares every volume of the two nodes, byte by byte, and has their metadata checked. The
