@@ -156,6 +156,14 @@ impl Oracle {
             Command::Connect {
                 discard_my_data: true,
             } => self.discarding[n] = true,
+            // Given only when nothing is under way and both copies hold the same, durably: from then on either
+            // is as good as the better one, even if only one node learns of it.
+            Command::NewCurrentUuid => {
+                let [a, b] = &mut self.standing;
+                for (a, b) in a.iter_mut().zip(b) {
+                    (*a, *b) = (*a.max(b), *a.max(b));
+                }
+            }
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use crate::places::Places;
 use crate::rng::Rng;
 use crate::stamp::SECTOR;
 use crate::world::Time;
-use replication::api::Timers;
+use replication::api::{ResyncConfig, ResyncLimits, Timers};
 use replication::ondisk::{Layout, PAGE};
 use replication::wire::MAX_PAYLOAD;
 
@@ -21,6 +21,8 @@ pub struct VolumePlan {
     pub external: bool,
     /// Pages of 4 KiB that the disk with the metadata has more than needed.
     pub slack: u64,
+    /// The volume whose resync goes first.
+    pub resync_after: Option<u16>,
 }
 
 impl VolumePlan {
@@ -121,6 +123,8 @@ pub struct Plan {
     pub atom: usize,
     /// What breaks.
     pub fates: Fates,
+    /// How each node brings the other in sync.
+    pub resync: [ResyncConfig; 2],
     /// Whether the operator may force a node whose peer has newer data.
     pub reckless: bool,
     /// Mean time between the operator's thoughts; 0: there is none.
@@ -136,7 +140,18 @@ impl Plan {
             block_size: rng.pick(&[512, 512, 4096]),
             external: rng.percent(30),
             slack: rng.pick(&[0, 1, 7]),
+            resync_after: None,
         };
+        let resync = |rng: &mut Rng| ResyncConfig {
+            limits: ResyncLimits {
+                min_rate: rng.pick(&[None, None, Some(64 << 10)]),
+                max_rate: rng.pick(&[None, None, None, Some(16 << 20)]),
+            },
+            csums: rng.percent(40),
+            rs_discard: rng.percent(80),
+            max_parallel: rng.pick(&[None, None, Some(1)]),
+        };
+        let chained = rng.percent(20);
         let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
         let dialer = rng.pick(&[Dialer::Node(0), Dialer::Node(1), Dialer::Both]);
         let net = rng.pick(&[30, 200, 1_000, 5_000]);
@@ -152,7 +167,12 @@ impl Plan {
             }
         };
         Self {
-            volumes: (0..rng.pick(&[1, 1, 2, 3])).map(|_| volume(rng)).collect(),
+            volumes: (0..rng.pick(&[1, 1, 2, 3]))
+                .map(|n: u16| VolumePlan {
+                    resync_after: n.checked_sub(1).filter(|_| chained),
+                    ..volume(rng)
+                })
+                .collect(),
             timers: Timers {
                 timeout,
                 ping_interval: timeout / 3,
@@ -179,6 +199,7 @@ impl Plan {
             ]),
             atom: rng.pick(&[1, 1, 8]),
             fates: Fates::draw(rng),
+            resync: [resync(rng), resync(rng)],
             reckless: rng.percent(20),
             operator_gap: rng.pick(&[20_000, 100_000]),
         }
@@ -194,6 +215,7 @@ impl Plan {
                 block_size: 512,
                 external: false,
                 slack: 0,
+                resync_after: None,
             }],
             timers: Timers {
                 timeout: 300_000,
@@ -216,6 +238,7 @@ impl Plan {
             start: Start::Blank,
             atom: 1,
             fates: Fates::none(),
+            resync: [ResyncConfig::default(); 2],
             reckless: false,
             operator_gap: 0,
         }

@@ -43,14 +43,27 @@ impl World {
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
         let primary = status.role == Role::Primary;
         let (mut targets, mut whole) = (Vec::new(), Vec::new());
+        let (mut verified, mut repaired, mut differs) = (0, 0, None);
         let (mut started, mut unfinished) = (false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
+            if let Some(report) = now.verify {
+                let before = was.and_then(|w| w.verify);
+                let was_running = before.is_some_and(|b| b.running);
+                verified += u64::from(was_running && report.finished);
+                let (blocks, copied) = before
+                    .filter(|_| was_running)
+                    .map_or((0, 0), |b| (b.differing_blocks, b.repaired_blocks));
+                repaired += u64::from(report.repaired_blocks > copied);
+                if report.differing_blocks > blocks {
+                    differs = Some(v);
+                }
+            }
             unfinished |= now.disk == DiskState::Inconsistent;
             self.oracle.given_up[n] |=
-                self.oracle.discarding[n] && now.replication == ReplicationState::SyncTarget;
+                self.oracle.discarding[n] && now.replication.is_target();
             // From here on blocks may be overwritten.
-            if now.replication == ReplicationState::SyncTarget
+            if now.replication.is_target()
                 && now.disk == DiskState::Inconsistent
                 && now.current_uuid != JUST_CREATED
             {
@@ -58,15 +71,26 @@ impl World {
             }
             if now.disk == DiskState::UpToDate
                 && was.is_some_and(|w| w.disk == DiskState::Inconsistent)
-                && was.is_some_and(|w| w.replication == ReplicationState::SyncTarget)
+                && was.is_some_and(|w| w.replication.is_target())
             {
                 whole.push(v);
             }
-            started |= now.replication == ReplicationState::SyncSource
-                && was.is_none_or(|w| w.replication != ReplicationState::SyncSource);
+            started |=
+                now.replication.is_source() && was.is_none_or(|w| !w.replication.is_source());
         }
         if started {
             self.stats.count(Kind::Resyncs);
+        }
+        (0..verified).for_each(|_| self.stats.count(Kind::Verified));
+        (0..repaired).for_each(|_| self.stats.count(Kind::Repaired));
+        if let Some(v) = differs
+            && self.oracle.spoiled[v].is_empty()
+            && !self.oracle.amnesty
+        {
+            self.fail(
+                "verify reports only what differs",
+                format!("node {} vol{v}", letter(n)),
+            );
         }
         if primary && unfinished {
             self.fail(
@@ -98,7 +122,7 @@ impl World {
                 v.is_some_and(|v| {
                     v.disk == DiskState::UpToDate
                         && v.peer_disk == DiskState::UpToDate
-                        && v.replication == ReplicationState::Established
+                        && v.replication.in_sync()
                 })
             };
             let in_sync = linked && good(0) && good(1);

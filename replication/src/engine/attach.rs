@@ -475,6 +475,7 @@ impl Engine {
         };
         volume.instance = instance;
         volume.dirty = dirty;
+        volume.verify.cursor = superblock.verify_cursor;
         meta.touch_hot();
         volume.meta = Some(meta);
         volume.attach = Attach::Attached;

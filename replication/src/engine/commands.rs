@@ -12,7 +12,16 @@ impl Engine {
             Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
             Command::Disconnect => self.disconnect(id),
             Command::CreateMd { volume, force } => self.create_md(id, volume, force, mem),
-            Command::Primary { .. } | Command::Secondary { .. } | Command::NewCurrentUuid => {
+            Command::PauseSync { volume } => self.pause_sync(id, volume, true),
+            Command::ResumeSync { volume } => self.pause_sync(id, volume, false),
+            Command::VerifyAbort { volume } => self.abort_verify(id, volume),
+            Command::Primary { .. }
+            | Command::Secondary { .. }
+            | Command::NewCurrentUuid
+            | Command::Verify { .. }
+            | Command::Invalidate { .. }
+            | Command::InvalidateRemote { .. }
+            | Command::Outdate => {
                 let deferred = Deferred {
                     id,
                     command,
@@ -39,7 +48,21 @@ impl Engine {
                 Command::Primary { force } => self.promote(next.id, force, mem),
                 Command::Secondary { force } => self.demote(next.id, force),
                 Command::NewCurrentUuid => self.declare_identical(next.id),
-                Command::Connect { .. } | Command::Disconnect | Command::CreateMd { .. } => {
+                Command::Verify {
+                    volume,
+                    start,
+                    stop,
+                    repair,
+                } => self.start_verify(next.id, volume, (start, stop), repair),
+                Command::Invalidate { volume } => self.give_up(next.id, volume, false),
+                Command::InvalidateRemote { volume } => self.give_up(next.id, volume, true),
+                Command::Outdate => self.outdate(next.id, mem),
+                Command::Connect { .. }
+                | Command::Disconnect
+                | Command::CreateMd { .. }
+                | Command::PauseSync { .. }
+                | Command::ResumeSync { .. }
+                | Command::VerifyAbort { .. } => {
                     unreachable!("never deferred")
                 }
             }
@@ -146,6 +169,7 @@ impl Engine {
             task,
             deferred,
             self.resync_retry,
+            self.verify_deadline(),
             self.attach_deadline(),
             self.cooling_deadline(),
         ]

@@ -38,7 +38,7 @@ impl Engine {
             }
         };
         // What a disk that has failed since still completes is worth nothing: it is not used any more.
-        let ok = ok && (op == Op::Read || self.volumes[at].usable());
+        let ok = ok && (op.reads() || self.volumes[at].usable());
         let slot = self.slots.at(id);
         slot.local = if ok { Local::Done } else { Local::Failed };
         if ok && fua && !orphan {
@@ -47,6 +47,9 @@ impl Engine {
         if owner == Owner::Resync && op == Op::Read && !orphan {
             return self.resync_read_done(id, all_zero, pool);
         }
+        if op == Op::Verify && !orphan {
+            return self.verify_read_done(id, pool);
+        }
         self.finish_if_done(id, pool);
     }
 
@@ -54,7 +57,7 @@ impl Engine {
     /// disk different from what was promised, so it is not used any more.
     fn disk_error(&mut self, at: usize, op: Op, error: DiskError, mem: &mut Mem<'_>) {
         let index = self.volumes[at].config.index;
-        if op == Op::Read && error != DiskError::Gone {
+        if op.reads() && error != DiskError::Gone {
             self.log(
                 Level::Error,
                 text!("vol{index}: the disk could not read a block ({error:?})"),

@@ -8,10 +8,13 @@ mod advice;
 mod faults;
 mod handshake;
 mod hostile;
+mod invalidate;
 mod liveness;
 mod mirror;
 mod random;
 mod roles;
+mod verify;
+mod worker;
 
 use super::Engine;
 use crate::api::*;
@@ -84,6 +87,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
             size_limit: None,
             can_discard: true,
             can_write_zeroes: true,
+            resync_after: None,
         };
         volumes.push(volume).unwrap();
     }
@@ -98,6 +102,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
             connect_interval: 500_000,
         },
         policies: Default::default(),
+        resync: Default::default(),
         seed: node.bytes().map(u64::from).sum(),
         max_requests: 64,
     }
