@@ -275,6 +275,8 @@ pub struct HelloVolume {
     pub crashed: bool,
     /// The sender was Primary when it last lost its peer.
     pub was_primary: bool,
+    /// The sender's disk has been in use without a break since it had everything of its generation.
+    pub steady: bool,
     /// The sender's operator has paused the volume's resync.
     pub paused: bool,
 }

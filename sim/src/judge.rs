@@ -141,7 +141,7 @@ impl World {
         // is written meanwhile.
         let alone = alone && !self.mirrors_to_whole(n, volume);
         if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
-            self.oracle.standing[peer][volume] = None;
+            self.oracle.falls_behind(peer, volume);
         }
         let failed = self.oracle.disk_state(n, volume) <= Some(DiskState::Failed);
         if failed && alone {
@@ -154,7 +154,7 @@ impl World {
         if !failed {
             holders.push(n);
         } else if request.mutates() && same_branch {
-            self.oracle.standing[n][volume] = None;
+            self.oracle.falls_behind(n, volume);
         }
         if !alone && same_branch {
             holders.push(peer);

@@ -8,6 +8,7 @@ use crate::stamp::SECTOR;
 use crate::world::Time;
 use replication::api::{ResyncConfig, ResyncLimits, Timers};
 use replication::ondisk::{Layout, PAGE};
+use replication::wire::MAX_PAYLOAD;
 
 /// One replicated volume.
 #[derive(Debug, Clone, Copy)]
@@ -154,6 +155,9 @@ impl Plan {
         let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
         let dialer = rng.pick(&[Dialer::Node(0), Dialer::Node(1), Dialer::Both]);
         let net = rng.pick(&[30, 200, 1_000, 5_000]);
+        let net_delay = (net, (net * rng.pick(&[1, 2, 8])).min(timeout / 10).max(net));
+        // The largest frame passes well within the timeout: a network that cannot do that needs a longer one.
+        let window = 4 * u64::from(MAX_PAYLOAD) * net_delay.1 / timeout;
         let disk = rng.pick(&[20, 150, 1_500]);
         let discard = |rng: &mut Rng| {
             if rng.percent(65) {
@@ -174,10 +178,10 @@ impl Plan {
                 ping_interval: timeout / 3,
                 connect_interval: rng.pick(&[20_000, 100_000, 400_000]),
             },
-            net_delay: (net, (net * rng.pick(&[1, 2, 8])).min(timeout / 10).max(net)),
+            net_delay,
             disk_delay: (disk, disk * rng.pick(&[2, 10])),
             flush_delay: (disk * 2, disk * rng.pick(&[4, 20])),
-            window: rng.pick(&[6_000, 40_000, 300_000]),
+            window: rng.pick(&[6_000, 40_000, 300_000]).max(window as usize),
             pool_pages: rng.pick(&[256, 512, 1024]),
             max_requests: rng.pick(&[64, 256]),
             clients: rng.pick(&[1, 2, 3]),

@@ -137,6 +137,9 @@ impl Engine {
             Denial::PeerIsPrimary => {
                 text!("peer {peer} is Primary: run 'secondary' there first")
             }
+            Denial::DiskUnusable if let Attach::Blank(why) = &worst.attach => {
+                text!("vol{index}: {why}; or, if peer {peer} has the data, promote that")
+            }
             Denial::DiskUnusable if disk != DiskState::Inconsistent => {
                 text!("vol{index} has no usable disk ({disk:?}): promote peer {peer} instead")
             }

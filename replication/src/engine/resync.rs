@@ -27,6 +27,7 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let bytes = volume.dirty.dirty_bytes();
         volume.disk = DiskState::UpToDate;
+        volume.steady = true;
         volume.peer_disk = DiskState::Inconsistent;
         volume.replication = ReplicationState::SyncSource;
         volume.mirrored = true;
@@ -245,6 +246,7 @@ impl Engine {
         volume.gens.begin_target(uuid);
         volume.crashed = false;
         volume.stop_verify("a resync has begun");
+        volume.steady = false;
         (volume.sync_total, volume.sync_left) = (bytes, bytes);
         volume.sync_started = now;
         volume.begin_progress(now);

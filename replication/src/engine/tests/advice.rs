@@ -49,6 +49,20 @@ fn an_unfinished_copy_advises_to_force_the_other_node_and_that_works() {
 }
 
 #[test]
+fn a_disk_without_metadata_advises_to_create_it() {
+    let mut pair = Pair::ready();
+    pair.nodes[1].metas[0].fill(0);
+    pair.reboot(1);
+    for force in [false, true] {
+        let refused = pair.command(1, Command::Primary { force }).unwrap_err();
+        assert!(
+            refused.contains("create-md") && refused.contains("peer a"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn what_is_longest_still_fits() {
     let name = |fill: &str| Name::try_from(fill.repeat(32).as_str()).unwrap();
     let many = |me: &str, other: &str| {

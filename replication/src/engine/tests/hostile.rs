@@ -147,6 +147,7 @@ impl Victim {
             crashed: self.coin(),
             was_primary: self.coin(),
             paused: self.pick(4) == 0,
+            steady: self.coin(),
         })
     }
 
