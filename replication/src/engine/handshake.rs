@@ -349,7 +349,6 @@ impl Engine {
                 }
                 let uuid = volume.gens.begin_source(theirs.current, full, fresh);
                 let bytes = volume.dirty.dirty_bytes();
-                volume.steady = true;
                 let unite = theirs.dirty > 0 && !mutation::is(Mutation::BitsNotUnited);
                 self.begin_source(at, uuid, unite);
                 self.log(

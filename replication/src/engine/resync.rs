@@ -28,6 +28,7 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let bytes = volume.dirty.dirty_bytes();
         volume.disk = DiskState::UpToDate;
+        volume.steady = true;
         volume.peer_disk = DiskState::Inconsistent;
         volume.replication = ReplicationState::SyncSource;
         volume.mirrored = true;
