@@ -4,9 +4,9 @@ use crate::input::Input;
 use crc::{CRC_32_ISCSI, Crc};
 use replication::api::{DiskState, Name, Role};
 use replication::lineage::Policies;
-use replication::wire::{Comparison, VolumeState, 
-    FEATURES, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, Refusal, State, VERSION,
-    VERSION_MIN, WireError,
+use replication::wire::{
+    Comparison, FEATURES, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, Refusal, State,
+    VERSION, VERSION_MIN, VolumeState, WireError,
 };
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);

@@ -63,6 +63,7 @@ pub(super) enum Attach {
     /// The disk is in use.
     Attached,
     /// The operator detached it.
+    #[allow(dead_code)]
     Detached,
 }
 
