@@ -158,8 +158,10 @@ impl Slot {
 
     /// Whether the slot is about a range, and so keeps out overlapping ones (unless both read).
     pub fn locks_range(&self) -> bool {
+        if self.owner == Owner::Resync && mutation::is(Mutation::ResyncNotLocked) {
+            return false;
+        }
         !matches!(self.op, Op::Flush | Op::Bitmap { .. } | Op::SyncEnd { .. })
-            && !(self.owner == Owner::Resync && mutation::is(Mutation::ResyncNotLocked))
     }
 }
 
