@@ -320,7 +320,7 @@ impl World {
         for n in (0..2).filter(|&n| self.nodes[n].runs()) {
             for v in 0..self.plan.volumes.len() {
                 let diskless = self.oracle.disk_state(n, v) == Some(DiskState::Diskless);
-                if diskless && self.metadata(n, v, None).is_err() {
+                if diskless && self.metadata(n, v, None).is_none() {
                     let volume = v as u16;
                     return Some((n, Command::CreateMd { volume, force }));
                 }

@@ -220,7 +220,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         match status.and_then(|s| s.volumes.get(volume)) {
             Some(v) if v.disk > DiskState::Failed => Some(v.current_uuid),
-            _ => self.metadata(n, volume, None).ok().map(|s| s.current),
+            _ => self.metadata(n, volume, None).map(|s| s.current),
         }
     }
 
@@ -361,6 +361,12 @@ impl World {
         }
         let branch = self.oracle.of[n];
         for volume in 0..self.plan.volumes.len() {
+            let in_use = self.oracle.disk_state(n, volume) > Some(DiskState::Failed);
+            if in_use && self.durable_metadata(n, volume).is_some_and(|s| !s.primary) {
+                let detail = format!("node {} vol{volume}", letter(n));
+                self.fail("a promotion is durable before clients are let in", detail);
+                return;
+            }
             let Some(level) = self.oracle.standing[n][volume] else {
                 continue;
             };

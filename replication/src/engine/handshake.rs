@@ -29,7 +29,9 @@ impl Engine {
             if self.attaching() {
                 return;
             }
-            if self.orphans > 0 && !mutation::is(Mutation::OrphansNotAwaited) {
+            let awaited = !mutation::is(Mutation::OrphansNotAwaited)
+                && !mutation::is(Mutation::AcceptStaleAck);
+            if self.orphans > 0 && awaited {
                 let waiting = text!(
                     "handshake waits for the disk to finish requests of the previous connection"
                 );
