@@ -60,8 +60,7 @@ impl World {
                 }
             }
             unfinished |= now.disk == DiskState::Inconsistent;
-            self.oracle.given_up[n] |=
-                self.oracle.discarding[n] && now.replication.is_target();
+            self.oracle.given_up[n] |= self.oracle.discarding[n] && now.replication.is_target();
             // From here on blocks may be overwritten.
             if now.replication.is_target()
                 && now.disk == DiskState::Inconsistent

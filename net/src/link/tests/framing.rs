@@ -7,7 +7,7 @@ use alloc::vec;
 use replication::secure::{
     Integrity, MESSAGE_LEN, Opener, Preamble, PreambleSide, Sealer, Session, TAG_LEN,
 };
-use replication::wire::{VolumeState, HEADER_LEN, MAX_BODY, MAX_PAYLOAD, State, WireError};
+use replication::wire::{HEADER_LEN, MAX_BODY, MAX_PAYLOAD, State, VolumeState, WireError};
 
 struct Pipe {
     bytes: VecDeque<u8>,

@@ -130,7 +130,12 @@ fn equal_generations() {
     check(up(7, 5, 0), lost, IN_SYNC, Rule::EqualEndMissed);
     check(dirty(up(7, 5, 0), 3), lost, BITMAP, Rule::EqualEndMissed);
     check(up(7, 5, 0), dirty(lost, 3), BITMAP, Rule::EqualEndMissed);
-    check(up(7, 5, 0), dirty(crashed(lost), 3), BITMAP, Rule::EqualEndMissed);
+    check(
+        up(7, 5, 0),
+        dirty(crashed(lost), 3),
+        BITMAP,
+        Rule::EqualEndMissed,
+    );
     // Nothing else tells them apart: the names do.
     for (here, there) in [
         (dirty(lost, 3), dirty(lost, 4)),
