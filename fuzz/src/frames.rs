@@ -5,8 +5,8 @@ use crc::{CRC_32_ISCSI, Crc};
 use replication::api::{DiskState, Name, Role};
 use replication::lineage::Policies;
 use replication::wire::{
-    FEATURES, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, Refusal, State, VERSION,
-    VERSION_MIN, WireError,
+    Comparison, FEATURES, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, Refusal, State,
+    VERSION, VERSION_MIN, VolumeState, WireError,
 };
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
@@ -159,6 +159,17 @@ pub fn hello_volume(volume: u16) -> HelloVolume {
         crashed: true,
         was_primary: false,
         steady: true,
+        paused: false,
+    }
+}
+
+/// A volume's part of a state frame.
+fn volume_state(disk: DiskState) -> VolumeState {
+    VolumeState {
+        disk,
+        paused: false,
+        waits: false,
+        verifies: true,
     }
 }
 
@@ -174,7 +185,7 @@ pub fn samples() -> Vec<(Frame, u32)> {
         (
             Frame::State(State {
                 role,
-                disks: states.into_iter().collect(),
+                volumes: states.into_iter().map(volume_state).collect(),
             }),
             0,
         ),
@@ -196,7 +207,10 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::NewGeneration { uuid },
         Frame::NewGenerationReply { uuid, accepted: true },
         Frame::SyncStart { volume, uuid, bytes: 65536 },
-        Frame::SyncZeroes { volume, request, offset, len },
+        Frame::SyncZeroes { volume, request, offset, len, unmap },
+        Frame::Compared { request, outcome: Comparison::Blocks(5) },
+        Frame::SyncRequest { volume, request, sender_is_source: true },
+        Frame::SyncReply { request, granted: true },
         Frame::SyncEnd { volume, request, uuid },
     ];
     all.extend(plain.into_iter().map(|frame| (frame, 0)));
@@ -205,6 +219,7 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::Write { volume, request, offset, fua },
         Frame::SyncData { volume, request, offset },
         Frame::Bitmap { volume, request, last: true },
+        Frame::Compare { volume, request, offset, len },
     ];
     all.extend(bulk.into_iter().map(|frame| (frame, 4096)));
     all

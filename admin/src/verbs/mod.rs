@@ -178,6 +178,23 @@ impl Verb {
             Self::Disconnect => Some(Command::Disconnect),
             Self::NewCurrentUuid => Some(Command::NewCurrentUuid),
             Self::CreateMd { volume, force } => Some(Command::CreateMd { volume, force }),
+            Self::PauseSync { volume } => Some(Command::PauseSync { volume }),
+            Self::ResumeSync { volume } => Some(Command::ResumeSync { volume }),
+            Self::Verify {
+                volume,
+                start,
+                stop,
+                repair,
+            } => Some(Command::Verify {
+                volume,
+                start,
+                stop,
+                repair,
+            }),
+            Self::VerifyAbort { volume } => Some(Command::VerifyAbort { volume }),
+            Self::Invalidate { volume } => Some(Command::Invalidate { volume }),
+            Self::InvalidateRemote { volume } => Some(Command::InvalidateRemote { volume }),
+            Self::Outdate => Some(Command::Outdate),
             _ => None,
         }
     }

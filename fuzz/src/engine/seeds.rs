@@ -111,6 +111,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 request,
                 offset,
                 len: 4096,
+                unmap: true,
             },
             0,
         ),

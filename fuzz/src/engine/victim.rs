@@ -51,6 +51,7 @@ fn config(boots: u64) -> EngineConfig {
         size_limit: None,
         can_discard: index == 0,
         can_write_zeroes: true,
+        resync_after: None,
     };
     EngineConfig {
         node: name("a"),
@@ -63,6 +64,7 @@ fn config(boots: u64) -> EngineConfig {
             connect_interval: 500_000,
         },
         policies: Policies::default(),
+        resync: Default::default(),
         seed: 97 + boots,
         max_requests: 64,
     }

@@ -243,6 +243,7 @@ fn build(
         volumes: heapless::Vec::new(),
         timers: config.timers(),
         policies: policies::split_brain(config),
+        resync: policies::resync(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,
     };
@@ -262,6 +263,7 @@ fn build(
             size_limit: volume.size,
             can_discard: info.discard,
             can_write_zeroes: info.write_zeroes,
+            resync_after: volume.resync_after,
         };
         // The configuration has as many volumes as the engine takes, at most.
         let _ = engine.volumes.push(volume_config);
