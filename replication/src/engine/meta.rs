@@ -265,6 +265,11 @@ impl Meta {
         first(&self.pages.changed).map(|_| self.bitmap_from)
     }
 
+    /// Whether the bitmap on the disk is the one in memory.
+    pub fn bitmap_saved(&self) -> bool {
+        first(&self.pages.changed).is_none()
+    }
+
     fn end_cooling(&mut self, ok: bool) {
         self.cooling = Cooling::None;
         if !core::mem::take(&mut self.bitmap_only) {
@@ -696,6 +701,14 @@ impl Engine {
         self.release_gate(at);
         self.pump_log(at, mem);
         self.cool(at);
+    }
+
+    /// The node is about to be stopped: what is known goes to the disks with the next [`crate::api::Event::Tick`],
+    /// [`Engine::is_saved`] tells when it is there.
+    pub fn save_everything(&mut self) {
+        for meta in self.volumes.iter_mut().filter_map(|v| v.meta.as_mut()) {
+            meta.bitmap_from = 0;
+        }
     }
 
     /// When extents should be looked at for cooling.

@@ -254,7 +254,11 @@ impl Engine {
     /// Whether everything that this node knows is on its disks.
     #[must_use]
     pub fn is_saved(&self) -> bool {
-        self.volumes.iter().all(Volume::is_settled)
+        let saved = |volume: &Volume| {
+            let bitmap = volume.meta.as_ref().is_none_or(|meta| meta.bitmap_saved());
+            volume.is_settled() && (bitmap || !volume.usable())
+        };
+        self.volumes.iter().all(saved)
     }
 
     /// Bytes of the pool that the engine keeps for writing metadata.
