@@ -49,6 +49,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         |frame| matches!(frame, Frame::NewGenerationReply { .. }),
         NEWEST,
     );
+    let pong = say(|frame| matches!(frame, Frame::Pong), 0);
     let granted = say(|frame| matches!(frame, Frame::PromoteReply { .. }), 0);
     let behind = [Move::Meet as u8, 0, 0, 2, 1];
     let ahead = [Move::Meet as u8, 0, 0, 1, 0];
@@ -64,6 +65,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &accepted,
         &all,
         &promote,
+        &pong,
         &granted,
         &all,
         &write(1),
