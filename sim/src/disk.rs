@@ -186,6 +186,15 @@ impl Disk {
         !self.pending.is_empty()
     }
 
+    /// Whether a write of metadata is in flight, or covered by no flush.
+    #[must_use]
+    pub fn saving(&self) -> bool {
+        let data = self.shape.places.sectors;
+        let pending = |p: &Pending| changes(&p.op) && self.range(&p.op).end > data;
+        self.pending.iter().any(pending)
+            || self.cache.iter().any(|c| c.first + c.values.len() > data)
+    }
+
     /// Whether a write in flight covers `sector`.
     #[must_use]
     pub fn writing(&self, sector: usize) -> bool {

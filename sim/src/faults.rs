@@ -205,13 +205,14 @@ impl World {
         self.nodes[n].disks[volume].trouble.lie = Some(misdeed);
     }
 
-    /// One bit of data or metadata changes. Not while the copies of the superblock differ: damage of the
-    /// newer one in the very moment in which the other is rewritten cannot be survived with two copies.
+    /// One bit of data or metadata changes. Not while metadata is being written: damage of one copy of the
+    /// superblock in the very moment in which the other is rewritten cannot be survived with two copies.
     fn bit_rot(&mut self, n: usize, rng: &mut Rng) {
         let volume = rng.index(self.plan.volumes.len());
-        let (at, _) = self.place_of_metadata(volume);
-        let at = if rng.coin() { at } else { volume };
-        let settled = self.superblocks_agree(n, volume);
+        let (meta, _) = self.place_of_metadata(volume);
+        let at = if rng.coin() { meta } else { volume };
+        let attached = self.oracle.disk_state(n, volume) >= Some(DiskState::Inconsistent);
+        let settled = attached && !self.nodes[n].disks[meta].saving();
         let disk = &mut self.nodes[n].disks[at];
         let data = disk.current().len();
         let all = if settled { disk.sectors() } else { data };

@@ -36,13 +36,4 @@ impl World {
         let b = Superblock::decode(&disk.page(layout.superblock_b, copy));
         ondisk::choose(a, b).map(|chosen| chosen.superblock)
     }
-
-    /// Whether both copies of a volume's superblock say the same.
-    pub(crate) fn superblocks_agree(&self, n: usize, volume: usize) -> bool {
-        let (at, layout) = self.place_of_metadata(volume);
-        let disk = &self.nodes[n].disks[at];
-        let pages = [layout.superblock_a, layout.superblock_b];
-        let [a, b] = pages.map(|offset| Superblock::decode(&disk.page(offset, None)));
-        a.is_ok() && a == b
-    }
 }

@@ -169,6 +169,15 @@ impl World {
                 let detail = format!("vol{v}: node {who} becomes the target: {standing:?}");
                 self.fail("the better copy is never the target", detail);
             }
+            let whole = mine == Some(Level::Answered) && self.oracle.unbroken[n][v];
+            if whole && theirs == Some(Level::Durable) && !self.nodes[1 - n].disks[v].busy() {
+                // What the source lost with its power is still here.
+                for sector in 0..self.plan.volumes[v].places.sectors {
+                    if !self.judge_sector(1 - n, v, sector, Level::Answered) {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -203,6 +212,7 @@ impl World {
             }
         }
         self.oracle.standing[n][volume] = Some(level);
+        self.oracle.unbroken[n][volume] = level == Level::Answered;
         self.oracle.before_resync[n][volume] = None;
     }
 
@@ -288,6 +298,7 @@ impl World {
         }
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
+            self.oracle.unbroken[n][volume] = true;
             self.oracle.before_resync[n][volume] = None;
             self.oracle.served[n] = false;
         }

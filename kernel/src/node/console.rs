@@ -209,12 +209,11 @@ impl Terminal {
             .await;
         let mut waited = Duration::from_ticks(0);
         while waited < SAVE_PATIENCE {
-            if !appliance
-                .borrow()
-                .node
-                .as_ref()
-                .is_some_and(|node| !node.core.engine.is_saved())
-            {
+            let saved = match &appliance.borrow().node {
+                Some(node) => node.core.engine.is_saved(),
+                None => true,
+            };
+            if saved {
                 return;
             }
             Timer::after(SAVE_POLL).await;

@@ -4,6 +4,7 @@ use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued};
 use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, DiskState, RequestId, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use resync::controller::Class;
 
@@ -104,6 +105,10 @@ impl Engine {
         // A Primary takes no requests; what it wrote is for itself to flush.
         let to_primary = self.peer_role == Role::Primary;
         let slot = self.slots.at(id);
+        if slot.owner == Owner::Meta && mutation::is(Mutation::CooledWithoutFlush) {
+            slot.local = Local::Done;
+            return self.finish_if_done(id, pool);
+        }
         let mirrors = match slot.owner {
             Owner::Client => true,
             Owner::Meta => !to_primary,
@@ -143,7 +148,12 @@ impl Engine {
         }
         let volume = &mut self.volumes[slot.volume];
         if !volume.mirrored {
-            volume.mark_dirty(slot.offset, u64::from(slot.len));
+            if !mutation::is(Mutation::AloneNotMarked) {
+                volume.mark_dirty(slot.offset, u64::from(slot.len));
+            }
+            return true;
+        }
+        if slot.op == Op::Flush && mutation::is(Mutation::ForgetPeerFlush) {
             return true;
         }
         if !window_open {
@@ -208,6 +218,10 @@ impl Engine {
             (Op::Write, Some(view)) => DiskOp::Write { offset, view },
             (Op::Discard, _) => DiskOp::Discard { offset, len },
             (Op::Zeroes { unmap }, _) => DiskOp::WriteZeroes { offset, len, unmap },
+            (Op::SyncEnd { .. }, _) if mutation::is(Mutation::UpToDateBeforeFlush) => {
+                slot.local = Local::Done;
+                return self.finish_if_done(id, pool);
+            }
             (Op::Flush | Op::SyncEnd { .. }, _) => return self.want_flush(id, pool),
             (Op::Bitmap { .. }, _) => unreachable!("a bitmap is for the peer only"),
             (Op::Read | Op::Verify | Op::Compare | Op::Write, None) => {
@@ -225,6 +239,21 @@ impl Engine {
 
     /// Ends a slot of which neither the disk nor the peer has anything left to do.
     pub(super) fn finish_if_done(&mut self, id: SlotId, pool: &mut Mem<'_>) {
+        let slot = self.slots.at(id);
+        if mutation::is(Mutation::AckBeforePeer)
+            && slot.owner == Owner::Client
+            && slot.op != Op::Read
+            && (slot.local, slot.remote) == (Local::Done, Remote::Sent)
+        {
+            let early = core::mem::replace(&mut slot.request, RequestId::MAX);
+            if early != RequestId::MAX {
+                self.queue.push(Queued::Reply {
+                    id: early,
+                    result: Ok(()),
+                    buf: None,
+                });
+            }
+        }
         let slot = self.slots.at(id);
         if !matches!(slot.local, Local::Done | Local::Failed) || slot.remote == Remote::Sent {
             return;
@@ -281,6 +310,12 @@ impl Engine {
         } else {
             Ok(())
         };
+        if slot.request == RequestId::MAX && mutation::is(Mutation::AckBeforePeer) {
+            if let Some(buf) = slot.buf {
+                pool.free(buf);
+            }
+            return;
+        }
         self.answer(slot.request, slot.op, result, slot.buf, pool);
     }
 

@@ -7,6 +7,7 @@ use super::slots::{Local, Op, Owner, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{DiskError, DiskState, DiskToken, Level, Role};
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 
 impl Engine {
     pub(super) fn disk_done(
@@ -41,7 +42,7 @@ impl Engine {
         let ok = ok && (op.reads() || self.volumes[at].usable());
         let slot = self.slots.at(id);
         slot.local = if ok { Local::Done } else { Local::Failed };
-        if ok && fua && !orphan {
+        if ok && fua && !orphan && !mutation::is(Mutation::ForgetFuaFlush) {
             return self.want_flush(id, pool);
         }
         if owner == Owner::Resync && op == Op::Read && !orphan {

@@ -12,6 +12,7 @@ use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
 use crate::lineage::{Decision, Explanation, JUST_CREATED, Verdict, decide};
+use crate::mutation::{self, Mutation};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 
 /// How long a refusal may take to reach the peer before this side hangs up.
@@ -28,7 +29,7 @@ impl Engine {
             if self.attaching() {
                 return;
             }
-            if self.orphans > 0 {
+            if self.orphans > 0 && !mutation::is(Mutation::OrphansNotAwaited) {
                 let waiting = text!(
                     "handshake waits for the disk to finish requests of the previous connection"
                 );
@@ -348,7 +349,8 @@ impl Engine {
                 }
                 let uuid = volume.gens.begin_source(theirs.current, full, fresh);
                 let bytes = volume.dirty.dirty_bytes();
-                self.begin_source(at, uuid, theirs.dirty > 0);
+                let unite = theirs.dirty > 0 && !mutation::is(Mutation::BitsNotUnited);
+                self.begin_source(at, uuid, unite);
                 self.log(
                     Level::Info,
                     text!(

@@ -21,6 +21,7 @@ use crate::api::{
     Text,
 };
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 use crate::wire::{Hello, HelloVolume};
 
 /// What comes after the connection that is being closed.
@@ -260,7 +261,9 @@ impl Engine {
                     let slot = self.slots.at(id);
                     slot.remote = Remote::Done;
                     let (at, offset, len) = (slot.volume, slot.offset, slot.len);
-                    self.volumes[at].mark_dirty(offset, u64::from(len));
+                    if !mutation::is(Mutation::InFlightNotMarked) {
+                        self.volumes[at].mark_dirty(offset, u64::from(len));
+                    }
                 }
             } else if owner == Owner::Meta {
                 self.slots.at(id).remote = Remote::Done;
@@ -292,6 +295,9 @@ impl Engine {
                 .is_some_and(|s| s.remote == Remote::Sent)
         });
         let Some(id) = found else {
+            if mutation::is(Mutation::AcceptStaleAck) {
+                return;
+            }
             return self.protocol_error("an answer to nothing that was asked");
         };
         if ok && self.slots.at(id).compare == Compare::Asked {

@@ -15,6 +15,7 @@ use crate::activity::{ActivityLog, Commit, PageCopy, Unflushed, limit_for};
 use crate::api::{DiskError, DiskOp, DiskState, DiskToken, Micros, Role};
 use crate::buf::{Buf, Mem};
 use crate::lineage::{Generations, JUST_CREATED};
+use crate::mutation::{self, Mutation};
 use crate::ondisk::{self, Layout, Superblock, activity::Evidence};
 use alloc::{vec, vec::Vec};
 use resync::{BLOCK, Bitmap, PAGE_COVERS, PAGE_WORDS};
@@ -324,7 +325,8 @@ impl Volume {
                 DiskState::Inconsistent | DiskState::Outdated => self.disk,
                 _ => DiskState::UpToDate,
             },
-            primary: role == Role::Primary || self.crashed,
+            primary: (role == Role::Primary || self.crashed)
+                && !mutation::is(Mutation::NoPrimaryFlag),
             was_primary: self.was_primary,
             all_dirty: meta.all_dirty,
             verify_cursor: self.verify.cursor,
@@ -368,7 +370,8 @@ impl Volume {
     /// The peer may have lost what it had acknowledged and not flushed.
     pub fn peer_forgot(&mut self) {
         if let Some(meta) = &mut self.meta {
-            for range in meta.unflushed.ranges() {
+            let ranges = meta.unflushed.ranges();
+            for range in ranges.filter(|_| !mutation::is(Mutation::UnflushedForgotten)) {
                 self.dirty.set_range(range.start, range.end - range.start);
             }
             meta.unflushed.clear();
@@ -543,6 +546,14 @@ impl Engine {
                 meta.durable_count = meta.covers;
                 meta.stage = SuperStage::WriteB;
                 let durable = !meta.saving();
+                if mutation::is(Mutation::SecondCopyNotWritten) {
+                    meta.stage = SuperStage::Idle;
+                    return if durable {
+                        self.release(at, mem);
+                    } else {
+                        self.start_save(at, mem);
+                    };
+                }
                 let offset = meta.layout().superblock_b;
                 self.write_page(at, Lane::Super, offset);
                 if durable {
@@ -580,7 +591,7 @@ impl Engine {
         let Some(meta) = &mut volume.meta else {
             return true;
         };
-        let may = if !client {
+        let may = if !client || mutation::is(Mutation::SkipActivityLog) {
             true
         } else if slot.logged {
             meta.log.ready(offset, len)
@@ -588,7 +599,8 @@ impl Engine {
             slot.logged = true;
             meta.log.enter(self.now, offset, len)
         };
-        if may && !meta.saving() {
+        let waits = meta.saving() && (client || !mutation::is(Mutation::ResyncBeforeInconsistent));
+        if may && !waits {
             return true;
         }
         self.slots.push(&mut volume.gate, id);
@@ -630,7 +642,11 @@ impl Engine {
             Owner::Peer => matches!(slot.op, Op::SyncEnd { .. }) && !slot.orphan,
             Owner::Resync | Owner::Meta => false,
         };
-        if !answers || slot.local != Local::Done || !volume.saving() || !volume.usable() {
+        let early = match slot.owner {
+            Owner::Client => mutation::is(Mutation::GenerationNotDurable),
+            _ => mutation::is(Mutation::EndNotHeld),
+        };
+        if early || !answers || slot.local != Local::Done || !volume.saving() || !volume.usable() {
             return false;
         }
         slot.local = Local::Held;
@@ -771,6 +787,9 @@ impl Engine {
                 continue;
             }
             put(&mut meta.pages.changed, page, false);
+            if mutation::is(Mutation::CooledWithoutBitmap) {
+                continue;
+            }
             let mut words = [0; PAGE_WORDS];
             bits_of(&volume.dirty, &meta.unflushed, page, &mut words);
             let blank = words.iter().all(|word| *word == 0);
@@ -845,7 +864,8 @@ fn bits_of(dirty: &Bitmap, unflushed: &Unflushed, page: u32, words: &mut [u64; P
         *word = all.get(n).copied().unwrap_or(0);
     }
     let start = u64::from(page) * PAGE_COVERS;
-    for range in unflushed.ranges_in(start..start + PAGE_COVERS) {
+    let ranges = unflushed.ranges_in(start..start + PAGE_COVERS);
+    for range in ranges.filter(|_| !mutation::is(Mutation::PageWithoutUnflushed)) {
         for block in (range.start - start) / BLOCK..(range.end - start).div_ceil(BLOCK) {
             words[(block / 64) as usize] |= 1 << (block % 64);
         }

@@ -43,6 +43,7 @@ use crate::api::{
     Action, CommandId, DiskState, EngineConfig, Event, Level, MAX_VOLUMES, Micros, Role, Text,
 };
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 use crate::wire::{Frame, State};
 use ::resync::Order;
 use ::resync::controller::{Controller, Held, RUNS_MAX};
@@ -334,6 +335,9 @@ impl Engine {
     /// A Primary that goes on without its peer's disk begins a new generation, before any write
     /// of it is answered.
     fn ensure_generation(&mut self, at: usize, mem: &mut Mem<'_>) {
+        if mutation::is(Mutation::NoNewGeneration) {
+            return;
+        }
         let volume = &self.volumes[at];
         if self.role == Role::Primary
             && !volume.mirrored

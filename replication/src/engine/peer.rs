@@ -4,6 +4,7 @@ use super::slots::{Local, Op, Owner, Slot, SlotId};
 use super::{Engine, RESYNC_SLOTS};
 use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 
 /// A request of the peer, before it is checked.
@@ -177,6 +178,11 @@ impl Engine {
             volume.sync_left = volume.sync_left.saturating_sub(len);
         }
         self.peers_live += 1;
+        if mutation::is(Mutation::AckBeforeDisk) && request.op == Op::Write {
+            self.send(Frame::Ack {
+                request: request.number,
+            });
+        }
         self.enter(Slot {
             fua: request.fua,
             buf,
@@ -248,9 +254,15 @@ impl Engine {
             self.answer_comparison(&slot, pool);
         }
         for buf in [slot.buf, slot.digests].into_iter().flatten() {
-            pool.free(buf);
+            if !mutation::is(Mutation::BufferLeak) {
+                pool.free(buf);
+            }
         }
-        if slot.op == Op::Compare || slot.orphan || !self.connected() {
+        let orphan = slot.orphan && !mutation::is(Mutation::AcceptStaleAck);
+        if slot.op == Op::Compare || orphan || !self.connected() {
+            return;
+        }
+        if mutation::is(Mutation::AckBeforeDisk) && slot.op == Op::Write {
             return;
         }
         let request = slot.request;

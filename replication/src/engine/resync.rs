@@ -11,6 +11,7 @@ use super::worker::Budget;
 use super::{Engine, Queued, text};
 use crate::api::{DiskState, Level, Micros, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use resync::codec::Decoder;
 use resync::{MAX_RUN, Scheduler};
@@ -107,6 +108,11 @@ impl Engine {
         let request = self.slots.wire_id(id);
         let slot = self.slots.at(id);
         slot.remote = Remote::Sent;
+        if mutation::is(Mutation::ClearBitEarly) {
+            let (offset, len) = (slot.offset, u64::from(slot.len));
+            self.volumes[at].mark_clean(offset, len);
+        }
+        let slot = self.slots.at(id);
         let (volume, offset, len) = (self.volumes[at].config.index, slot.offset, slot.len);
         let (frame, payload) = if all_zero {
             if let Some(buf) = slot.buf.take() {
@@ -249,8 +255,8 @@ impl Engine {
         volume.peer_disk = DiskState::UpToDate;
         volume.gens.begin_target(uuid);
         volume.crashed = false;
-        volume.stop_verify("a resync has begun");
         volume.steady = false;
+        volume.stop_verify("a resync has begun");
         (volume.sync_total, volume.sync_left) = (bytes, bytes);
         volume.sync_started = now;
         volume.begin_progress(now);

@@ -6,6 +6,7 @@ use super::slots::List;
 use super::verify::Verifying;
 use crate::api::{DiskState, Micros, ReplicationState, Role, VolumeConfig};
 use crate::lineage::{Explanation, Generations, Rule, Side, Verdict};
+use crate::mutation::{self, Mutation};
 use crate::wire::HelloVolume;
 use alloc::boxed::Box;
 use resync::codec::{Decoder, Encoder};
@@ -178,7 +179,7 @@ impl Volume {
 
     /// A Secondary without its peer cannot know whether that went on.
     pub fn doubt(&mut self) {
-        if self.disk == DiskState::UpToDate {
+        if self.disk == DiskState::UpToDate && !mutation::is(Mutation::SecondaryKnowsBest) {
             self.disk = DiskState::Consistent;
         }
     }
@@ -226,8 +227,8 @@ impl Volume {
             instance: self.instance,
             crashed: self.crashed,
             was_primary: self.was_primary,
-            paused,
             steady: self.steady,
+            paused,
         }
     }
 }

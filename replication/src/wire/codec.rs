@@ -48,6 +48,7 @@ const UNMAP: u8 = 2;
 const YES: u8 = 1;
 const CRASHED: u8 = 2;
 const WAS_PRIMARY: u8 = 4;
+const STEADY: u8 = 8;
 const HELD: u8 = 16;
 const UNREADABLE: u8 = 1;
 const BUSY: u8 = 2;
@@ -62,7 +63,6 @@ fn has_payload(kind: u8) -> bool {
         kind::WRITE | kind::SYNC_DATA | kind::BITMAP | kind::COMPARE
     )
 }
-const STEADY: u8 = 8;
 
 /// Appends little-endian fields to a body.
 struct Writer<'a> {
@@ -613,8 +613,8 @@ fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_
     header.flags = flag(volume.can_discard, YES)
         | flag(volume.crashed, CRASHED)
         | flag(volume.was_primary, WAS_PRIMARY)
-        | flag(volume.paused, HELD)
-        | flag(volume.steady, STEADY);
+        | flag(volume.steady, STEADY)
+        | flag(volume.paused, HELD);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
@@ -644,8 +644,8 @@ fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, W
         instance: body.u64()?,
         crashed: header.flags & CRASHED != 0,
         was_primary: header.flags & WAS_PRIMARY != 0,
-        paused: header.flags & HELD != 0,
         steady: header.flags & STEADY != 0,
+        paused: header.flags & HELD != 0,
     })
 }
 

@@ -83,7 +83,7 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
             |(
                 (volume, size, block_size, can_discard),
                 disk,
-                (current, bitmap, history, dirty, instance, [crashed, was_primary, paused, steady]),
+                (current, bitmap, history, dirty, instance, [crashed, was_primary, steady, paused]),
             )| {
                 Frame::HelloVolume(HelloVolume {
                     volume,
@@ -98,8 +98,8 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     instance,
                     crashed,
                     was_primary,
-                    paused,
                     steady,
+                    paused,
                 })
             },
         )

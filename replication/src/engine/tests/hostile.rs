@@ -146,8 +146,8 @@ impl Victim {
             instance: self.uuid(),
             crashed: self.coin(),
             was_primary: self.coin(),
-            paused: self.pick(4) == 0,
             steady: self.coin(),
+            paused: self.pick(4) == 0,
         })
     }
 
