@@ -54,8 +54,9 @@ impl World {
                 let (blocks, copied) = before
                     .filter(|_| was_running)
                     .map_or((0, 0), |b| (b.differing_blocks, b.repaired_blocks));
-                repaired += u64::from(report.repaired_blocks > copied);
-                if report.differing_blocks > blocks {
+                repaired += u64::from(report.running && report.repaired_blocks > copied);
+                let moved = was_running || report.running;
+                if moved && report.differing_blocks > blocks {
                     differs = Some(v);
                 }
             }

@@ -213,9 +213,13 @@ impl Engine {
         });
     }
 
+    /// The peer is UpToDate. That is void if this node's disk has failed since the end was announced.
     pub(super) fn end_resync(&mut self, at: usize) {
         let now = self.now;
         let volume = &mut self.volumes[at];
+        if volume.source.is_none() {
+            return;
+        }
         let index = volume.config.index;
         let bytes = volume.sync_total;
         let milliseconds = now.saturating_sub(volume.sync_started) / 1000;
