@@ -199,6 +199,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
         volumes,
         timers: plan.timers,
         policies: Policies::default(),
+        trouble: plan.trouble,
         seed,
         max_requests: plan.max_requests,
     }

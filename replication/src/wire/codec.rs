@@ -37,6 +37,14 @@ mod kind {
     pub const SYNC_ZEROES: u8 = 19;
     pub const SYNC_END: u8 = 20;
     pub const BITMAP: u8 = 21;
+    pub const READ_REQUEST: u8 = 30;
+    pub const READ_REPLY: u8 = 31;
+    pub const DISK_LOST: u8 = 32;
+
+    /// Whether frames of this kind have a payload.
+    pub fn has_payload(kind: u8) -> bool {
+        matches!(kind, WRITE | SYNC_DATA | BITMAP | READ_REPLY)
+    }
 }
 
 const FUA: u8 = 1;
@@ -206,7 +214,7 @@ impl Header {
         if version != VERSION && !handshake {
             return Err(WireError::Version(version));
         }
-        let has_payload = matches!(header.kind, kind::WRITE | kind::SYNC_DATA | kind::BITMAP);
+        let has_payload = kind::has_payload(header.kind);
         if header.body_len() > MAX_BODY
             || header.payload_len > MAX_PAYLOAD
             || has_payload != (header.payload_len > 0)
@@ -294,6 +302,22 @@ impl Frame {
                 fua,
             },
             kind::FLUSH => Self::Flush { volume, request },
+            kind::READ_REQUEST => Self::ReadRequest {
+                volume,
+                request,
+                offset,
+                len,
+            },
+            kind::READ_REPLY => Self::ReadReply {
+                request,
+                reply: header.argument,
+            },
+            kind::DISK_LOST if header.argument == 0 => return Err(WireError::Field),
+            kind::DISK_LOST => Self::DiskLost {
+                volume,
+                request,
+                uuid: header.argument,
+            },
             kind::ACK => Self::Ack { request },
             kind::NACK => Self::Nack { request },
             kind::STATE => Self::State(decode_state(header, body)?),
@@ -423,6 +447,28 @@ impl Frame {
             Self::Flush { volume, request } => {
                 header.kind = kind::FLUSH;
                 (header.volume, header.request) = (volume, request);
+            }
+            Self::ReadRequest {
+                volume,
+                request,
+                offset,
+                len,
+            } => {
+                header.kind = kind::READ_REQUEST;
+                (header.volume, header.request, header.offset) = (volume, request, offset);
+                header.length = len;
+            }
+            Self::ReadReply { request, reply } => {
+                header.kind = kind::READ_REPLY;
+                (header.request, header.argument) = (request, reply);
+            }
+            Self::DiskLost {
+                volume,
+                request,
+                uuid,
+            } => {
+                (header.kind, header.volume) = (kind::DISK_LOST, volume);
+                (header.request, header.argument) = (request, uuid);
             }
             Self::Ack { request } => (header.kind, header.request) = (kind::ACK, request),
             Self::Nack { request } => (header.kind, header.request) = (kind::NACK, request),
@@ -587,7 +633,7 @@ pub(super) fn seal(header: &mut [u8; HEADER_LEN], kind: u8, body: &mut [u8]) {
     header[4..6].copy_from_slice(&VERSION.to_le_bytes());
     header[6] = kind;
     header[10..12].copy_from_slice(&(body.len() as u16).to_le_bytes());
-    if !matches!(kind, kind::WRITE | kind::SYNC_DATA | kind::BITMAP) {
+    if !kind::has_payload(kind) {
         header[12..16].fill(0);
     }
     if let Some((fields, crc)) = body.split_last_chunk_mut::<4>() {

@@ -98,6 +98,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
             connect_interval: 500_000,
         },
         policies: Default::default(),
+        trouble: Default::default(),
         seed: node.bytes().map(u64::from).sum(),
         max_requests: 64,
     }
