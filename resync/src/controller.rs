@@ -3,7 +3,7 @@
 //!
 //! # Alone
 //!
-//! The runs in flight are limited by a window that is steered by delay ([`window`]): it grows while a
+//! The runs in flight are limited by a window that is steered by delay (`window.rs`): it grows while a
 //! run's round trip stays below 10 ms (or below twice the shortest one known, on a long path) and
 //! shrinks when it is above. That fills any path, and keeps the queue that the first
 //! request of a client finds to 10 ms.

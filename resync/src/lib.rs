@@ -1,9 +1,20 @@
 #![no_std]
 #![forbid(unsafe_code)]
-//! Which blocks of a volume differ from the peer's, and in what order they are brought in sync.
+//! Which blocks of a volume differ from the peer's, and how they are brought in sync.
 //!
-//! [`Bitmap`] remembers dirty blocks; [`Scheduler`] walks it. Both are pure: no clock, no I/O,
-//! and no allocation after construction.
+//! Pure state machines: no clock, no I/O, and no allocation after construction (but for
+//! [`Bitmap::grow`]). `docs/RESYNC.md` tells how they work together.
+//!
+//! | what | answers |
+//! |---|---|
+//! | [`Bitmap`] | which blocks differ, or may |
+//! | [`codec`] | how the peer hears of them |
+//! | [`Scheduler`] | which run of blocks is next |
+//! | [`controller`] | how many runs, how fast |
+//! | [`Order`] | which volumes, and why the others wait |
+//! | [`Progress`] | how far, how fast, how long |
+//! | [`Verify`] | whether blocks that should be equal are |
+//! | [`digest`] | whether two blocks are equal, without sending them |
 
 extern crate alloc;
 #[cfg(test)]

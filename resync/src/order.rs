@@ -5,6 +5,7 @@
 //! (`max-parallel-resyncs`). Among those that may run, the one with the lowest index goes first, and
 //! one that runs is not stopped in favour of another.
 
+use crate::controller::Held;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -94,6 +95,15 @@ impl fmt::Display for WaitReason {
             Self::Bitmap => f.write_str("waits for the exchange of bitmaps"),
             Self::DiskBusy { ms } => write!(f, "this node's disk has not answered for {ms} ms"),
             Self::PeerBusy { ms } => write!(f, "the peer has not answered for {ms} ms"),
+        }
+    }
+}
+
+impl From<Held> for WaitReason {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::MaxRate => Self::MaxRate,
+            Held::Clients => Self::Clients,
         }
     }
 }
@@ -397,6 +407,8 @@ mod tests {
     fn every_reason_reads_as_a_sentence() {
         let text = WaitReason::After { volume: 3 }.to_string();
         assert_eq!(text, "waits until vol3 is in sync (resync-after)");
+        let text = WaitReason::from(Held::Clients).to_string();
+        assert_eq!(text, "yields to clients");
         let text = WaitReason::DiskBusy { ms: 1200 }.to_string();
         assert_eq!(text, "this node's disk has not answered for 1200 ms");
     }

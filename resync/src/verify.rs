@@ -107,10 +107,10 @@ impl Verify {
     }
 
     /// The next run to compare, at most `max` bytes (at least a block) and not crossing a multiple of
-    /// [`MAX_RUN`]. It is in flight from now on. `None` when all are, or [`VERIFY_IN_FLIGHT`].
+    /// [`MAX_RUN`]. It is in flight from now on. A run that comes again after [`Verify::link_lost`] is as
+    /// long as it was. `None` when all are in flight or done, or [`VERIFY_IN_FLIGHT`] are in flight.
     pub fn next(&mut self, max: u32) -> Option<Run> {
         if let Some(again) = self.outstanding.iter_mut().find(|o| !o.in_flight) {
-            // As long as before, whatever `max` is now: a second part would need a second place.
             again.in_flight = true;
             return Some(again.run);
         }

@@ -209,7 +209,12 @@ impl Terminal {
             .await;
         let mut waited = Duration::from_ticks(0);
         while waited < SAVE_PATIENCE {
-            if !appliance.borrow().node.as_ref().is_some_and(|node| !node.core.engine.is_saved()) {
+            if !appliance
+                .borrow()
+                .node
+                .as_ref()
+                .is_some_and(|node| !node.core.engine.is_saved())
+            {
                 return;
             }
             Timer::after(SAVE_POLL).await;

@@ -2,7 +2,9 @@
 
 use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued};
-use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, DiskState, MAX_VOLUMES, RequestId};
+use crate::api::{
+    ClientError, ClientOp, ClientRequest, DiskOp, DiskState, MAX_VOLUMES, RequestId, Role,
+};
 use crate::buf::{Buf, Mem};
 use crate::wire::Frame;
 use resync::IDLE_IN_FLIGHT;
@@ -103,7 +105,14 @@ impl Engine {
         if self.volumes[slot.volume].usable() && !slot.orphan && !self.pass_gate(id, pool) {
             return;
         }
+        // A Primary takes no requests; what it wrote is for itself to flush.
+        let to_primary = self.peer_role == Role::Primary;
         let slot = self.slots.at(id);
+        let mirrors = match slot.owner {
+            Owner::Client => true,
+            Owner::Meta => !to_primary,
+            Owner::Peer | Owner::Resync => false,
+        };
         let volume = &self.volumes[slot.volume];
         let usable = volume.usable();
         // Only a discard that both disks perform leaves the replicas equal.
@@ -115,7 +124,7 @@ impl Engine {
             slot.local = Local::Done;
         } else if !usable {
             slot.local = Local::Failed;
-        } else if !matches!(slot.owner, Owner::Client | Owner::Meta) || self.start_mirror(id) {
+        } else if !mirrors || self.start_mirror(id) {
             self.start_local(id, pool);
             return;
         } else {

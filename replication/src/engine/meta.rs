@@ -77,6 +77,10 @@ enum Stage {
     Flush,
 }
 
+/// Pages of the bitmap that changed are saved so often, so that a restart in the middle of a long resync does not begin
+/// it again.
+const SAVE_BITMAP: Micros = 5_000_000;
+
 /// Cooling of extents of the activity log: both disks flush, the bitmap's pages are saved, then the extents may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cooling {
@@ -152,6 +156,10 @@ pub(super) struct Meta {
     /// The bitmap on the disk says less than all; see [`Stored::all_dirty`].
     all_dirty: bool,
     cooling: Cooling,
+    /// The cooling under way is for the sake of the bitmap: no extent takes part.
+    bitmap_only: bool,
+    /// The bitmap's pages that changed are not saved before.
+    bitmap_from: Micros,
 }
 
 impl Meta {
@@ -176,6 +184,8 @@ impl Meta {
             page_flush_due: false,
             all_dirty: superblock.all_dirty,
             cooling: Cooling::None,
+            bitmap_only: false,
+            bitmap_from: SAVE_BITMAP,
             superblock,
         }
     }
@@ -245,6 +255,18 @@ impl Meta {
     pub fn touch_all(&mut self) {
         for page in 0..self.page_count {
             put(&mut self.pages.changed, page, true);
+        }
+    }
+
+    /// When the pages that changed are to be saved.
+    fn bitmap_due(&self) -> Option<Micros> {
+        first(&self.pages.changed).map(|_| self.bitmap_from)
+    }
+
+    fn end_cooling(&mut self, ok: bool) {
+        self.cooling = Cooling::None;
+        if !core::mem::take(&mut self.bitmap_only) {
+            self.log.end_cooling(ok);
         }
     }
 
@@ -662,7 +684,13 @@ impl Engine {
         metas
             .filter_map(|v| v.meta.as_ref())
             .filter(|meta| meta.cooling == Cooling::None)
-            .filter_map(|meta| meta.log.next_due())
+            .filter_map(|meta| {
+                meta.log
+                    .next_due()
+                    .into_iter()
+                    .chain(meta.bitmap_due())
+                    .min()
+            })
             .min()
     }
 
@@ -679,12 +707,22 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let usable = volume.usable();
         let Some(meta) = &mut volume.meta else { return };
-        if !usable || meta.cooling != Cooling::None || meta.log.begin_cooling(now).is_none() {
+        if !usable || meta.cooling != Cooling::None {
             return;
         }
+        let bitmap = meta.bitmap_due().is_some_and(|due| due <= now);
+        let extents = meta.log.begin_cooling(now).is_some();
+        if !bitmap && !extents {
+            return;
+        }
+        meta.bitmap_only = !extents;
         let Meta { log, pages, .. } = &mut **meta;
         for range in log.cooling() {
             want(pages, range.start, range.end);
+        }
+        if bitmap {
+            pages.wanted.copy_from_slice(&pages.changed);
+            meta.bitmap_from = now + SAVE_BITMAP;
         }
         meta.cooling = Cooling::Flushing;
         self.metas_live += 1;
@@ -709,8 +747,7 @@ impl Engine {
             meta.cooling = Cooling::Saving;
             self.pump_pages(slot.volume, mem);
         } else {
-            meta.cooling = Cooling::None;
-            meta.log.end_cooling(false);
+            meta.end_cooling(false);
         }
     }
 
@@ -753,8 +790,7 @@ impl Engine {
             return self.meta_op(at, Lane::Bitmap, DiskOp::Flush);
         }
         if meta.cooling == Cooling::Saving {
-            meta.cooling = Cooling::None;
-            meta.log.end_cooling(true);
+            meta.end_cooling(true);
             self.pump_log(at, mem);
         }
     }

@@ -56,7 +56,9 @@ pub type Page = [u8; PAGE];
 /// CRC-32C (Castagnoli) over the parts one after the other. The one place that computes the
 /// checksums of metadata.
 fn crc32c(parts: &[&[u8]]) -> u32 {
-    parts.iter().fold(0, |crc, part| crate::crc32c::extend(crc, part))
+    parts
+        .iter()
+        .fold(0, |crc, part| crate::crc32c::extend(crc, part))
 }
 
 /// Whether every byte is zero, as on a disk that nobody wrote to.

@@ -107,7 +107,11 @@ impl Superblock {
         out.bytes(&[0; 3]);
         let primary = if self.primary { FLAG_PRIMARY } else { 0 };
         let all_dirty = if self.all_dirty { FLAG_ALL_DIRTY } else { 0 };
-        let was_primary = if self.was_primary { FLAG_WAS_PRIMARY } else { 0 };
+        let was_primary = if self.was_primary {
+            FLAG_WAS_PRIMARY
+        } else {
+            0
+        };
         out.u32(primary | all_dirty | was_primary);
         out.u32(self.block_size);
         out.u64(EXTENT);

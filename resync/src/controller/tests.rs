@@ -144,6 +144,8 @@ enum Policy {
 struct Pair {
     hardware: Hardware,
     clients: Clients,
+    /// What clients do from some moment on.
+    change: Option<(u64, Clients)>,
     policy: Policy,
     random: u64,
     now: u64,
@@ -167,6 +169,7 @@ impl Pair {
         let mut pair = Self {
             hardware,
             clients,
+            change: None,
             policy,
             random: 0x9e37_79b9_7f4a_7c15,
             now: 0,
@@ -215,6 +218,15 @@ impl Pair {
     }
 
     fn request(&mut self, client: usize, at: u64) {
+        if let Some((_, then)) = self.change.take_if(|(moment, _)| *moment <= at) {
+            for more in self.clients.depth..then.depth {
+                self.request(more, at);
+            }
+            self.clients = then;
+        }
+        if client >= self.clients.depth {
+            return;
+        }
         if at < self.clients.to_ms.saturating_mul(MS) {
             let reads = self.draw(100) < self.clients.reads;
             let job = Job {
@@ -483,7 +495,8 @@ fn beside_clients_they_keep_most_of_their_rate_and_it_never_stops() {
                 rate / MIB,
                 most / MIB,
             );
-            assert!(share >= 60, "{name}, {load}: clients keep {share} %");
+            // 71 % is aimed at. A baseline that is too low or too high shows here.
+            assert!(share >= 67, "{name}, {load}: clients keep {share} %");
             assert!(rate * 20 >= most, "{name}, {load}: resync {rate}");
             // It settles: no half second is far from the mean.
             for at in (from..to).step_by(500) {
@@ -632,4 +645,34 @@ fn a_lost_connection_leaves_nothing_in_flight() {
     assert_eq!(controller.allowance(2).runs, first);
     controller.finished(3, MAX_RUN, 0, false);
     assert_eq!(controller.allowance(3).runs, first);
+}
+
+/// Other work from one moment to the next must not leave clients with a baseline that is not theirs.
+#[test]
+fn it_follows_clients_that_change_what_they_do() {
+    let small = Clients { depth: 4, ..NOBODY };
+    let large = Clients {
+        depth: 8,
+        len: 64 << 10,
+        ..NOBODY
+    };
+    let undisturbed = |clients| {
+        Pair::new(GIGABIT, clients, Policy::Off)
+            .run(2_000)
+            .iops(500, 2_000)
+    };
+    for (first, then) in [(small, large), (large, small)] {
+        let mut pair = Pair::new(GIGABIT, first, automatic());
+        pair.change = Some((3_000 * MS, then));
+        let pair = pair.run(6_000);
+        let begin = pair.iops(3_100, 3_600) * 100 / undisturbed(then);
+        let rest = pair.iops(3_600, 6_000) * 100 / undisturbed(then);
+        let rate = pair.resync_rate(3_600, 6_000);
+        println!(
+            "after the change {begin} %, later {rest} %, resync {}",
+            rate / MIB
+        );
+        assert!(begin >= 50 && rest >= 60, "{begin} % {rest} %");
+        assert!(rate >= 10 * MIB, "{rate}");
+    }
 }

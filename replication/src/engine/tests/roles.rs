@@ -273,3 +273,17 @@ fn a_node_that_is_about_to_be_resynced_is_not_promoted_even_by_force() {
     pair.wait(1_000_000);
     pair.assert_in_sync();
 }
+#[test]
+fn a_restarted_primary_cools_its_extents_next_to_the_new_primary() {
+    let mut pair = Pair::ready();
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.reboot(0);
+    pair.ok(1, Command::Primary { force: true });
+    pair.heal();
+    // Long enough for idle extents and the bitmap's pages: only the own disk is flushed for them.
+    pair.wait(30_000_000);
+    assert_eq!(pair.nodes[0].status().volumes[0].activity_hot, 0);
+    assert!(!pair.nodes[1].logged("broke the protocol"));
+    pair.assert_in_sync();
+}
