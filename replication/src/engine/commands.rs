@@ -12,6 +12,10 @@ impl Engine {
             Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
             Command::Disconnect => self.disconnect(id),
             Command::CreateMd { volume, force } => self.create_md(id, volume, force, mem),
+            Command::Attach { volume } => self.attach(id, volume),
+            Command::Detach { volume, force } => self.detach(id, volume, force, mem),
+            Command::SuspendIo => self.suspend_io(id),
+            Command::ResumeIo => self.resume_io(id, mem),
             Command::Primary { .. } | Command::Secondary { .. } | Command::NewCurrentUuid => {
                 let deferred = Deferred {
                     id,
@@ -39,9 +43,7 @@ impl Engine {
                 Command::Primary { force } => self.promote(next.id, force, mem),
                 Command::Secondary { force } => self.demote(next.id, force),
                 Command::NewCurrentUuid => self.declare_identical(next.id),
-                Command::Connect { .. } | Command::Disconnect | Command::CreateMd { .. } => {
-                    unreachable!("never deferred")
-                }
+                _ => unreachable!("never deferred"),
             }
             self.check_demotion();
         }
@@ -109,7 +111,9 @@ impl Engine {
         self.done(id, Ok(text!("disconnected")));
     }
 
-    pub(super) fn tick(&mut self) {
+    pub(super) fn tick(&mut self, mem: &mut Mem<'_>) {
+        self.check_hangs(mem);
+        self.tick_detach(mem);
         self.tick_link();
         self.tick_task();
         for _ in 0..self.deferred.len() {
@@ -147,6 +151,9 @@ impl Engine {
             deferred,
             self.resync_retry,
             self.attach_deadline(),
+            self.detach_deadline(),
+            self.hang_deadline(),
+            self.starved_until,
             self.cooling_deadline(),
         ]
         .into_iter()

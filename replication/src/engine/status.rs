@@ -4,8 +4,7 @@ use super::Engine;
 use super::volume::Volume;
 use crate::activity::Figures;
 use crate::api::{
-    MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Suspended, Text,
-    VolumeStatus,
+    MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Text, VolumeStatus,
 };
 
 impl Engine {
@@ -22,7 +21,7 @@ impl Engine {
             reason: self.reason(now),
             open_clients: self.open_clients,
             serving: self.serving,
-            suspended: Suspended::default(),
+            suspended: self.suspended(),
             volumes: self.volumes.iter().map(|v| volume_status(v, now)).collect(),
         }
     }

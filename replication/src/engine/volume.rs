@@ -1,9 +1,11 @@
 //! What the engine knows of one volume.
 
 use super::attach::{Attach, Lanes};
+use super::detach::Detaching;
 use super::meta::Meta;
 use super::slots::List;
-use crate::api::{DiskState, Micros, ReplicationState, Role, VolumeConfig};
+use super::through::Through;
+use crate::api::{CommandId, DiskState, Micros, ReplicationState, Role, VolumeConfig};
 use crate::lineage::{Explanation, Generations, Rule, Side, Verdict};
 use crate::wire::HelloVolume;
 use alloc::boxed::Box;
@@ -18,6 +20,8 @@ pub(super) struct FlushQueue {
     /// Served by the running flush.
     pub running: List,
     pub busy: bool,
+    /// Since when it runs.
+    pub since: Micros,
 }
 
 /// A resync from this node.
@@ -51,6 +55,16 @@ pub(super) struct Volume {
     pub gate: List,
     /// Slots that are done and whose answers wait for the superblock.
     pub held: List,
+    /// How a Primary goes on without a good disk.
+    pub through: Through,
+    /// The operator takes the disk out of use.
+    pub detaching: Option<Detaching>,
+    /// Who waits for the disk to be attached, and until when.
+    pub attach_command: Option<(CommandId, Micros)>,
+    /// Operations that the disk, or that of the metadata, has not completed.
+    pub ops: u32,
+    /// Since when it works on those of each lane of metadata.
+    pub lane_since: [Option<Micros>; 4],
     /// This node stopped as Primary without saying so, and what it wrote last may differ.
     pub crashed: bool,
     /// Drawn when the disk is attached: a peer that knows another number has to do with a disk that may
@@ -107,6 +121,11 @@ impl Volume {
             meta: None,
             gate: List::EMPTY,
             held: List::EMPTY,
+            through: Through::new(),
+            detaching: None,
+            attach_command: None,
+            ops: 0,
+            lane_since: [None; 4],
             crashed: false,
             instance: 0,
             peer_instance: 0,
@@ -124,6 +143,7 @@ impl Volume {
                 waiting: List::EMPTY,
                 running: List::EMPTY,
                 busy: false,
+                since: 0,
             },
             source: None,
             sending: None,
@@ -166,6 +186,7 @@ impl Volume {
         self.peer_disk = DiskState::UpToDate;
         self.replication = ReplicationState::Established;
         self.mirrored = true;
+        self.through.end();
         self.end_sync();
     }
 
@@ -189,7 +210,13 @@ impl Volume {
             size: self.size,
             block_size: self.config.block_size,
             can_discard: self.config.can_discard,
-            disk: self.disk,
+            // A disk that a live Primary's clients have left behind is no candidate for anything but a target.
+            disk: match self.disk {
+                disk if self.through.stale && disk > DiskState::Inconsistent => {
+                    DiskState::Inconsistent
+                }
+                disk => disk,
+            },
             current: self.gens.current,
             bitmap: self.gens.bitmap,
             history: self.gens.history,

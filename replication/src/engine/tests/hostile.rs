@@ -118,7 +118,7 @@ impl Victim {
         let name = |text: &str| Name::try_from(text).unwrap();
         Frame::Hello(Hello {
             version_min: 1,
-            version_max: self.one_of(&[1, 1, 1, 2, 0]),
+            version_max: self.one_of(&[2, 2, 2, 1, 0]),
             features: u64::MAX,
             nonce: self.uuid(),
             window: self.one_of(&[64, 128, u16::MAX]),
@@ -154,7 +154,7 @@ impl Victim {
         let (offset, fua, unmap) = (self.offset(), self.coin(), self.coin());
         let len = self.one_of(&[512, 4096, 0, 100, 1 << 20, u32::MAX]);
         let uuid = self.uuid();
-        match self.pick(24) {
+        match self.pick(28) {
             0 => self.hello(),
             1 => self.hello_volume(volume),
             2 => Frame::Refuse {
@@ -221,6 +221,21 @@ impl Victim {
                 request: 9,
                 uuid,
             },
+            24 | 25 => Frame::ReadReply {
+                request: self.request(),
+                reply: 9,
+            },
+            26 => Frame::ReadRequest {
+                volume,
+                request: 9,
+                offset,
+                len,
+            },
+            27 => Frame::DiskLost {
+                volume,
+                request: 9,
+                uuid: uuid.max(1),
+            },
             20 => Frame::SyncData {
                 volume,
                 request: 9,
@@ -236,7 +251,10 @@ impl Victim {
     }
 
     fn feed(&mut self, frame: Frame) {
-        let bulk = matches!(frame, Frame::Write { .. } | Frame::SyncData { .. });
+        let bulk = matches!(
+            frame,
+            Frame::Write { .. } | Frame::SyncData { .. } | Frame::ReadReply { .. }
+        );
         // Mostly as the codec would have it.
         let payload = if self.pick(16) == 0 { !bulk } else { bulk };
         let len = self.one_of(&[512, 4096, 131_072, 1, 513]);
@@ -264,7 +282,13 @@ impl Victim {
                 | Frame::SyncData { request, .. }
                 | Frame::SyncZeroes { request, .. }
                 | Frame::SyncEnd { request, .. }
+                | Frame::ReadRequest { request, .. }
                 | Frame::PromoteRequest { request } => self.asked.push(request),
+                Frame::ReadReply { reply, .. } => self.asked.push(reply),
+                Frame::DiskLost { request, uuid, .. } => {
+                    self.asked.push(request);
+                    self.uuids.push(uuid);
+                }
                 Frame::NewGeneration { uuid } | Frame::SyncStart { uuid, .. } => {
                     self.uuids.push(uuid);
                 }
@@ -283,7 +307,11 @@ impl Victim {
                 && self.pair.nodes[0].pool.free_bytes() > 1 << 20 =>
             {
                 let at = self.one_of(&[0, 4096, 8192]);
-                match self.pick(3) {
+                match self.pick(4) {
+                    3 => drop(
+                        self.pair
+                            .submit(0, at, |node| ClientOp::Read(node.pool.alloc(4096).unwrap())),
+                    ),
                     0 => drop(self.pair.write_fua(0, at, 4096, 1, true)),
                     1 => drop(self.pair.submit(0, 0, |_| ClientOp::Flush)),
                     _ => drop(self.pair.submit(0, at, |_| ClientOp::Discard {
@@ -295,8 +323,13 @@ impl Victim {
             }
             2 => {
                 let (force, discard_my_data) = (self.coin(), self.coin());
-                let command = match self.pick(6) {
-                    0 | 1 => Command::Primary { force },
+                let volume = self.one_of(&[0, 1, 2]);
+                let command = match self.pick(12) {
+                    0 | 1 | 6 | 7 => Command::Primary { force },
+                    8 | 9 => Command::Attach { volume },
+                    10 => Command::Detach { volume, force },
+                    11 if force => Command::SuspendIo,
+                    11 => Command::ResumeIo,
                     2 => Command::Secondary { force },
                     3 | 4 => Command::Connect { discard_my_data },
                     _ => Command::NewCurrentUuid,
@@ -343,8 +376,14 @@ impl Victim {
     fn end(mut self) {
         self.pair.up = false;
         self.handle(Event::LinkDown(LinkDownReason::Garbage));
-        while !self.pair.nodes[0].ops.is_empty() || self.pair.complete_meta(0) {
-            self.pair.complete(0);
+        // What waits for good data waits for ever, unless its clients are given up.
+        self.pair.start(0, Command::Secondary { force: true });
+        for _ in 0..3 {
+            while !self.pair.nodes[0].ops.is_empty() || self.pair.complete_meta(0) {
+                self.pair.complete(0);
+            }
+            self.pair.now += 7_000_000;
+            self.handle(Event::Tick);
         }
         let node = &self.pair.nodes[0];
         assert!(node.engine.is_idle(), "requests are left over");
