@@ -1,7 +1,7 @@
 //! One node under a QEMU of the test's own making.
 
 use crate::console::Console;
-use crate::tools::{free_port, kernel, scratch, tail, text, wait_for};
+use crate::tools::{disk_bytes, free_port, kernel, scratch, tail, text, wait_for};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -46,11 +46,11 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A disk of 64 MiB that the usual configuration calls vol0.
+    /// A disk for the 64 MiB that the usual configuration calls vol0.
     pub fn usual() -> Self {
         Self {
             serial: "a-vol0",
-            size: 64 << 20,
+            size: disk_bytes(64 << 20),
             properties: "",
             read_only: false,
         }
@@ -70,8 +70,7 @@ impl Plan {
         }
     }
 
-    /// The usual configuration, with `more` put behind it. `PEER` in it is replaced at boot by
-    /// the port where the test may listen as the peer.
+    /// The usual configuration, with `more` put behind it.
     pub fn config(more: &str) -> String {
         format!(
             r#"[node]
@@ -81,7 +80,7 @@ panic = "exit"
 name = "r0"
 [peer]
 name = "b"
-address = "10.77.0.2:PEER"
+address = "10.77.0.2"
 [[nic]]
 roles = ["replication"]
 index = 0
@@ -93,6 +92,7 @@ address = "10.0.2.15/24"
 [[volume]]
 index = 0
 serial = "a-vol0"
+size = "64MiB"
 {more}"#
         )
     }
@@ -107,12 +107,8 @@ serial = "a-vol0"
     /// Boots it; the console may not answer yet.
     pub fn boot(self) -> Machine {
         let dir = scratch();
-        let [nbd_port, link_port, peer_port] = [free_port(), free_port(), free_port()];
-        let config = match std::str::from_utf8(&self.config) {
-            Ok(config) => config.replace("PEER", &peer_port.to_string()).into_bytes(),
-            Err(_) => self.config.clone(),
-        };
-        std::fs::write(dir.path().join("a.toml"), config).expect("a writable directory");
+        let [nbd_port, link_port] = [free_port(), free_port()];
+        std::fs::write(dir.path().join("a.toml"), &self.config).expect("a writable directory");
         let mut command = Command::new("qemu-system-x86_64");
         command
             .current_dir(dir.path())
@@ -177,7 +173,7 @@ serial = "a-vol0"
             console,
             nbd_port,
             link_port,
-            peer_port,
+            has_metadata: false,
         }
     }
 }
@@ -199,8 +195,7 @@ pub struct Machine {
     pub nbd_port: u16,
     /// Host port that leads to its replication port.
     pub link_port: u16,
-    /// Port on the host that it dials as its peer's.
-    pub peer_port: u16,
+    has_metadata: bool,
 }
 
 impl Machine {
@@ -231,8 +226,22 @@ impl Machine {
             .unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 
+    /// Gives vol0 its metadata, if that has not been done.
+    pub fn create_metadata(&mut self) {
+        if !std::mem::replace(&mut self.has_metadata, true) {
+            // Right after the boot the node still looks whether the disk has some.
+            wait_for("metadata is created", 10, || {
+                match self.exec("create-md vol0") {
+                    Err(said) if said.contains("busy") => None,
+                    other => Some(other.expect("a blank disk")),
+                }
+            });
+        }
+    }
+
     /// Makes it a serving Primary by the operator's word.
     pub fn serve(&mut self) {
+        self.create_metadata();
         self.must_exec("primary --force");
         let port = self.nbd_port;
         wait_for("the NBD server greets", 10, || {

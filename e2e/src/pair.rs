@@ -1,7 +1,7 @@
 //! A pair of nodes, driven by `./run-qemu.sh`.
 
 use crate::tools::{
-    checkout, free_port, kernel, must, same_content, scratch, tail, text, wait_for,
+    checkout, first_difference, free_port, kernel, must, palisade_md, scratch, tail, text, wait_for,
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -261,12 +261,48 @@ impl Pair {
         self.assert_identical(volumes);
     }
 
-    /// Compares every disk of the two nodes.
+    /// Compares every volume of the two nodes, byte by byte, and has their metadata checked. The
+    /// nodes must be off.
     pub fn assert_identical(&self, volumes: u32) {
         for volume in 0..volumes {
-            let (a, b) = (self.image(Node::A, volume), self.image(Node::B, volume));
-            assert!(same_content(&a, &b), "vol{volume} differs between a and b");
+            let images = [Node::A, Node::B].map(|node| self.image(node, volume));
+            let [bytes, other] = [Node::A, Node::B].map(|node| self.volume_bytes(node, volume));
+            assert_eq!(bytes, other, "sizes of vol{volume}");
+            let difference = first_difference(&images[0], &images[1], bytes);
+            assert_eq!(
+                difference, None,
+                "vol{volume} differs between a and b at this byte"
+            );
+            for image in &images {
+                let path = image.to_str().expect("UTF-8");
+                must(tool(), &["check", path], 30);
+            }
         }
+    }
+
+    /// Bytes of a volume as the metadata on its disk has it.
+    pub fn volume_bytes(&self, node: Node, volume: u32) -> u64 {
+        self.metadata(node, volume)["superblock"]["volume_bytes"]
+            .as_u64()
+            .expect("the size of the volume")
+    }
+
+    /// What `palisade-md inspect --json` says of a disk. The node must be off.
+    pub fn metadata(&self, node: Node, volume: u32) -> Value {
+        let image = self.image(node, volume);
+        let path = image.to_str().expect("UTF-8");
+        let json = must(tool(), &["inspect", "--json", path], 30);
+        serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"))
+    }
+
+    /// The size of every resync of which the node was the source since its boot, by its log.
+    pub fn resyncs(&self, node: Node) -> Vec<u64> {
+        let log = self.must_exec(node, "log 1000");
+        let bytes = |line: &str| {
+            let rest = line.split_once("resync of ")?.1;
+            rest.split_once(" bytes")?.0.parse().ok()
+        };
+        log.lines().filter_map(bytes).collect()
     }
 
     /// `fio` with the NBD engine on volume 0; must succeed.
@@ -296,6 +332,10 @@ impl Pair {
         );
         output
     }
+}
+
+fn tool() -> &'static str {
+    palisade_md().to_str().expect("UTF-8")
 }
 
 impl Drop for Pair {

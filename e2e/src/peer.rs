@@ -22,8 +22,8 @@ impl Hello {
     /// The proper peer of the usual node.
     pub fn proper() -> Self {
         Self {
-            version_min: 1,
-            version_max: 1,
+            version_min: 2,
+            version_max: 2,
             node: "b",
             peer: "a",
             resource: "r0",
@@ -40,6 +40,7 @@ impl Hello {
         body.extend(0x1234_5678_u64.to_le_bytes()); // nonce
         body.extend(256u16.to_le_bytes()); // window
         body.extend([1, 1]); // one volume, Secondary
+        body.extend([0; 5]); // policies: the operator decides
         for name in [self.node, self.peer, self.resource] {
             body.push(u8::try_from(name.len()).expect("a short name"));
             body.extend(name.as_bytes());
@@ -51,6 +52,7 @@ impl Hello {
         body.push(4); // DUnknown
         body.extend([0; 4 * 8]); // generations
         body.extend(0u64.to_le_bytes()); // dirty blocks
+        body.extend(0x55aa_u64.to_le_bytes()); // instance
         frames.extend(frame(self.version_max, 2, body));
         frames
     }

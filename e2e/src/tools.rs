@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The checkout.
@@ -95,23 +97,48 @@ pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whether two images hold the same bytes; holes count as zeroes.
-pub fn same_content(one: &Path, other: &Path) -> bool {
-    let path = |p: &Path| p.to_str().expect("UTF-8").to_owned();
-    let (one, other) = (path(one), path(other));
-    let output = run(
-        "qemu-img",
-        &["compare", "-U", "-f", "raw", "-F", "raw", &one, &other],
-        120,
-    );
-    match output.status.code() {
-        Some(0) => true,
-        Some(1) => {
-            println!("{}", text(&output.stdout));
-            false
+/// The first byte at which the first `bytes` of two images differ.
+pub fn first_difference(one: &Path, other: &Path, bytes: u64) -> Option<u64> {
+    const CHUNK: usize = 1 << 20;
+    let open = |path| std::fs::File::open(path).expect("an image");
+    let (one, other) = (open(one), open(other));
+    let [mut here, mut there] = [vec![0; CHUNK], vec![0; CHUNK]];
+    let mut at = 0;
+    while at < bytes {
+        let chunk = usize::try_from(bytes - at).map_or(CHUNK, |left| left.min(CHUNK));
+        for (file, buffer) in [(&one, &mut here), (&other, &mut there)] {
+            file.read_exact_at(&mut buffer[..chunk], at)
+                .expect("the image is as long as its volume");
         }
-        _ => panic!("qemu-img compare: {}", text(&output.stderr)),
+        if here[..chunk] != there[..chunk] {
+            let place = here.iter().zip(&there).position(|(a, b)| a != b);
+            return place.map(|place| at + place as u64);
+        }
+        at += chunk as u64;
     }
+    None
+}
+
+/// The host's tool for metadata (mdtool/), built when it is first asked for.
+pub fn palisade_md() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "mdtool"])
+            .current_dir(checkout())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let test = std::env::current_exe().expect("this program has a path");
+        let target = test.ancestors().nth(3).expect("target/PROFILE/deps/NAME");
+        target.join("debug/palisade-md")
+    })
+}
+
+/// Bytes of a disk that has room for a volume of so many and its metadata, by the rule of
+/// `tools/pair.sh`.
+pub const fn disk_bytes(volume: u64) -> u64 {
+    volume + (1 << 20) + volume / 16384 / 4096 * 4096
 }
 
 /// The last lines of a file, for a failing test's report.

@@ -6,7 +6,7 @@ use e2e::nbd::{self, Client};
 use e2e::peer::{self, Hello};
 use e2e::{Machine, tools};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const SIZE: u64 = 64 << 20;
@@ -376,25 +376,12 @@ fn as_greeted_peer(frames: &[u8]) -> String {
     })
 }
 
-/// Accepts the node's dialling, plays `speak`, and gives what the node then logs.
+/// Dials the node as its peer, plays `speak`, and gives what the node then logs.
 fn as_peer(speak: impl Fn(&mut TcpStream)) -> String {
-    let mut plan = Plan::new();
-    plan.config = Plan::config("").into_bytes();
-    let mut node = plan.boot();
-    let listener = TcpListener::bind(("127.0.0.1", node.peer_port)).expect("the port is ours");
-    listener.set_nonblocking(true).expect("a socket");
-    assert!(node.console.answers(60), "a console");
-    // Whichever of the two dials.
-    let port = node.link_port;
-    let mut stream = tools::wait_for(
-        "a connection to the node's replication",
-        30,
-        || match listener.accept() {
-            Ok((stream, _)) => Some(stream),
-            Err(_) => TcpStream::connect(("127.0.0.1", port)).ok(),
-        },
-    );
-    stream.set_nonblocking(false).expect("a socket");
+    let mut node = Machine::boot(Plan::new());
+    node.create_metadata();
+    // Of the two the peer has the larger address, so it is the one that dials.
+    let mut stream = TcpStream::connect(("127.0.0.1", node.link_port)).expect("QEMU listens");
     stream
         .set_read_timeout(Some(Duration::from_secs(3)))
         .expect("a socket");

@@ -60,10 +60,10 @@ fn an_empty_or_foreign_boot_module_is_refused() {
 }
 
 /// Boots with these disks; the node must say `words` and not serve, and still be alive.
-fn disk_trouble(disks: Vec<Disk>, more: &str, words: &[&str]) {
+fn disk_trouble(disks: Vec<Disk>, config: String, words: &[&str]) {
     let mut plan = Plan::new();
     plan.disks = disks;
-    plan.config = Plan::config(more).into_bytes();
+    plan.config = config.into_bytes();
     let mut node = Machine::boot(plan);
     let promoted = node.exec("primary --force");
     let said = format!("{}{}", node.log(), node.exec("disks").unwrap_or_else(|e| e));
@@ -83,19 +83,19 @@ fn disk_trouble(disks: Vec<Disk>, more: &str, words: &[&str]) {
 
 #[test]
 fn a_missing_disk() {
-    disk_trouble(vec![], "", &["a-vol0"]);
+    disk_trouble(vec![], Plan::config(""), &["a-vol0"]);
     let other = Disk {
         serial: "something",
         ..Disk::usual()
     };
-    disk_trouble(vec![other], "", &["a-vol0", "something"]);
+    disk_trouble(vec![other], Plan::config(""), &["a-vol0", "something"]);
 }
 
 #[test]
 fn a_disk_that_is_too_small() {
     disk_trouble(
         vec![Disk::usual()],
-        "size = \"128MiB\"\n",
+        Plan::config("").replace("64MiB", "128MiB"),
         &["a-vol0", "enlarge the disk"],
     );
 }
@@ -106,12 +106,16 @@ fn a_read_only_disk() {
         read_only: true,
         ..Disk::usual()
     };
-    disk_trouble(vec![disk], "", &["a-vol0", "read-only"]);
+    disk_trouble(vec![disk], Plan::config(""), &["a-vol0", "read-only"]);
 }
 
 #[test]
 fn two_disks_with_one_serial() {
-    disk_trouble(vec![Disk::usual(), Disk::usual()], "", &["a-vol0"]);
+    disk_trouble(
+        vec![Disk::usual(), Disk::usual()],
+        Plan::config(""),
+        &["a-vol0"],
+    );
 }
 
 #[test]

@@ -266,6 +266,8 @@ pub struct HelloVolume {
     pub crashed: bool,
     /// The sender was Primary when it last lost its peer.
     pub was_primary: bool,
+    /// The sender's disk has been in use without a break since it had everything of its generation.
+    pub steady: bool,
 }
 
 /// Role and disk states.

@@ -315,7 +315,13 @@ impl World {
         self.nodes[n].power_off();
         self.drop_clients_of(n);
         self.requests.retain(|_, r| r.node != n);
-        self.oracle.stopped(n, power_cut);
+        let unfinished: Vec<bool> = (0..self.plan.volumes.len())
+            .map(|v| {
+                let found = self.metadata(n, v, None);
+                found.is_ok_and(|s| s.disk == DiskState::Inconsistent)
+            })
+            .collect();
+        self.oracle.stopped(n, power_cut, &unfinished);
         self.resettle();
     }
 

@@ -42,6 +42,9 @@ pub(crate) struct Oracle {
     /// A node answered writes since it was last in sync.
     pub(crate) served: [bool; 2],
     pub(crate) standing: [Vec<Standing>; 2],
+    /// What a sync target was worth before: it still is if the node stops before the beginning of the
+    /// resync is durable, since no block is overwritten before that.
+    pub(crate) before_resync: [Vec<Standing>; 2],
     pub(crate) status: [Option<Status>; 2],
     /// A failed disk took the last good copy of something: contents are no longer judged, only
     /// that the replicas are equal.
@@ -50,6 +53,8 @@ pub(crate) struct Oracle {
     /// The pending or last word of the operator on promotion: whether it was forced.
     pub(crate) forced: [Option<bool>; 2],
     pub(crate) discarding: [bool; 2],
+    /// Both nodes agreed that this node's changes go, as the operator said: that outlives a restart.
+    pub(crate) given_up: [bool; 2],
     /// Sectors per volume about which a disk lied: their content is not judged.
     pub(crate) spoiled: Vec<BTreeSet<usize>>,
     failed: [bool; 2],
@@ -78,11 +83,16 @@ impl Oracle {
             claims: [false; 2],
             served: [false; 2],
             standing,
+            before_resync: [
+                vec![None; plan.volumes.len()],
+                vec![None; plan.volumes.len()],
+            ],
             status: [None, None],
             amnesty: false,
             in_sync: vec![false; plan.volumes.len()],
             forced: [None; 2],
             discarding: [false; 2],
+            given_up: [false; 2],
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             failed: [false; 2],
         }
@@ -158,8 +168,14 @@ impl Oracle {
     }
 
     /// A node lost power or was killed.
-    pub(crate) fn stopped(&mut self, n: usize, power_cut: bool) {
+    pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool]) {
         self.booted(n);
+        for (volume, unfinished) in unfinished.iter().enumerate() {
+            let before = self.before_resync[n][volume].take();
+            if !unfinished && self.standing[n][volume].is_none() {
+                self.standing[n][volume] = before;
+            }
+        }
         if power_cut {
             for s in &mut self.standing[n] {
                 *s = s.map(|_| Level::Durable);
@@ -170,6 +186,7 @@ impl Oracle {
     /// A node's disk was replaced: what it knew is gone with it.
     pub(crate) fn blanked(&mut self, n: usize) {
         self.standing[n].fill(None);
+        self.before_resync[n].fill(None);
         self.served[n] = false;
         self.claims[n] = false;
     }

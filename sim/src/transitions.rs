@@ -7,6 +7,7 @@ use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
 use replication::api::{DiskState, ReplicationState, Role, Status};
+use replication::lineage::JUST_CREATED;
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
     if from.role != to.role {
@@ -46,7 +47,13 @@ impl World {
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             unfinished |= now.disk == DiskState::Inconsistent;
-            if now.replication == ReplicationState::SyncTarget {
+            self.oracle.given_up[n] |=
+                self.oracle.discarding[n] && now.replication == ReplicationState::SyncTarget;
+            // From here on blocks may be overwritten.
+            if now.replication == ReplicationState::SyncTarget
+                && now.disk == DiskState::Inconsistent
+                && now.current_uuid != JUST_CREATED
+            {
                 targets.push(v);
             }
             if now.disk == DiskState::UpToDate
@@ -70,11 +77,8 @@ impl World {
         if !targets.is_empty() {
             self.becomes_target(n, &targets);
         }
-        if self.same_link() && self.oracle.connected(1 - n) {
-            // Else the source may have gone on without it.
-            for v in whole {
-                self.becomes_whole(n, v);
-            }
+        for v in whole {
+            self.becomes_whole(n, v);
         }
         if promoted {
             self.promoted(n);
@@ -109,7 +113,7 @@ impl World {
     fn becomes_target(&mut self, n: usize, volumes: &[usize]) {
         self.judge_direction(n, volumes);
         if self.oracle.split() {
-            if self.oracle.claims[n] && !self.oracle.discarding[n] {
+            if self.oracle.claims[n] && !self.oracle.discarding[n] && !self.oracle.given_up[n] {
                 let detail = format!(
                     "node {} gives up its writes without --discard-my-data",
                     letter(n)
@@ -118,15 +122,19 @@ impl World {
             }
             self.oracle.of[n] = self.oracle.of[1 - n];
             self.oracle.standing[n].fill(None);
+            self.oracle.before_resync[n].fill(None);
         }
         for &v in volumes {
-            self.oracle.standing[n][v] = None;
+            if let Some(standing) = self.oracle.standing[n][v].take() {
+                self.oracle.before_resync[n][v] = Some(standing);
+            }
         }
     }
 
     /// The better copy is overwritten only where the operator said so.
     fn judge_direction(&mut self, n: usize, volumes: &[usize]) {
-        if self.oracle.split() || self.oracle.discarding[n] || self.oracle.amnesty {
+        let given_up = self.oracle.discarding[n] || self.oracle.given_up[n];
+        if self.oracle.split() || given_up || self.oracle.amnesty {
             return;
         }
         for &v in volumes {
@@ -138,24 +146,47 @@ impl World {
         }
     }
 
-    /// The target of a resync says that it has all: its source may not know yet.
+    /// The target of a resync says that it has all: its source may not know yet, or be gone.
     fn becomes_whole(&mut self, n: usize, volume: usize) {
-        let Some(level) = self.oracle.standing[1 - n][volume].filter(|_| !self.oracle.split())
+        let source = 1 - n;
+        let Some(least) = self.oracle.standing[source][volume].filter(|_| !self.oracle.split())
         else {
             return;
         };
+        if self.generation(n, volume) != self.generation(source, volume) {
+            // The source has gone on without it since.
+            return;
+        }
+        let mut level = Level::Answered;
         for sector in 0..self.plan.volumes[volume].places.sectors {
             if self.in_flight(volume, sector) {
                 continue;
             }
-            let durable = self.judge_sector(n, volume, sector, Level::Durable);
-            if !durable
-                || (level == Level::Answered && !self.judge_sector(n, volume, sector, level))
-            {
+            if !self.judge_sector(n, volume, sector, Level::Durable) {
+                return;
+            }
+            // What its source lost with its power since, the target may have.
+            let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+            let value = self.nodes[n].disks[volume].current()[sector];
+            let spoiled = self.oracle.spoiled[volume].contains(&sector);
+            if !spoiled && !history.legal(sector, value, Level::Answered) {
+                level = Level::Durable;
+            }
+            if level < least && !self.judge_sector(n, volume, sector, least) {
                 return;
             }
         }
         self.oracle.standing[n][volume] = Some(level);
+        self.oracle.before_resync[n][volume] = None;
+    }
+
+    /// The generation of a volume, as the node says or as its disk does.
+    fn generation(&self, n: usize, volume: usize) -> Option<u64> {
+        let status = self.oracle.status[n].as_ref();
+        match status.and_then(|s| s.volumes.get(volume)) {
+            Some(v) if v.disk > DiskState::Failed => Some(v.current_uuid),
+            _ => self.metadata(n, volume, None).ok().map(|s| s.current),
+        }
     }
 
     /// Both nodes say of themselves and of each other that they are UpToDate.
@@ -174,6 +205,7 @@ impl World {
             self.oracle.of[loser] = self.oracle.of[1 - loser];
         }
         self.oracle.discarding = [false; 2];
+        self.oracle.given_up = [false; 2];
         let nobody = (0..2).all(|n| self.oracle.standing[n][volume] < Some(Level::Answered));
         let level = if began && nobody {
             Level::Durable
@@ -230,6 +262,7 @@ impl World {
         }
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
+            self.oracle.before_resync[n][volume] = None;
             self.oracle.served[n] = false;
         }
         self.oracle.claims = [false; 2];
@@ -347,6 +380,7 @@ impl World {
         self.oracle.of[n] = self.oracle.branches.len() - 1;
         self.oracle.claims[1 - n] = behind && self.oracle.served[1 - n];
         self.oracle.claims[n] = false;
+        self.oracle.given_up = [false; 2];
         self.oracle.standing[n].fill(Some(Level::Answered));
     }
 }

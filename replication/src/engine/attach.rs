@@ -479,6 +479,7 @@ impl Engine {
             history: superblock.history,
         };
         volume.crashed = superblock.primary;
+        volume.steady = false;
         volume.was_primary = superblock.was_primary || superblock.primary;
         volume.disk = match superblock.disk {
             DiskState::Inconsistent | DiskState::Outdated => superblock.disk,

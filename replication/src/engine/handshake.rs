@@ -365,6 +365,7 @@ impl Engine {
                 let uuid = volume.gens.begin_source(theirs.current, full, fresh);
                 let bytes = volume.dirty.dirty_bytes();
                 volume.disk = DiskState::UpToDate;
+                volume.steady = true;
                 volume.peer_disk = DiskState::Inconsistent;
                 volume.replication = ReplicationState::SyncSource;
                 volume.mirrored = true;

@@ -260,6 +260,7 @@ impl Engine {
         volume.peer_disk = DiskState::UpToDate;
         volume.gens.begin_target(uuid);
         volume.crashed = false;
+        volume.steady = false;
         (volume.sync_total, volume.sync_left) = (bytes, bytes);
         volume.sync_started = now;
         self.tell_state();

@@ -125,6 +125,7 @@ impl Engine {
                 }
             }
             if !volume.mirrored {
+                volume.steady = volume.usable();
                 // What it has from now on is not what anybody was told of.
                 volume.gens.promoted_alone(uuid);
                 let index = volume.config.index;

@@ -85,6 +85,9 @@ pub(super) struct Volume {
     pub start_pending: Option<(u64, u64)>,
     /// This node was Primary when it last lost its peer.
     pub was_primary: bool,
+    /// The disk has been in use without a break since it had everything of its generation: whatever a client
+    /// was told of that generation is on it, flushed or not.
+    pub steady: bool,
     /// What the last handshake decided, and why.
     pub explanation: Option<Explanation>,
     pub peer_can_discard: bool,
@@ -137,6 +140,7 @@ impl Volume {
             mirrored: false,
             start_pending: None,
             was_primary: false,
+            steady: false,
             explanation: None,
             peer_can_discard: false,
             flush: FlushQueue {
@@ -183,6 +187,7 @@ impl Volume {
     pub fn in_sync(&mut self) {
         self.disk = DiskState::UpToDate;
         self.crashed = false;
+        self.steady = true;
         self.peer_disk = DiskState::UpToDate;
         self.replication = ReplicationState::Established;
         self.mirrored = true;
@@ -224,6 +229,7 @@ impl Volume {
             instance: self.instance,
             crashed: self.crashed,
             was_primary: self.was_primary,
+            steady: self.steady,
         }
     }
 }
@@ -240,6 +246,7 @@ pub(super) fn side(volume: &HelloVolume, role: Role, discard: bool, first: bool)
         primary: role == Role::Primary && volume.disk == DiskState::UpToDate,
         crashed: volume.crashed,
         was_primary: volume.was_primary,
+        steady: volume.steady,
         discard,
         first,
     }

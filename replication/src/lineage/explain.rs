@@ -73,6 +73,7 @@ impl Explanation {
             (side.crashed, "crashed as Primary"),
             (side.was_primary, "Primary when the peer was lost"),
             (side.discard, "changes given up"),
+            (side.steady, "in use without a break"),
         ];
         for (at, (_, text)) in flags.iter().filter(|(set, _)| *set).enumerate() {
             // Two of them fit a line.

@@ -59,6 +59,9 @@ pub struct Side {
     pub crashed: bool,
     /// Whether the node was Primary when it last lost its peer.
     pub was_primary: bool,
+    /// Whether the disk has been in use without a break since it had everything of its generation. Not so
+    /// after a restart, which may have lost what was not flushed, nor after the disk failed.
+    pub steady: bool,
     /// Whether the operator gave this node's changes up.
     pub discard: bool,
     /// Whether this node's name sorts before the peer's: breaks ties.
@@ -157,6 +160,8 @@ pub enum Rule {
     EqualBothPrimary,
     /// Equal generations, one node is Primary.
     EqualOnePrimary,
+    /// Equal generations, one node's disk has been in use since it had everything.
+    EqualSteady,
     /// Equal generations, one node (or both) crashed as Primary with blocks marked.
     EqualCrashed,
     /// Equal generations, one node missed the end of a resync.
@@ -195,6 +200,7 @@ impl Rule {
             Self::UnfinishedTarget => "one copy is the target of an unfinished resync",
             Self::EqualBothPrimary => "equal generations, both nodes are Primary",
             Self::EqualOnePrimary => "equal generations, one node is Primary",
+            Self::EqualSteady => "equal generations, one disk has been in use without a break",
             Self::EqualCrashed => "equal generations, a node crashed as Primary",
             Self::EqualEndMissed => "equal generations, the end of a resync was missed",
             Self::EqualDirty => "equal generations, blocks are marked",
@@ -216,7 +222,7 @@ impl Rule {
             Self::OneCreated => "20/30",
             Self::EqualEndMissed => "34-37",
             Self::EqualOnePrimary | Self::EqualBothPrimary => "41",
-            Self::EqualCrashed | Self::EqualDirty | Self::Equal => "40",
+            Self::EqualSteady | Self::EqualCrashed | Self::EqualDirty | Self::Equal => "40",
             Self::BitmapMatches => "50/70",
             Self::StartMissed => "51/71",
             Self::InHistory => "60/80",

@@ -52,6 +52,7 @@ const UNMAP: u8 = 2;
 const YES: u8 = 1;
 const CRASHED: u8 = 2;
 const WAS_PRIMARY: u8 = 4;
+const STEADY: u8 = 8;
 
 /// Appends little-endian fields to a body.
 struct Writer<'a> {
@@ -582,7 +583,8 @@ fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_
     header.volume = volume.volume;
     header.flags = flag(volume.can_discard, YES)
         | flag(volume.crashed, CRASHED)
-        | flag(volume.was_primary, WAS_PRIMARY);
+        | flag(volume.was_primary, WAS_PRIMARY)
+        | flag(volume.steady, STEADY);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
@@ -612,6 +614,7 @@ fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, W
         instance: body.u64()?,
         crashed: header.flags & CRASHED != 0,
         was_primary: header.flags & WAS_PRIMARY != 0,
+        steady: header.flags & STEADY != 0,
     })
 }
 

@@ -77,13 +77,13 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
     (
         any::<(u16, u64, u32, bool)>(),
         disk(),
-        any::<(u64, u64, [u64; 2], u64, u64, [bool; 2])>(),
+        any::<(u64, u64, [u64; 2], u64, u64, [bool; 3])>(),
     )
         .prop_map(
             |(
                 (volume, size, block_size, can_discard),
                 disk,
-                (current, bitmap, history, dirty, instance, [crashed, was_primary]),
+                (current, bitmap, history, dirty, instance, [crashed, was_primary, steady]),
             )| {
                 Frame::HelloVolume(HelloVolume {
                     volume,
@@ -98,6 +98,7 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     instance,
                     crashed,
                     was_primary,
+                    steady,
                 })
             },
         )

@@ -146,6 +146,7 @@ impl Victim {
             instance: self.uuid(),
             crashed: self.coin(),
             was_primary: self.coin(),
+            steady: self.coin(),
         })
     }
 

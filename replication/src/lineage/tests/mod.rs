@@ -20,6 +20,7 @@ fn up(current: u64, bitmap: u64, history: u64) -> Side {
         primary: false,
         crashed: false,
         was_primary: false,
+        steady: false,
         discard: false,
         first: false,
     }

@@ -20,10 +20,10 @@ fn side() -> impl Strategy<Value = Side> {
         (uuid(), uuid(), uuid(), uuid()),
         0u64..3,
         disk,
-        any::<[bool; 4]>(),
+        any::<[bool; 5]>(),
     )
         .prop_map(|((current, bitmap, newer, older), dirty, disk, flags)| {
-            let [primary, crashed, was_primary, discard] = flags;
+            let [primary, crashed, was_primary, discard, steady] = flags;
             Side {
                 current,
                 bitmap,
@@ -33,6 +33,7 @@ fn side() -> impl Strategy<Value = Side> {
                 primary,
                 crashed,
                 was_primary,
+                steady,
                 discard: discard && !primary,
                 first: false,
             }

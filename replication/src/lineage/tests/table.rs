@@ -114,6 +114,17 @@ fn equal_generations() {
         BITMAP,
         Rule::EqualCrashed,
     );
+    // What a crash may have lost is still on the other disk.
+    let steady = with(lost, |s| s.steady = true);
+    check(steady, dirty(crashed(lost), 3), BITMAP, Rule::EqualSteady);
+    check(steady, dirty(up(7, 5, 0), 3), BITMAP, Rule::EqualSteady);
+    check(dirty(crashed(lost), 3), lost, BITMAP, Rule::EqualCrashed);
+    check(
+        primary(lost),
+        dirty(steady, 3),
+        BITMAP,
+        Rule::EqualOnePrimary,
+    );
     // The end of a resync was missed; with blocks marked since, and without.
     check(up(7, 5, 0), lost, IN_SYNC, Rule::EqualEndMissed);
     check(dirty(up(7, 5, 0), 3), lost, BITMAP, Rule::EqualEndMissed);

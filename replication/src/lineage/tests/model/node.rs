@@ -113,6 +113,8 @@ pub struct Node {
     pub disk: DiskState,
     pub crashed: bool,
     pub was_primary: bool,
+    /// Up without a break since it had everything of its generation.
+    pub steady: bool,
     /// The dirty bitmap.
     pub dirty: u8,
     /// The activity log.
@@ -145,6 +147,7 @@ impl Node {
             disk,
             crashed: false,
             was_primary: false,
+            steady: true,
             dirty: 0,
             hot: 0,
             unflushed: 0,
@@ -173,6 +176,7 @@ impl Node {
             primary: self.primary,
             crashed: self.crashed,
             was_primary: self.was_primary,
+            steady: self.steady,
             discard: self.discard,
             first,
         }

@@ -249,8 +249,9 @@ impl World {
         let was = self.nodes[at].clone();
         self.cut();
         self.nodes[at] = was;
-        // A Secondary alone is lost with what only its cache held, too.
-        let nobody_else = !self.nodes[1 - at].up;
+        // A Secondary alone is lost with what only its cache held, too; also beside an unfinished copy.
+        let other = &self.nodes[1 - at];
+        let nobody_else = !other.up || other.disk <= DiskState::Inconsistent;
         let node = &mut self.nodes[at];
         let mut acknowledged = false;
         for block in 0..BLOCKS {
@@ -278,6 +279,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.up = false;
         node.primary = false;
+        node.steady = false;
         node.discard = false;
         node.hot = 0;
         node.doubt();
@@ -334,6 +336,7 @@ impl World {
                 node.generations.promoted_alone(fresh);
             }
             node.went_on = true;
+            node.steady = true;
         }
         let node = &mut self.nodes[at];
         node.disk = DiskState::UpToDate;
@@ -397,6 +400,7 @@ impl World {
         for node in &mut self.nodes {
             node.disk = DiskState::UpToDate;
             (node.crashed, node.went_on, node.founded) = (false, false, false);
+            node.steady = true;
             node.dirty = 0;
         }
     }
@@ -550,6 +554,7 @@ impl World {
         }
         node.generations.begin_source(peer, full, fresh);
         node.disk = DiskState::UpToDate;
+        node.steady = true;
         self.note("resync begun");
         self.connected(Link::Sync {
             source,
@@ -593,6 +598,7 @@ impl World {
                     target.disk = DiskState::Inconsistent;
                 }
                 (target.went_on, target.founded) = (false, false);
+                target.steady = false;
                 Phase::Copying
             }
             Phase::Copying if self.nodes[source].dirty != 0 => Phase::Copying,
@@ -610,6 +616,7 @@ impl World {
                 target.generations.end_target(current);
                 target.disk = DiskState::UpToDate;
                 target.crashed = false;
+                target.steady = true;
                 target.dirty = 0;
                 (self.nodes[source].went_on, self.nodes[source].founded) = (false, false);
                 Phase::TargetDone
