@@ -143,18 +143,23 @@ impl World {
         if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
             self.oracle.standing[peer][volume] = None;
         }
-        let failed = self.oracle.disk_state(n, volume) <= Some(DiskState::Failed);
-        if failed && alone {
-            // Nobody else can have it: it must be on the disk that is given up.
-            for &sector in hardened {
-                self.judge_sector(n, volume, sector, Level::Durable);
-            }
+        let good = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
+        let counts = request.mutates() || !hardened.is_empty();
+        if !good && alone && !self.oracle.amnesty {
+            self.fail(
+                "what is answered is on a good disk",
+                format!("node {} {:?}", letter(n), request.wanted),
+            );
+            return;
         }
         let mut holders = Vec::new();
-        if !failed {
+        if good {
             holders.push(n);
-        } else if request.mutates() && same_branch {
+        } else if same_branch && counts {
+            self.stats.count(crate::stats::Kind::Through);
             self.oracle.standing[n][volume] = None;
+            self.oracle.before_resync[n][volume] = None;
+            self.judge_through(peer, volume);
         }
         if !alone && same_branch {
             holders.push(peer);
@@ -173,6 +178,22 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The Primary, which has lived all the time, serves from the peer's disk: that must have everything that was
+    /// answered, whatever befell it since.
+    fn judge_through(&mut self, peer: usize, volume: usize) {
+        if self.oracle.standing[peer][volume] != Some(Level::Durable) {
+            return;
+        }
+        for sector in 0..self.plan.volumes[volume].places.sectors {
+            if !self.in_flight(volume, sector)
+                && !self.judge_sector(peer, volume, sector, Level::Answered)
+            {
+                return;
+            }
+        }
+        self.oracle.standing[peer][volume] = Some(Level::Answered);
     }
 
     fn mirrors_to_whole(&self, n: usize, volume: usize) -> bool {

@@ -3,7 +3,7 @@
 
 use super::attach::Attach;
 use super::{Engine, text};
-use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Text};
+use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Role, Text};
 use crate::lineage::{JUST_CREATED, Verdict};
 use crate::wire::Refusal;
 use fencing::Denial;
@@ -104,6 +104,11 @@ impl Engine {
         let there = (self.link.peer_volumes.iter()).all(|v| whole(v.disk, v.current));
         let rule = rule.text();
         let peer = &self.config.peer;
+        if self.role == Role::Primary && here {
+            return Some(text!(
+                "{said}: refuses to guess: {rule}. To keep this node's data: 'secondary --force' and 'primary --force' here"
+            ));
+        }
         Some(match (here, there) {
             (true, true) => text!(
                 "{said}: refuses to guess: {rule}. To keep this node's data: 'primary --force' here; if the disks are identical: 'new-current-uuid --clear-bitmap'"

@@ -239,7 +239,7 @@ impl Engine {
             Step::Flush { meta, dirty } => {
                 mem.free(buf);
                 match result {
-                    Ok(()) => self.attached(at, meta, dirty),
+                    Ok(()) => self.attached(at, meta, dirty, mem),
                     Err(error) => self.no_metadata(at, text!("the disk cannot flush ({error:?})")),
                 }
             }
@@ -458,7 +458,7 @@ impl Engine {
     }
 
     /// Everything was read: the disk takes part from now on.
-    fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap) {
+    fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap, mem: &mut Mem<'_>) {
         let instance = self.random();
         let superblock = meta.superblock.clone();
         let size = meta.layout().volume_bytes;
@@ -519,6 +519,7 @@ impl Engine {
             size,
         });
         self.attach_ended(at, Ok(()));
+        self.ensure_generation(at, mem);
         if self.link.state == ConnectionState::Connected || self.link.hello_sent {
             // The peer knows this disk as missing.
             self.reopen_link();

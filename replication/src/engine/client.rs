@@ -194,7 +194,7 @@ impl Engine {
                 fua,
             },
             _ => {
-                slot.tracked = volume.begin_flush();
+                slot.tracked = volume.mirrored && volume.begin_flush();
                 Frame::Flush {
                     volume: index,
                     request: wire,

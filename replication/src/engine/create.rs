@@ -65,10 +65,12 @@ impl Engine {
             return Err(text!("vol{index} is busy: wait a moment and try again"));
         }
         match &volume.attach {
-            Attach::Blank(_) | Attach::Detached => {}
-            Attach::NoDisk => {
-                return Err(text!("vol{index} has no disk, or it failed: see 'disks'"));
+            Attach::NoDisk if volume.config.disk_bytes == 0 => {
+                return Err(text!(
+                    "vol{index} has no disk in the configuration of this node"
+                ));
             }
+            Attach::Blank(_) | Attach::Detached | Attach::NoDisk => {}
             Attach::Attached => {
                 return Err(text!(
                     "vol{index} is attached and has metadata: 'detach vol{index}' first if that may go"

@@ -134,8 +134,9 @@ impl Engine {
         self.pay(at);
         for id in 0..self.slots.capacity() as SlotId {
             if self.slots.get(id).is_some_and(|s| s.volume == at) {
-                // The activity log goes with the disk.
-                self.slots.at(id).logged = false;
+                // The activity log goes with the disk, and what is known of the peer's.
+                let slot = self.slots.at(id);
+                (slot.logged, slot.tracked) = (false, false);
             }
         }
         let primary = self.role == Role::Primary;
