@@ -31,6 +31,10 @@ usage() {
     --nbd-ports A,B    host ports of the two exports (default 10809,10810)
     --net user|tap     tap needs root: bridges and offloads in a network namespace
     --policy dont-care fencing policy
+    --metadata internal|external
+                       at the end of each volume's disk (default), or on a small disk of its own
+    --integrity crc32c|aes-256-gcm|chacha20-poly1305
+                       of the link between the nodes; the latter two get a new random secret at every up
 ./run-qemu.sh exec NODE 'COMMAND'  one console command: output on stdout, exit 0, or 1 and the error
 ./run-qemu.sh console NODE         the serial console, interactive
 ./run-qemu.sh kill|start|pause|resume NODE        power cut, boot, freeze, thaw
@@ -62,7 +66,7 @@ case $verb in
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
-dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care metadata=internal integrity=crc32c
 guest_command='' guest_volume=0
 arguments=()
 
@@ -101,6 +105,8 @@ take_option() {
     up:--machine) one_of "$1" "$2" q35 pc microvm && machine=$2 ;;
     up:--net) one_of "$1" "$2" user tap && net=$2 ;;
     up:--policy) one_of "$1" "$2" dont-care && policy=$2 ;;
+    up:--metadata) one_of "$1" "$2" internal external && metadata=$2 ;;
+    up:--integrity) one_of "$1" "$2" crc32c aes-256-gcm chacha20-poly1305 && integrity=$2 ;;
     up:--nbd-ports)
       [[ $2 =~ ^([0-9]{1,5}),([0-9]{1,5})$ ]] || die "--nbd-ports $2: expected two ports, like 10809,10810"
       port_a=${BASH_REMATCH[1]} port_b=${BASH_REMATCH[2]}

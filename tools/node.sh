@@ -3,6 +3,8 @@
 
 # image NODE VOLUME - the file behind a volume: a.img, a-vol1.img, ...
 image() { if [ "$2" = 0 ]; then say "$1.img"; else say "$1-vol$2.img"; fi; }
+# metadata_image NODE VOLUME - the file for its metadata, if that has a disk of its own: a-md0.img, ...
+metadata_image() { say "$1-md$2.img"; }
 
 # pick_accel - KVM only where the CPU shows vmx or svm: a /dev/kvm without either is a software hypervisor
 # that emulates kernel code instruction by instruction.
@@ -49,7 +51,8 @@ write_config() {
     printf '%s\n' "# Node $node of the pair in $dir, written by run-qemu.sh. docs/CONFIG.md lists the keys."
     printf '%s\n' "[node]" "name = \"$node\""
     printf '%s\n' "[resource]" "name = \"r0\"" "fencing = \"$policy\""
-    printf '%s\n' "[peer]" "name = \"$peer\"" "address = \"${replication_ip[$peer]}:7789\""
+    printf '%s\n' "[peer]" "name = \"$peer\"" "address = \"${replication_ip[$peer]}:7789\"" "integrity = \"$integrity\""
+    [ -z "$secret" ] || say "secret = \"$secret\""
     for index in 0 1 2; do
       printf '%s\n' "[[nic]]" "mac = \"$(mac "$node" $index)\"" "roles = [\"${networks[index]}\"]"
       case ${networks[index]} in
@@ -62,6 +65,7 @@ write_config() {
     for ((volume = 0; volume < volumes; volume++)); do
       printf '%s\n' "[[volume]]" "index = $volume" "serial = \"$node-vol$volume\""
       [ -z "$size" ] || say "size = \"${size}iB\""
+      [ "$metadata" = internal ] || say "metadata = { disk = \"$node-md$volume\" }"
     done
   } >"$node.toml"
 }
@@ -88,15 +92,22 @@ yield_to_devices() {
   done
 }
 
+# disk_args NAME SERIAL BACKEND - QEMU's arguments for one disk.
+disk_args() { printf '%s\n' -blockdev "node-name=$1,$3" -device "$(device blk),drive=$1,serial=$2,num-queues=1,queue-size=256"; }
+
 # launch NODE AIO
 launch() {
-  local node=$1 file volume args
+  local node=$1 file volume args backend
   mapfile -t args < <(
     tr ' ' '\n' < <(machine_args && accel_args && netdev_args "$node")
     for ((volume = 0; volume < volumes; volume++)); do
-      file=$(image "$node" "$volume")
-      printf '%s\n' -blockdev "driver=raw,node-name=vol$volume,discard=unmap,file.driver=file,file.discard=unmap,file.aio=$2,file.filename=$file" \
-        -device "$(device blk),drive=vol$volume,serial=$node-vol$volume,num-queues=1,queue-size=256"
+      file=driver=raw,discard=unmap,file.driver=file,file.discard=unmap,file.aio=$2,file.filename
+      # PALISADE_DISK: other backends for the volumes' disks, for tests; as -blockdev takes them, with the words NODE,
+      # VOLUME and IMAGE to be replaced.
+      backend=${PALISADE_DISK:-$file=IMAGE}
+      backend=${backend//NODE/$node} backend=${backend//VOLUME/$volume} backend=${backend//IMAGE/$(image "$node" "$volume")}
+      disk_args "vol$volume" "$node-vol$volume" "$backend"
+      [ "$metadata" = internal ] || disk_args "md$volume" "$node-md$volume" "$file=$(metadata_image "$node" "$volume")"
     done
   )
   # PALISADE_QEMU_ARGS: for tests and experiments.

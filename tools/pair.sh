@@ -26,6 +26,9 @@ check_images() {
   for ((volume = 0; volume < volumes; volume++)); do
     first=
     for node in a b; do
+      if [ "$metadata" = external ] && ! [ -f "$(metadata_image $node $volume)" ]; then
+        die "the disk for metadata $dir/$(metadata_image $node $volume) is missing; restore it, or start with empty disks: --dir with a new directory"
+      fi
       file=$(image $node $volume)
       [ -e "$file" ] || die "the disk $dir/$file is missing; restore it, or start with empty disks: --dir with a new directory"
       [ -f "$file" ] || die "the disk $dir/$file is not a regular file"
@@ -40,8 +43,10 @@ check_images() {
 
 # prepare_images - make what is missing. Sets origin: blank (all made now) or used.
 prepare_images() {
-  local node volume file made=0 found=0 want
-  want=$(disk_bytes "$(bytes "${size:-1G}")")
+  local node volume file made=0 found=0 want rest
+  want=$(bytes "${size:-1G}")
+  rest=$(($(disk_bytes "$want") - want))
+  [ "$metadata" = external ] || want=$((want + rest))
   for ((volume = 0; volume < volumes; volume++)); do
     for node in a b; do
       file=$(image $node $volume)
@@ -58,7 +63,10 @@ prepare_images() {
   ((found == 0 || made == 0)) || die "$dir has some of its disks but not $missing_image: restore it, or use another --dir"
   if ((found == 0)); then
     for ((volume = 0; volume < volumes; volume++)); do
-      for node in a b; do truncate -s "$want" "$(image $node $volume)" || die "cannot make a disk image in $dir"; done
+      for node in a b; do
+        truncate -s "$want" "$(image $node $volume)" || die "cannot make a disk image in $dir"
+        [ "$metadata" = internal ] || truncate -s "$rest" "$(metadata_image $node $volume)" || die "cannot make a disk image in $dir"
+      done
     done
     size=${size:-1G}
     origin=blank
@@ -107,6 +115,8 @@ verb_up() {
   prepare_net
   prepare_images
   save_settings
+  secret=
+  if [ "$integrity" != crc32c ]; then secret=$(head -c 33 /dev/urandom | base64); fi
   rm -f a.log b.log
   for node in a b; do write_config $node; done
   say "Booting a and b in $dir ($machine, $accel, $mem of memory each) ..."

@@ -15,6 +15,8 @@
 //! started when it goes out of scope.
 
 pub mod console;
+pub mod forgetful;
+pub mod load;
 pub mod machine;
 pub mod nbd;
 pub mod pair;

@@ -40,6 +40,7 @@ impl Node {
 pub struct Pair {
     dir: TempDir,
     ports: [u16; 2],
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Pair {
@@ -51,14 +52,20 @@ impl Pair {
     /// The same with more options for `up`; later ones win.
     pub fn boot_with(options: &[&str]) -> Self {
         let pair = Self::prepare();
-        let output = pair.up(options);
+        pair.must_up(options);
+        pair
+    }
+
+    /// `up` as [`Pair::up`], which must succeed.
+    pub fn must_up(&self, options: &[&str]) -> String {
+        let output = self.up(options);
         assert!(
             output.status.success(),
             "up {options:?} failed: {}{}",
             text(&output.stdout),
             text(&output.stderr)
         );
-        pair
+        text(&output.stdout)
     }
 
     /// A directory and ports for a pair, and nothing started.
@@ -66,7 +73,13 @@ impl Pair {
         Self {
             dir: scratch(),
             ports: [free_port(), free_port()],
+            environment: Vec::new(),
         }
+    }
+
+    /// Sets a variable of the environment for every call of the script from now on.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.push((name, value.into()));
     }
 
     /// `up --detach` with this pair's ports and 64 MiB volumes.
@@ -95,6 +108,7 @@ impl Pair {
             .arg("--dir")
             .arg(self.dir.path())
             .env("PALISADE_KERNEL", kernel())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }

@@ -10,6 +10,7 @@ use crate::lineage::Policies;
 use crate::secure::LinkRefusal;
 use crate::wire::Frame;
 use heapless::String;
+pub use resync::controller::Limits as ResyncLimits;
 
 /// Microseconds since some fixed point, monotonic.
 pub type Micros = u64;
@@ -46,10 +47,36 @@ pub struct EngineConfig {
     pub policies: Policies,
     /// What to do when disks fail.
     pub trouble: Trouble,
+    /// How resyncs from this node go about.
+    pub resync: ResyncConfig,
     /// Seed of the generation identifiers: must be unpredictable in production, fixed in tests.
     pub seed: u64,
     /// Client requests that may be in the engine at once (a power of two, 64 to 4096).
     pub max_requests: u16,
+}
+
+/// How a node brings its peer in sync. Only the source's configuration counts: the target needs none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResyncConfig {
+    /// Limits of the rate; without any it is found out.
+    pub limits: ResyncLimits,
+    /// Blocks that are marked but alike are found by their digests and not sent.
+    pub csums: bool,
+    /// Blocks of zeroes may become holes on the peer's disk.
+    pub rs_discard: bool,
+    /// Volumes that may be in resync at once; `None`, and zero: all.
+    pub max_parallel: Option<u16>,
+}
+
+impl Default for ResyncConfig {
+    fn default() -> Self {
+        Self {
+            limits: ResyncLimits::default(),
+            csums: false,
+            rs_discard: true,
+            max_parallel: None,
+        }
+    }
 }
 
 /// Volumes of a resource at most.
@@ -72,6 +99,8 @@ pub struct VolumeConfig {
     pub can_discard: bool,
     /// Whether the disk can write zeroes; otherwise the pump writes a zeroed buffer instead.
     pub can_write_zeroes: bool,
+    /// Index of the volume whose resync from this node goes before this one's.
+    pub resync_after: Option<u16>,
 }
 
 /// What to do when disks fail; each node may have its own opinion.
@@ -433,6 +462,44 @@ pub enum Command {
         /// Even if the disk seems to hold somebody's data.
         force: bool,
     },
+    /// Hold resyncs, whichever node is the source, until [`Command::ResumeSync`] on this node.
+    PauseSync {
+        /// Index of the volume; `None`: all.
+        volume: Option<u16>,
+    },
+    /// End [`Command::PauseSync`] of this node.
+    ResumeSync {
+        /// Index of the volume; `None`: all.
+        volume: Option<u16>,
+    },
+    /// Compare both nodes' disks. Answered when it has begun; what it finds goes to the log and the status.
+    Verify {
+        /// Index of the volume.
+        volume: u16,
+        /// First byte; `None`: where an unfinished one stopped, or 0.
+        start: Option<u64>,
+        /// First byte that is not compared any more; `None`: the end.
+        stop: Option<u64>,
+        /// Copy blocks that differ from this node to the peer.
+        repair: bool,
+    },
+    /// End a verify of this node; the next one goes on from there.
+    VerifyAbort {
+        /// Index of the volume.
+        volume: u16,
+    },
+    /// Give up this node's copy of a volume: all of it is copied from the peer.
+    Invalidate {
+        /// Index of the volume.
+        volume: u16,
+    },
+    /// Give up the peer's copy of a volume: all of it is copied from this node.
+    InvalidateRemote {
+        /// Index of the volume.
+        volume: u16,
+    },
+    /// Note durably that this node's data is not the newest.
+    Outdate,
 }
 
 /// A node's role in the resource.
@@ -513,6 +580,26 @@ pub enum ReplicationState {
     Behind,
 }
 
+impl ReplicationState {
+    /// Whether a resync from this node is under way, a waiting one included.
+    #[must_use]
+    pub const fn is_source(self) -> bool {
+        matches!(self, Self::WFBitMapS | Self::SyncSource | Self::PausedSyncS)
+    }
+
+    /// Whether a resync to this node is under way, a waiting one included.
+    #[must_use]
+    pub const fn is_target(self) -> bool {
+        matches!(self, Self::WFBitMapT | Self::SyncTarget | Self::PausedSyncT)
+    }
+
+    /// Whether writes are mirrored and both disks are the same but for those under way.
+    #[must_use]
+    pub const fn in_sync(self) -> bool {
+        matches!(self, Self::Established | Self::VerifyS | Self::VerifyT)
+    }
+}
+
 /// Where a volume's metadata is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetadataKind {
@@ -550,12 +637,31 @@ pub struct Progress {
     pub total: u64,
     /// Bytes per second over the last few seconds.
     pub rate_now: u64,
-    /// Bytes per second over its life so far.
+    /// Bytes per second over its life so far, pauses left out.
     pub rate_avg: u64,
-    /// Seconds that the rest takes at the present rate; `None` while nothing moves.
+    /// Seconds that the rest takes at the rate of the last 18 s; `None` while nothing moves.
     pub eta_seconds: Option<u64>,
     /// Whether nothing has moved for long enough that someone should look.
     pub stalled: bool,
+}
+
+/// What the last verify that this node ran has found, or the running one so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// It still runs.
+    pub running: bool,
+    /// It came to its end; otherwise the next one goes on at `position`.
+    pub finished: bool,
+    /// Everything that it was to compare before this byte was compared.
+    pub position: u64,
+    /// Bytes compared.
+    pub compared: u64,
+    /// Blocks of 4 KiB that differ.
+    pub differing_blocks: u64,
+    /// Blocks of these that were copied from this node to the peer.
+    pub repaired_blocks: u64,
+    /// Bytes that one of the disks could not read.
+    pub unreadable_bytes: u64,
 }
 
 /// A snapshot of everything an operator may ask.
@@ -604,6 +710,8 @@ pub struct VolumeStatus {
     pub progress: Option<Progress>,
     /// What the resync or verify waits for, to follow "waits:"; empty when it does not wait.
     pub waits: Text,
+    /// The last verify of this node since it started; `None` without one.
+    pub verify: Option<VerifyReport>,
     /// Extents that the activity log holds hot.
     pub activity_hot: u32,
     /// Extents that it can hold hot; 0 without an activity log.

@@ -197,6 +197,43 @@ pub enum Frame {
         offset: u64,
         /// Bytes.
         len: u32,
+        /// Whether a hole may be punched.
+        unmap: bool,
+    },
+    /// Which blocks of the range are not the same on both disks? The payload is a key of 16 bytes and the
+    /// digests of the sender's blocks under it (`resync::digest`). Answered by [`Frame::Compared`].
+    Compare {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    },
+    /// Answer to [`Frame::Compare`].
+    Compared {
+        /// The number of the request.
+        request: u64,
+        /// What came of it.
+        outcome: Comparison,
+    },
+    /// The sender's operator gives up a whole copy of a volume: `invalidate` or `invalidate-remote`.
+    SyncRequest {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// The sender's copy is to be the source, and the receiver's the target; otherwise the reverse.
+        sender_is_source: bool,
+    },
+    /// Answer to [`Frame::SyncRequest`].
+    SyncReply {
+        /// The number of the request.
+        request: u64,
+        /// Whether it will be so. The source goes on with [`Frame::SyncStart`].
+        granted: bool,
     },
     /// Every block was acknowledged: flush, be UpToDate with generation `uuid`, acknowledge.
     SyncEnd {
@@ -268,6 +305,32 @@ pub struct HelloVolume {
     pub was_primary: bool,
     /// The sender's disk has been in use without a break since it had everything of its generation.
     pub steady: bool,
+    /// The sender's operator has paused the volume's resync.
+    pub paused: bool,
+}
+
+/// What came of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// Bit `n` is set if block `n` of the range differs.
+    Blocks(u32),
+    /// The range cannot be read.
+    Unreadable,
+    /// There was no memory for it: ask again.
+    Busy,
+}
+
+/// A volume's part of [`State`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeState {
+    /// The sender's disk.
+    pub disk: DiskState,
+    /// The sender's operator has paused the volume's resync.
+    pub paused: bool,
+    /// The sender is the source of a resync that waits for other volumes'.
+    pub waits: bool,
+    /// The sender compares the volume with the receiver's.
+    pub verifies: bool,
 }
 
 /// Role and disk states.
@@ -275,8 +338,8 @@ pub struct HelloVolume {
 pub struct State {
     /// The sender's role.
     pub role: Role,
-    /// The sender's disks, in ascending order of index.
-    pub disks: heapless::Vec<DiskState, MAX_VOLUMES>,
+    /// The sender's volumes, in ascending order of index.
+    pub volumes: heapless::Vec<VolumeState, MAX_VOLUMES>,
 }
 
 /// Why a node refuses its peer.

@@ -16,6 +16,8 @@ pub enum WaitReason {
     PausedHere,
     /// `pause-sync` on the peer.
     PausedOnPeer,
+    /// On the target: the source's configuration lets other volumes go first.
+    SourceWaits,
     /// Another volume goes first.
     After {
         /// The other volume's index.
@@ -71,6 +73,9 @@ impl fmt::Display for WaitReason {
             Self::PausedOnPeer => {
                 f.write_str("paused by an operator on the peer; resume-sync there ends it")
             }
+            Self::SourceWaits => f.write_str(
+                "waits for another volume's resync on the peer, which is the source; see 'status' there",
+            ),
             Self::After { volume } => {
                 write!(f, "waits until vol{volume} is in sync (resync-after)")
             }

@@ -25,6 +25,12 @@ impl RangeList {
         }
     }
 
+    /// Forgets everything; the memory is kept.
+    pub fn clear(&mut self) {
+        self.ranges.clear();
+        (self.bytes, self.unlisted) = (0, 0);
+    }
+
     /// Adds a range that overlaps none that was added before.
     pub fn add(&mut self, range: Range<u64>) {
         if range.is_empty() {

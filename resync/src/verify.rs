@@ -86,6 +86,24 @@ impl Verify {
     /// A verify of a volume of `size` bytes. All memory it will need is allocated here.
     #[must_use]
     pub fn new(size: u64, options: VerifyOptions) -> Self {
+        let list = || RangeList::new(VERIFY_RANGES);
+        let mut verify = Self {
+            range: 0..0,
+            repair: false,
+            cursor: 0,
+            compared: 0,
+            outstanding: Vec::with_capacity(VERIFY_IN_FLIGHT),
+            differing: list(),
+            differing_blocks: 0,
+            unreadable: [list(), list()],
+        };
+        verify.restart(size, options);
+        verify
+    }
+
+    /// Begins another verify, of a volume of `size` bytes, in the same memory. Everything of the one before
+    /// is forgotten.
+    pub fn restart(&mut self, size: u64, options: VerifyOptions) {
         let stop = options
             .stop
             .min(size)
@@ -93,17 +111,14 @@ impl Verify {
             .saturating_mul(BLOCK)
             .min(size);
         let start = (options.start / BLOCK * BLOCK).min(stop);
-        let list = || RangeList::new(VERIFY_RANGES);
-        Self {
-            range: start..stop,
-            repair: options.repair,
-            cursor: start,
-            compared: 0,
-            outstanding: Vec::with_capacity(VERIFY_IN_FLIGHT),
-            differing: list(),
-            differing_blocks: 0,
-            unreadable: [list(), list()],
-        }
+        self.range = start..stop;
+        self.repair = options.repair;
+        self.cursor = start;
+        self.compared = 0;
+        self.outstanding.clear();
+        self.differing.clear();
+        self.differing_blocks = 0;
+        self.unreadable.iter_mut().for_each(RangeList::clear);
     }
 
     /// The next run to compare, at most `max` bytes (at least a block) and not crossing a multiple of
@@ -166,6 +181,15 @@ impl Verify {
     pub fn unreadable(&mut self, run: Run, side: Side) {
         if self.end(run) {
             self.unreadable[side as usize].add(run.offset..run.offset + u64::from(run.len));
+        }
+    }
+
+    /// A run could not be compared now, for want of memory: it comes again from [`Verify::next`]. One that
+    /// is not in flight is passed over.
+    pub fn again(&mut self, run: Run) {
+        let found = self.outstanding.iter_mut();
+        if let Some(o) = found.into_iter().find(|o| o.in_flight && o.run == run) {
+            o.in_flight = false;
         }
     }
 

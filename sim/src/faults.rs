@@ -248,14 +248,22 @@ impl World {
 
     /// Another disk takes the place of a stopped node's: a blank one, or a copy from some time ago.
     ///
-    /// A copy of the generation that the disk was in last cannot be told from it by anybody: whoever puts it
-    /// back must create new metadata on it (docs/FAULT_MODEL.md), as the operator here does.
+    /// Only a copy of a generation that is long over can be told from the disk as it was last (so that it gets a
+    /// full resync): whoever puts another one back must create new metadata on it (docs/FAULT_MODEL.md), as the
+    /// operator here does.
     pub(crate) fn replace_disks(&mut self, n: usize, old: bool) {
         for volume in 0..self.plan.volumes.len() {
             let (meta, layout) = self.place_of_metadata(volume);
-            let current = |copies| self.metadata(n, volume, copies).map(|s| s.current);
-            let known = match (current(None), current(Some(&self.nodes[n].copies))) {
-                (Ok(now), Ok(then)) => now != then && then != JUST_CREATED,
+            let now = self.metadata(n, volume, None);
+            let then = self.metadata(n, volume, Some(&self.nodes[n].copies));
+            let peer = self.metadata(1 - n, volume, None);
+            let known = match (now, then, peer) {
+                (Ok(now), Ok(then), Ok(peer)) => {
+                    let over = ![now.current, peer.current, peer.bitmap].contains(&then.current);
+                    over && then.current != JUST_CREATED
+                        && then.bitmap == 0
+                        && then.disk != DiskState::Inconsistent
+                }
                 _ => false,
             };
             let node = &mut self.nodes[n];

@@ -141,7 +141,7 @@ impl World {
         // is written meanwhile.
         let alone = alone && !self.mirrors_to_whole(n, volume);
         if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
-            self.oracle.standing[peer][volume] = None;
+            self.oracle.falls_behind(peer, volume);
         }
         let good = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
         let counts = request.mutates() || !hardened.is_empty();
@@ -157,8 +157,7 @@ impl World {
             holders.push(n);
         } else if same_branch && counts {
             self.stats.count(crate::stats::Kind::Through);
-            self.oracle.standing[n][volume] = None;
-            self.oracle.before_resync[n][volume] = None;
+            self.oracle.falls_behind(n, volume);
             self.judge_through(peer, volume);
         }
         if !alone && same_branch {

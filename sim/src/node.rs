@@ -189,6 +189,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
             size_limit: Some(v.bytes()),
             can_discard: plan.discard[index] == crate::disk::Discard::Zeroes,
             can_write_zeroes: true,
+            resync_after: v.resync_after,
         };
         let _ = volumes.push(volume);
     }
@@ -200,6 +201,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
         timers: plan.timers,
         policies: Policies::default(),
         trouble: plan.trouble,
+        resync: plan.resync[index],
         seed,
         max_requests: plan.max_requests,
     }

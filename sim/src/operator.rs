@@ -56,6 +56,14 @@ impl World {
             Command::Detach { force: true, .. } => Kind::CmdDetachForce,
             Command::SuspendIo => Kind::CmdSuspendIo,
             Command::ResumeIo => Kind::CmdResumeIo,
+            Command::PauseSync { .. } => Kind::CmdPauseSync,
+            Command::ResumeSync { .. } => Kind::CmdResumeSync,
+            Command::Verify { repair: false, .. } => Kind::CmdVerify,
+            Command::Verify { repair: true, .. } => Kind::CmdVerifyRepair,
+            Command::VerifyAbort { .. } => Kind::CmdVerifyAbort,
+            Command::Invalidate { .. } => Kind::CmdInvalidate,
+            Command::InvalidateRemote { .. } => Kind::CmdInvalidateRemote,
+            Command::Outdate => Kind::CmdOutdate,
         });
         self.operator.next_id += 1;
         let id = self.operator.next_id;
@@ -138,6 +146,9 @@ impl World {
             if self.rng.one_in(25) {
                 return self.whim();
             }
+            if self.rng.one_in(15) {
+                return self.whim_of_copies();
+            }
             if self.rng.coin() {
                 return None;
             }
@@ -178,6 +189,46 @@ impl World {
         };
         let allowed = self.whim_allowed(n, "operator: a whim");
         allowed.then_some((n, command))
+    }
+
+    /// Commands about resyncs, comparisons and whole copies.
+    fn whim_of_copies(&mut self) -> Option<(usize, Command)> {
+        let n = self.rng.index(2);
+        if !self.nodes[n].runs() {
+            return None;
+        }
+        let volume = self.rng.index(self.plan.volumes.len()) as u16;
+        let some = self.rng.coin().then_some(volume);
+        let size = self.plan.volumes[usize::from(volume)].bytes();
+        let place = |rng: &mut crate::rng::Rng| rng.one_in(4).then(|| rng.below(size));
+        let command = match self.rng.below(12) {
+            0 | 1 => Command::PauseSync { volume: some },
+            2 | 3 => Command::ResumeSync { volume: some },
+            4..=6 => Command::Verify {
+                volume,
+                start: place(&mut self.rng),
+                stop: place(&mut self.rng),
+                repair: self.rng.coin(),
+            },
+            7 => Command::VerifyAbort { volume },
+            8 | 9 => Command::Invalidate { volume },
+            10 => Command::InvalidateRemote { volume },
+            _ => Command::Outdate,
+        };
+        let allowed = self.whim_allowed(n, "operator: a whim about copies");
+        allowed.then_some((n, command))
+    }
+
+    /// A node of which the operator forgot that he had paused its resyncs.
+    fn paused(&self) -> Option<usize> {
+        (0..2).find(|&n| {
+            let status = self.oracle.status[n].as_ref();
+            self.nodes[n].runs()
+                && status.is_some_and(|s| {
+                    let mut volumes = s.volumes.iter();
+                    volumes.any(|v| v.waits.contains("operator on this node"))
+                })
+        })
     }
 
     fn whim_allowed(&mut self, n: usize, what: &'static str) -> bool {
@@ -229,6 +280,9 @@ impl World {
                 .then_some((best, Command::Primary { force: false }));
         }
         self.operator.idle_turns += 1;
+        if let Some(n) = self.paused() {
+            return Some((n, Command::ResumeSync { volume: None }));
+        }
         if let Some(step) = self.create_metadata() {
             return Some(step);
         }
@@ -324,12 +378,7 @@ impl World {
     fn syncing(&self) -> bool {
         let running = |n: usize| {
             self.oracle.status[n].as_ref().is_some_and(|s| {
-                let sync = |r| {
-                    matches!(
-                        r,
-                        ReplicationState::SyncSource | ReplicationState::SyncTarget
-                    )
-                };
+                let sync = |r: ReplicationState| r.is_source() || r.is_target();
                 s.volumes.iter().any(|v| sync(v.replication))
             })
         };

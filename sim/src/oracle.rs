@@ -162,6 +162,14 @@ impl Oracle {
             Command::Connect {
                 discard_my_data: true,
             } => self.discarding[n] = true,
+            // Given only when nothing is under way and both copies hold the same, durably: from then on either
+            // is as good as the better one, even if only one node learns of it.
+            Command::NewCurrentUuid => {
+                let [a, b] = &mut self.standing;
+                for (a, b) in a.iter_mut().zip(b) {
+                    (*a, *b) = (*a.max(b), *a.max(b));
+                }
+            }
             _ => {}
         }
     }
@@ -187,6 +195,12 @@ impl Oracle {
                 *s = s.map(|_| Level::Durable);
             }
         }
+    }
+
+    /// Something was written that a node's volume does not have.
+    pub(crate) fn falls_behind(&mut self, n: usize, volume: usize) {
+        self.standing[n][volume] = None;
+        self.before_resync[n][volume] = None;
     }
 
     /// A node's disk was replaced: what it knew is gone with it.

@@ -6,8 +6,9 @@ use crate::places::Places;
 use crate::rng::Rng;
 use crate::stamp::SECTOR;
 use crate::world::Time;
-use replication::api::{OnIoError, OnNoData, Timers, Trouble};
+use replication::api::{OnIoError, OnNoData, ResyncConfig, ResyncLimits, Timers, Trouble};
 use replication::ondisk::{Layout, PAGE};
+use replication::wire::MAX_PAYLOAD;
 
 /// One replicated volume.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub struct VolumePlan {
     pub external: bool,
     /// Pages of 4 KiB that the disk with the metadata has more than needed.
     pub slack: u64,
+    /// The volume whose resync goes first.
+    pub resync_after: Option<u16>,
 }
 
 impl VolumePlan {
@@ -122,6 +125,8 @@ pub struct Plan {
     pub atom: usize,
     /// What breaks.
     pub fates: Fates,
+    /// How each node brings the other in sync.
+    pub resync: [ResyncConfig; 2],
     /// Whether the operator may force a node whose peer has newer data.
     pub reckless: bool,
     /// Mean time between the operator's thoughts; 0: there is none.
@@ -137,10 +142,24 @@ impl Plan {
             block_size: rng.pick(&[512, 512, 4096]),
             external: rng.percent(30),
             slack: rng.pick(&[0, 1, 7]),
+            resync_after: None,
         };
+        let resync = |rng: &mut Rng| ResyncConfig {
+            limits: ResyncLimits {
+                min_rate: rng.pick(&[None, None, Some(64 << 10)]),
+                max_rate: rng.pick(&[None, None, None, Some(16 << 20)]),
+            },
+            csums: rng.percent(40),
+            rs_discard: rng.percent(80),
+            max_parallel: rng.pick(&[None, None, Some(1)]),
+        };
+        let chained = rng.percent(20);
         let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
         let dialer = rng.pick(&[Dialer::Node(0), Dialer::Node(1), Dialer::Both]);
         let net = rng.pick(&[30, 200, 1_000, 5_000]);
+        let net_delay = (net, (net * rng.pick(&[1, 2, 8])).min(timeout / 10).max(net));
+        // The largest frame passes well within the timeout: a network that cannot do that needs a longer one.
+        let window = 4 * u64::from(MAX_PAYLOAD) * net_delay.1 / timeout;
         let disk = rng.pick(&[20, 150, 1_500]);
         let discard = |rng: &mut Rng| {
             if rng.percent(65) {
@@ -150,7 +169,12 @@ impl Plan {
             }
         };
         Self {
-            volumes: (0..rng.pick(&[1, 1, 2, 3])).map(|_| volume(rng)).collect(),
+            volumes: (0..rng.pick(&[1, 1, 2, 3]))
+                .map(|n: u16| VolumePlan {
+                    resync_after: n.checked_sub(1).filter(|_| chained),
+                    ..volume(rng)
+                })
+                .collect(),
             timers: Timers {
                 timeout,
                 ping_interval: timeout / 3,
@@ -169,10 +193,10 @@ impl Plan {
                 },
                 disk_timeout: rng.pick(&[0, timeout / 2, timeout, timeout * 3]),
             },
-            net_delay: (net, (net * rng.pick(&[1, 2, 8])).min(timeout / 10).max(net)),
+            net_delay,
             disk_delay: (disk, disk * rng.pick(&[2, 10])),
             flush_delay: (disk * 2, disk * rng.pick(&[4, 20])),
-            window: rng.pick(&[6_000, 40_000, 300_000]),
+            window: rng.pick(&[6_000, 40_000, 300_000]).max(window as usize),
             pool_pages: rng.pick(&[256, 512, 1024]),
             max_requests: rng.pick(&[64, 256]),
             clients: rng.pick(&[1, 2, 3]),
@@ -190,6 +214,7 @@ impl Plan {
             ]),
             atom: rng.pick(&[1, 1, 8]),
             fates: Fates::draw(rng),
+            resync: [resync(rng), resync(rng)],
             reckless: rng.percent(20),
             operator_gap: rng.pick(&[20_000, 100_000]),
         }
@@ -205,6 +230,7 @@ impl Plan {
                 block_size: 512,
                 external: false,
                 slack: 0,
+                resync_after: None,
             }],
             timers: Timers {
                 timeout: 300_000,
@@ -228,6 +254,7 @@ impl Plan {
             start: Start::Blank,
             atom: 1,
             fates: Fates::none(),
+            resync: [ResyncConfig::default(); 2],
             reckless: false,
             operator_gap: 0,
         }

@@ -11,7 +11,7 @@ use replication::api::{Command, ConnectionState, DiskState, Role, Status};
 const PATIENCE: Time = 60_000_000;
 
 impl World {
-    /// A scripted world whose two nodes booted and connected, knowing nothing.
+    /// A scripted world whose two nodes booted, got metadata and connected, undecided.
     #[must_use]
     pub fn pair(seed: u64, plan: Plan) -> Self {
         let mut world = Self::new(
@@ -23,7 +23,21 @@ impl World {
         world.boot(0);
         world.boot(1);
         world.create_all();
-        world.run_until(PATIENCE, |w| w.oracle.connected(0) && w.oracle.connected(1));
+        let met = |w: &mut Self| {
+            let volumes = 0..w.plan.volumes.len();
+            let known = |n: usize| {
+                w.oracle.connected(n)
+                    && volumes.clone().all(|v| {
+                        let v = w.status(n).and_then(|s| s.volumes.get(v));
+                        v.is_some_and(|v| {
+                            let created = DiskState::Inconsistent;
+                            (v.disk, v.peer_disk) == (created, created)
+                        })
+                    })
+            };
+            known(0) && known(1)
+        };
+        world.run_until(PATIENCE, met);
         world
     }
 

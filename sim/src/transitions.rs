@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, ReplicationState, Role, Status};
+use replication::api::{DiskState, Role, Status};
 use replication::lineage::JUST_CREATED;
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
@@ -42,15 +42,27 @@ impl World {
         let promoted = primary_now(status) && before.as_ref().is_none_or(|b| !primary_now(b));
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
         let (mut targets, mut whole) = (Vec::new(), Vec::new());
+        let (mut verified, mut repaired, mut differs) = (0, 0, None);
         let (mut started, mut unfinished, mut failed) = (false, false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
+            if let Some(report) = now.verify {
+                let before = was.and_then(|w| w.verify);
+                let was_running = before.is_some_and(|b| b.running);
+                verified += u64::from(was_running && report.finished);
+                let (blocks, copied) = before
+                    .filter(|_| was_running)
+                    .map_or((0, 0), |b| (b.differing_blocks, b.repaired_blocks));
+                repaired += u64::from(report.repaired_blocks > copied);
+                if report.differing_blocks > blocks {
+                    differs = Some(v);
+                }
+            }
             unfinished |= now.disk == DiskState::Inconsistent;
             failed |= now.disk == DiskState::Failed;
-            self.oracle.given_up[n] |=
-                self.oracle.discarding[n] && now.replication == ReplicationState::SyncTarget;
+            self.oracle.given_up[n] |= self.oracle.discarding[n] && now.replication.is_target();
             // From here on blocks may be overwritten.
-            if now.replication == ReplicationState::SyncTarget
+            if now.replication.is_target()
                 && now.disk == DiskState::Inconsistent
                 && now.current_uuid != JUST_CREATED
             {
@@ -58,12 +70,12 @@ impl World {
             }
             if now.disk == DiskState::UpToDate
                 && was.is_some_and(|w| w.disk == DiskState::Inconsistent)
-                && was.is_some_and(|w| w.replication == ReplicationState::SyncTarget)
+                && was.is_some_and(|w| w.replication.is_target())
             {
                 whole.push(v);
             }
-            started |= now.replication == ReplicationState::SyncSource
-                && was.is_none_or(|w| w.replication != ReplicationState::SyncSource);
+            started |=
+                now.replication.is_source() && was.is_none_or(|w| !w.replication.is_source());
         }
         if started {
             self.stats.count(Kind::Resyncs);
@@ -71,6 +83,17 @@ impl World {
         if failed {
             // Also one that hung and was given up.
             self.oracle.disk_failed(n, None);
+        }
+        (0..verified).for_each(|_| self.stats.count(Kind::Verified));
+        (0..repaired).for_each(|_| self.stats.count(Kind::Repaired));
+        if let Some(v) = differs
+            && self.oracle.spoiled[v].is_empty()
+            && !self.oracle.amnesty
+        {
+            self.fail(
+                "verify reports only what differs",
+                format!("node {} vol{v}", letter(n)),
+            );
         }
         if promoted && unfinished {
             self.fail(
@@ -102,7 +125,7 @@ impl World {
                 v.is_some_and(|v| {
                     v.disk == DiskState::UpToDate
                         && v.peer_disk == DiskState::UpToDate
-                        && v.replication == ReplicationState::Established
+                        && v.replication.in_sync()
                 })
             };
             let in_sync = linked && good(0) && good(1);
@@ -144,7 +167,9 @@ impl World {
         for &v in volumes {
             let [mine, theirs] = [n, 1 - n].map(|n| self.oracle.standing[n][v]);
             if mine.is_some() && theirs.is_none() {
-                let detail = format!("vol{v}: node {} becomes the target", letter(n));
+                let standing = &self.oracle.standing;
+                let who = letter(n);
+                let detail = format!("vol{v}: node {who} becomes the target: {standing:?}");
                 self.fail("the better copy is never the target", detail);
             }
         }
@@ -350,10 +375,27 @@ impl World {
                     .retain(|u| u.volume != volume);
                 self.oracle.standing[n][volume] = Some(Level::Answered);
             }
-            if !self.oracle.in_sync[volume] && !self.oracle.split() {
-                self.oracle.standing[peer][volume] = None;
+            if !self.oracle.split() && !self.still_holds(peer, volume) {
+                self.oracle.falls_behind(peer, volume);
             }
         }
+    }
+
+    /// Whether what a node has is still as good as it was, after the truth was settled elsewhere.
+    fn still_holds(&self, n: usize, volume: usize) -> bool {
+        let Some(level) = self.oracle.standing[n][volume] else {
+            return false;
+        };
+        let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+        let disk = &self.nodes[n].disks[volume];
+        let holds = |sector: usize| {
+            disk.writing(sector)
+                || self.oracle.spoiled[volume].contains(&sector)
+                || history.legal(sector, disk.durable()[sector], Level::Durable)
+                    && (level == Level::Durable
+                        || history.legal(sector, disk.current()[sector], level))
+        };
+        (0..disk.current().len()).all(holds)
     }
 
     /// The operator chose a node although another has or makes newer data: histories part.

@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 fn volume(index: u16) -> VolumeStatus {
     VolumeStatus {
+        verify: None,
         index,
         size: 1 << 30,
         disk: DiskState::UpToDate,

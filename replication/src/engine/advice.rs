@@ -7,6 +7,7 @@ use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Role, Tex
 use crate::lineage::{JUST_CREATED, Verdict};
 use crate::wire::Refusal;
 use fencing::Denial;
+use resync::WaitReason;
 
 /// A peer that has answered no request for so long is worth a word.
 const SLOW_ANSWER: Micros = 2_000_000;
@@ -19,7 +20,7 @@ impl Engine {
         }
         self.missing_disk()
             .or_else(|| self.slow_peer(now))
-            .or_else(|| self.waiting_resync())
+            .or_else(|| self.waiting_resync(now))
             .unwrap_or_default()
     }
 
@@ -65,21 +66,21 @@ impl Engine {
         })
     }
 
-    fn waiting_resync(&self) -> Option<Text> {
-        self.volumes.iter().find_map(|volume| {
-            let index = volume.config.index;
-            let source = volume.source.as_ref()?;
-            if let Some(offset) = source.unreadable {
-                Some(text!(
-                    "vol{index}: the resync waits for blocks near byte {offset} that this node's disk cannot read; they are tried again every second"
-                ))
-            } else if source.ending {
-                Some(text!("vol{index}: the resync waits for the last flush of both disks"))
-            } else if source.no_memory {
-                Some(text!("vol{index}: the resync waits for free buffers"))
-            } else {
-                None
-            }
+    /// What a resync or a verify waits for, if that is not in the nature of things.
+    fn waiting_resync(&self, now: Micros) -> Option<Text> {
+        (0..self.volumes.len()).find_map(|at| {
+            let reason = self.waits(at, now)?;
+            let amiss = matches!(
+                reason,
+                WaitReason::UnreadableHere { .. }
+                    | WaitReason::FailedOnPeer { .. }
+                    | WaitReason::NoMemory
+                    | WaitReason::Flush
+                    | WaitReason::DiskBusy { .. }
+                    | WaitReason::PeerBusy { .. }
+            );
+            let index = self.volumes[at].config.index;
+            amiss.then(|| text!("vol{index}: the resync or verify: {reason}"))
         })
     }
 
@@ -149,6 +150,9 @@ impl Engine {
         match denial {
             Denial::PeerIsPrimary => {
                 text!("peer {peer} is Primary: run 'secondary' there first")
+            }
+            Denial::DiskUnusable if let Attach::Blank(why) = &worst.attach => {
+                text!("vol{index}: {why}; or, if peer {peer} has the data, promote that")
             }
             Denial::DiskUnusable if disk != DiskState::Inconsistent => {
                 text!("vol{index} has no usable disk ({disk:?}): promote peer {peer} instead")

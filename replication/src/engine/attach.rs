@@ -491,6 +491,7 @@ impl Engine {
         if self.role == Role::Primary {
             volume.reattached();
         }
+        volume.verify.cursor = superblock.verify_cursor;
         meta.touch_hot();
         volume.meta = Some(meta);
         volume.attach = Attach::Attached;

@@ -2,13 +2,10 @@
 
 use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued};
-use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, MAX_VOLUMES, RequestId, Role};
+use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, RequestId, Role};
 use crate::buf::{Buf, Mem};
 use crate::wire::Frame;
-use resync::IDLE_IN_FLIGHT;
-
-/// Of the peer's window (at least 64), kept for resync runs and resync ends.
-const RESYNC_RESERVE: usize = IDLE_IN_FLIGHT as usize + MAX_VOLUMES;
+use resync::controller::Class;
 
 impl Engine {
     pub(super) fn client(&mut self, request: ClientRequest, pool: &mut Mem<'_>) {
@@ -18,7 +15,6 @@ impl Engine {
             offset,
             op,
         } = request;
-        self.last_client = self.now;
         let (op, len, fua, buf) = match op {
             ClientOp::Read(buf) => (Op::Read, buf.len(), false, Some(buf)),
             ClientOp::Write { buf, fua } => (Op::Write, buf.len(), fua, Some(buf)),
@@ -36,6 +32,7 @@ impl Engine {
             _ => volume.written_bytes += u64::from(len),
         }
         self.clients_live += 1;
+        self.controller.client_started(self.now);
         self.enter(Slot {
             fua,
             buf,
@@ -77,12 +74,13 @@ impl Engine {
 
     /// Puts a new slot into the table and starts it before the step ends, unless an overlapping
     /// one is in its way.
-    pub(super) fn enter(&mut self, slot: Slot) -> SlotId {
+    pub(super) fn enter(&mut self, mut slot: Slot) -> SlotId {
+        slot.began = self.now;
         let range = slot.locks_range().then_some((
             slot.volume,
             slot.offset,
             u64::from(slot.len),
-            slot.op == Op::Read,
+            slot.op.reads(),
         ));
         let id = self.slots.insert(slot);
         let free = range.is_none_or(|(volume, offset, len, reads)| {
@@ -211,7 +209,7 @@ impl Engine {
     /// While the connection is being dropped the answer is no: what comes now waits until this
     /// node may go on alone, in a new generation.
     pub(super) fn window_open(&self) -> bool {
-        !self.link.closing && self.link.outstanding + RESYNC_RESERVE < self.link.window
+        !self.link.closing && self.link.outstanding + self.resync_reserve() < self.link.window
     }
 
     /// Issues a slot's disk operation.
@@ -220,10 +218,10 @@ impl Engine {
         let (offset, len) = (slot.offset, slot.len);
         let view = slot.buf.as_ref().map(Buf::view);
         let op = match (slot.op, view) {
-            (Op::Read, Some(view)) => DiskOp::Read {
+            (Op::Read | Op::Verify | Op::Compare, Some(view)) => DiskOp::Read {
                 offset,
                 view,
-                detect_zeroes: slot.owner == Owner::Resync,
+                detect_zeroes: slot.owner == Owner::Resync && slot.op == Op::Read,
             },
             (Op::Write, Some(view)) => DiskOp::Write { offset, view },
             (Op::Discard, _) => DiskOp::Discard { offset, len },
@@ -232,7 +230,9 @@ impl Engine {
             (Op::Bitmap { .. } | Op::DiskLost { .. } | Op::PeerFlush, _) => {
                 unreachable!("this is for the peer only")
             }
-            (Op::Read | Op::Write, None) => unreachable!("a transfer without a buffer"),
+            (Op::Read | Op::Verify | Op::Compare | Op::Write, None) => {
+                unreachable!("a transfer without a buffer")
+            }
         };
         slot.local = Local::Disk;
         self.issue(id, op);
@@ -277,7 +277,13 @@ impl Engine {
 
     fn finish_client(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.clients_live -= 1;
-        self.last_client = self.now;
+        let class = match slot.op {
+            Op::Read => Class::read(slot.len),
+            Op::Write => Class::write(slot.len, slot.fua),
+            Op::Flush => Class::Flush,
+            _ => Class::Other,
+        };
+        self.controller.client_finished(self.now, class, slot.began);
         if slot.error.is_some() && slot.changes_data() {
             let volume = &mut self.volumes[slot.volume];
             volume.mark_dirty(slot.offset, u64::from(slot.len));

@@ -16,7 +16,16 @@ impl Engine {
             Command::Detach { volume, force } => self.detach(id, volume, force, mem),
             Command::SuspendIo => self.suspend_io(id),
             Command::ResumeIo => self.resume_io(id, mem),
-            Command::Primary { .. } | Command::Secondary { .. } | Command::NewCurrentUuid => {
+            Command::PauseSync { volume } => self.pause_sync(id, volume, true),
+            Command::ResumeSync { volume } => self.pause_sync(id, volume, false),
+            Command::VerifyAbort { volume } => self.abort_verify(id, volume),
+            Command::Primary { .. }
+            | Command::Secondary { .. }
+            | Command::NewCurrentUuid
+            | Command::Verify { .. }
+            | Command::Invalidate { .. }
+            | Command::InvalidateRemote { .. }
+            | Command::Outdate => {
                 let deferred = Deferred {
                     id,
                     command,
@@ -43,7 +52,27 @@ impl Engine {
                 Command::Primary { force } => self.promote(next.id, force, mem),
                 Command::Secondary { force } => self.demote(next.id, force),
                 Command::NewCurrentUuid => self.declare_identical(next.id),
-                _ => unreachable!("never deferred"),
+                Command::Verify {
+                    volume,
+                    start,
+                    stop,
+                    repair,
+                } => self.start_verify(next.id, volume, (start, stop), repair),
+                Command::Invalidate { volume } => self.give_up(next.id, volume, false),
+                Command::InvalidateRemote { volume } => self.give_up(next.id, volume, true),
+                Command::Outdate => self.outdate(next.id, mem),
+                Command::Connect { .. }
+                | Command::Disconnect
+                | Command::CreateMd { .. }
+                | Command::Attach { .. }
+                | Command::Detach { .. }
+                | Command::SuspendIo
+                | Command::ResumeIo
+                | Command::PauseSync { .. }
+                | Command::ResumeSync { .. }
+                | Command::VerifyAbort { .. } => {
+                    unreachable!("never deferred")
+                }
             }
             self.check_demotion();
         }
@@ -150,6 +179,7 @@ impl Engine {
             task,
             deferred,
             self.resync_retry,
+            self.verify_deadline(),
             self.attach_deadline(),
             self.detach_deadline(),
             self.hang_deadline(),

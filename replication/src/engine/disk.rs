@@ -49,8 +49,8 @@ impl Engine {
             }
         };
         // What a disk that has failed since still completes is worth nothing: it is not used any more.
-        let ok = ok && (op == Op::Read || self.volumes[at].usable());
-        if ok && op != Op::Read {
+        let ok = ok && (op.reads() || self.volumes[at].usable());
+        if ok && !op.reads() {
             self.volumes[at].through.here.written();
         }
         let slot = self.slots.at(id);
@@ -63,6 +63,9 @@ impl Engine {
         }
         if owner == Owner::Peer && op == Op::Read && ok {
             return self.send_read(id, pool);
+        }
+        if op == Op::Verify && !orphan {
+            return self.verify_read_done(id, pool);
         }
         self.finish_if_done(id, pool);
     }
@@ -91,7 +94,7 @@ impl Engine {
     /// disk different from what was promised, so it is not used any more.
     fn disk_error(&mut self, at: usize, op: Op, error: DiskError, mem: &mut Mem<'_>) {
         let index = self.volumes[at].config.index;
-        if op == Op::Read && error != DiskError::Gone {
+        if op.reads() && error != DiskError::Gone {
             self.log(
                 Level::Error,
                 text!("vol{index}: the disk could not read a block ({error:?})"),

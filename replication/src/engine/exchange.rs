@@ -78,7 +78,7 @@ impl Engine {
         buf: Option<&Buf>,
         mem: &Mem<'_>,
     ) -> Result<(), &'static str> {
-        let at = self.volume_by_index(index);
+        let (now, at) = (self.now, self.volume_by_index(index));
         let volume = at.map(|at| &mut self.volumes[at]);
         let Some(volume) = volume.filter(|_| self.link.up) else {
             return Err("a bitmap of an unknown volume");
@@ -101,6 +101,10 @@ impl Engine {
         if last {
             source.uniting = None;
             volume.sync_total = volume.dirty.dirty_bytes();
+            let left = volume.left();
+            if let Some(progress) = &mut volume.progress {
+                progress.update(now, left);
+            }
         }
         if let Some(meta) = &mut volume.meta {
             meta.touch_all();

@@ -7,14 +7,12 @@
 
 use super::advice::refusal_text;
 use super::link::Next;
-use super::volume::{SyncSource, side};
+use super::volume::side;
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
 use crate::lineage::{Decision, Explanation, JUST_CREATED, Verdict, decide};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
-use resync::Scheduler;
-use resync::codec::Decoder;
 
 /// How long a refusal may take to reach the peer before this side hangs up.
 const REFUSE_GRACE: u64 = 1_000_000;
@@ -69,7 +67,8 @@ impl Engine {
         };
         self.send(Frame::Hello(hello));
         for at in 0..self.volumes.len() {
-            self.volumes[at].told = Some(self.volumes[at].hello());
+            let paused = self.order.is_paused_here(self.volumes[at].config.index);
+            self.volumes[at].told = Some(self.volumes[at].hello(paused));
             self.queue.push(Queued::HelloVolume(at));
         }
     }
@@ -331,7 +330,7 @@ impl Engine {
     fn apply(&mut self, at: usize, mem: &mut Mem<'_>) {
         let theirs = self.link.peer_volumes[at].clone();
         let fresh = self.random();
-        let now = self.now;
+        self.set_peer_paused(at, theirs.paused);
         let volume = &mut self.volumes[at];
         let Some((mut verdict, rule)) = volume.verdict else {
             return;
@@ -364,22 +363,8 @@ impl Engine {
                 }
                 let uuid = volume.gens.begin_source(theirs.current, full, fresh);
                 let bytes = volume.dirty.dirty_bytes();
-                volume.disk = DiskState::UpToDate;
                 volume.steady = true;
-                volume.peer_disk = DiskState::Inconsistent;
-                volume.replication = ReplicationState::SyncSource;
-                volume.mirrored = true;
-                (volume.sync_total, volume.sync_started) = (bytes, now);
-                volume.source = Some(SyncSource {
-                    scheduler: Scheduler::new(),
-                    ending: false,
-                    paused_until: 0,
-                    unreadable: None,
-                    no_memory: false,
-                    uniting: (theirs.dirty > 0).then(Decoder::new),
-                });
-                // Told to the peer when it is durable here: should the word be lost, the decision is not.
-                volume.start_pending = Some((uuid, bytes));
+                self.begin_source(at, uuid, theirs.dirty > 0);
                 self.log(
                     Level::Info,
                     text!(
@@ -443,7 +428,7 @@ impl Engine {
 
     /// The peer's new role and disk states.
     pub(super) fn peer_state(&mut self, state: &crate::wire::State, mem: &mut Mem<'_>) {
-        if state.disks.len() != self.volumes.len() {
+        if state.volumes.len() != self.volumes.len() {
             return self.protocol_error("a state of other volumes");
         }
         if self.role == Role::Primary && state.role == Role::Primary {
@@ -451,16 +436,18 @@ impl Engine {
         }
         self.peer_role = state.role;
         self.granted = false;
-        for (at, disk) in state.disks.iter().enumerate() {
+        for (at, told) in state.volumes.iter().enumerate() {
             let volume = &mut self.volumes[at];
             volume.through.for_peer &= state.role == Role::Primary;
+            (volume.peer_waits, volume.peer_verifies) = (told.waits, told.verifies);
             // Of a disk that this Primary serves from the peer says so when it has heard of that.
-            let behind = volume.through.on && *disk == DiskState::Consistent;
-            if *disk <= DiskState::Failed {
+            let behind = volume.through.on && told.disk == DiskState::Consistent;
+            if told.disk <= DiskState::Failed {
                 self.peer_disk_failed(at, mem);
-            } else if self.volumes[at].source.is_none() && !behind {
-                self.volumes[at].peer_disk = *disk;
+            } else if volume.source.is_none() && !behind {
+                volume.peer_disk = told.disk;
             }
+            self.set_peer_paused(at, told.paused);
         }
     }
 }

@@ -14,7 +14,7 @@
 //! [`Action::CloseLink`]: crate::api::Action::CloseLink
 //! [`Event::LinkDown`]: crate::api::Event::LinkDown
 
-use super::slots::{List, Local, Op, Owner, Remote, SlotId};
+use super::slots::{Compare, List, Local, Op, Owner, Remote, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{
     ConnectionState, DiskState, Level, LinkDownReason, MAX_VOLUMES, Micros, ReplicationState, Role,
@@ -224,9 +224,11 @@ impl Engine {
         self.granted = false;
         self.generation_taken = None;
         self.link.outstanding = 0;
+        self.controller.link_lost();
         for at in 0..self.volumes.len() {
             let primary = self.role == Role::Primary;
             let volume = &mut self.volumes[at];
+            volume.stop_verify("the connection was lost");
             volume.end_sync();
             volume.was_primary = primary;
             if let Some(meta) = &mut volume.meta {
@@ -314,6 +316,9 @@ impl Engine {
         if (reads && ok) || (slot.owner == Owner::Peer && !ok) {
             return self.protocol_error("an answer that does not fit what was asked");
         }
+        if ok && slot.compare == Compare::Asked {
+            return self.protocol_error("a comparison that was only acknowledged");
+        }
         self.link.outstanding -= 1;
         self.link.last_progress = self.now;
         let slot = self.slots.at(id);
@@ -351,7 +356,9 @@ impl Engine {
             }
             self.peer_disk_failed(at, pool);
         }
-        self.finish_if_done(id, pool);
+        if !ok || !self.part_copied(id, pool) {
+            self.finish_if_done(id, pool);
+        }
         self.release_stalled();
     }
 

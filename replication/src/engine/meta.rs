@@ -58,6 +58,7 @@ pub(super) struct Stored {
     pub primary: bool,
     pub was_primary: bool,
     pub all_dirty: bool,
+    pub verify_cursor: u64,
 }
 
 /// Where the saving of a superblock stands. Only when the first copy is durable is the second one touched.
@@ -305,6 +306,7 @@ impl Stored {
             primary: superblock.primary,
             was_primary: superblock.was_primary,
             all_dirty: superblock.all_dirty,
+            verify_cursor: superblock.verify_cursor,
         }
     }
 
@@ -317,6 +319,7 @@ impl Stored {
         superblock.primary = self.primary;
         superblock.was_primary = self.was_primary;
         superblock.all_dirty = self.all_dirty;
+        superblock.verify_cursor = self.verify_cursor;
     }
 }
 
@@ -335,6 +338,7 @@ impl Volume {
             primary: (role == Role::Primary && !self.leaving()) || self.crashed,
             was_primary: self.was_primary,
             all_dirty: meta.all_dirty,
+            verify_cursor: self.verify.cursor,
         }
     }
 

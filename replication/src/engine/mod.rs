@@ -14,6 +14,7 @@ mod advice;
 mod attach;
 mod client;
 mod commands;
+mod compare;
 mod create;
 mod detach;
 mod disk;
@@ -21,10 +22,12 @@ mod exchange;
 mod flush;
 mod handshake;
 mod hang;
+mod invalidate;
 mod invariants;
 mod link;
 mod liveness;
 mod meta;
+mod order;
 mod overlap;
 mod peer;
 mod queue;
@@ -35,12 +38,17 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod through;
+mod verify;
 mod volume;
+mod worker;
 
-use crate::api::{Action, CommandId, DiskState, EngineConfig, Event, Level, Micros, Role, Text};
+use crate::api::{
+    Action, CommandId, DiskState, EngineConfig, Event, Level, MAX_VOLUMES, Micros, Role, Text,
+};
 use crate::buf::Mem;
 use crate::wire::{Frame, State};
-use ::resync::IDLE_IN_FLIGHT;
+use ::resync::Order;
+use ::resync::controller::{Controller, Held, RUNS_MAX};
 use alloc::vec::Vec;
 use link::Link;
 use overlap::Overlaps;
@@ -60,9 +68,9 @@ macro_rules! text {
 }
 use text;
 
-/// Slots for the peer's requests beyond its client requests: resync data, and a resync's end for
-/// every volume.
-const RESYNC_SLOTS: u16 = 64;
+/// Slots for the peer's requests beyond its client requests: runs of resyncs and verifies, and a resync's end
+/// for every volume.
+const RESYNC_SLOTS: u16 = RUNS_MAX as u16 + MAX_VOLUMES as u16;
 /// Commands that may wait for a handshake or another command.
 const DEFERRED: usize = 8;
 
@@ -99,8 +107,18 @@ pub struct Engine {
     suspended_by_user: bool,
     /// Slots of connections that are gone, still busy on the disk.
     orphans: usize,
-    last_client: Micros,
-    /// When to look for memory for the resync again.
+    /// How fast resyncs and verifies go.
+    controller: Controller,
+    /// What held the worker back when it last asked.
+    held: Option<Held>,
+    /// There was no buffer for the last run.
+    no_memory: bool,
+    order: Order,
+    /// When a run, or an end, of the worker was last finished.
+    worker_moved: Micros,
+    /// When the progress of resyncs is looked at next.
+    progress_due: Micros,
+    /// When the worker should look again for something to start.
     resync_retry: Option<Micros>,
     next_resync_volume: usize,
     task: Option<Task>,
@@ -122,7 +140,7 @@ impl Engine {
             + 2 * usize::from(RESYNC_SLOTS)
             + 3 * config.volumes.len()
             + hang::abandoned_limit(config.max_requests);
-        debug_assert!(u32::from(RESYNC_SLOTS) >= IDLE_IN_FLIGHT);
+        let (order, problem) = order::order_of(&config);
         let mut engine = Self {
             now,
             queue: Queue::new(slots),
@@ -146,7 +164,12 @@ impl Engine {
             hang_check: None,
             suspended_by_user: false,
             orphans: 0,
-            last_client: 0,
+            controller: Controller::new(config.resync.limits),
+            held: None,
+            no_memory: false,
+            order,
+            worker_moved: 0,
+            progress_due: 0,
             resync_retry: None,
             next_resync_volume: 0,
             task: None,
@@ -156,6 +179,9 @@ impl Engine {
             rng: config.seed,
             config,
         };
+        if let Some(problem) = problem {
+            engine.log(Level::Error, text!("resync-after is not heeded: {problem}"));
+        }
         engine.open_link();
         engine
     }
@@ -195,7 +221,9 @@ impl Engine {
             Queued::State => Action::Send {
                 frame: Frame::State(State {
                     role: self.role,
-                    disks: self.volumes.iter().map(|v| v.disk).collect(),
+                    volumes: (0..self.volumes.len())
+                        .map(|at| self.volume_state(at))
+                        .collect(),
                 }),
                 payload: None,
             },
@@ -269,6 +297,7 @@ impl Engine {
         self.check_demotion();
         self.run_deferred(mem);
         self.pump_resync(mem);
+        self.report_verifies();
         self.cool_all();
         self.thaw();
         self.flush_there();

@@ -72,10 +72,17 @@ impl Engine {
                 request,
                 offset,
                 len,
+                unmap,
             } => {
-                let op = Op::Zeroes { unmap: true };
+                let op = Op::Zeroes { unmap };
                 (volume, request, op, offset, len, false, true)
             }
+            Frame::Compare {
+                volume,
+                request,
+                offset,
+                len,
+            } => (volume, request, Op::Compare, offset, len, false, false),
             Frame::Flush { volume, request } => (volume, request, Op::Flush, 0, 0, false, false),
             Frame::ReadRequest {
                 volume,
@@ -146,6 +153,13 @@ impl Engine {
                 uuid,
                 bytes,
             } => self.sync_start(volume, uuid, bytes, pool),
+            Frame::Compared { request, outcome } => self.compared(request, outcome, pool),
+            Frame::SyncRequest {
+                volume,
+                request,
+                sender_is_source,
+            } => self.sync_request(volume, request, sender_is_source, pool),
+            Frame::SyncReply { request, granted } => self.sync_reply(request, granted, pool),
             _ => unreachable!("requests and the handshake were handled before"),
         }
     }
@@ -163,6 +177,13 @@ impl Engine {
                 return;
             }
         };
+        let mut buf = buf;
+        if request.op == Op::Compare
+            && let Some(digests) = buf.take()
+        {
+            let range = (request.offset, request.len);
+            return self.compare_request(at, request.number, range, digests, pool);
+        }
         let volume = &mut self.volumes[at];
         let len = u64::from(request.len);
         volume.received_bytes += len;
@@ -193,7 +214,7 @@ impl Engine {
             return Err("a request for an unknown volume");
         };
         let volume = &self.volumes[at];
-        if (request.op == Op::Write) != payload {
+        if matches!(request.op, Op::Write | Op::Compare) != payload {
             return Err("a payload where none belongs, or none where one does");
         }
         let ranged = !matches!(
@@ -246,10 +267,14 @@ impl Engine {
     /// Answers a request of the peer that the disk has finished.
     pub(super) fn finish_peer(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.peers_live -= 1;
-        if let Some(buf) = slot.buf {
+        if slot.op == Op::Compare && !slot.orphan && self.connected() {
+            self.answer_comparison(&slot, pool);
+        }
+        for buf in [slot.buf, slot.digests].into_iter().flatten() {
             pool.free(buf);
         }
-        if slot.orphan || !self.connected() || slot.remote == Remote::Done {
+        let over = slot.op == Op::Compare || slot.remote == Remote::Done;
+        if over || slot.orphan || !self.connected() {
             return;
         }
         let request = slot.request;

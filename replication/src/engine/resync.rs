@@ -6,124 +6,124 @@
 //! the state of their blocks.
 
 use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
+use super::volume::SyncSource;
+use super::worker::Budget;
 use super::{Engine, Queued, text};
 use crate::api::{DiskState, Level, Micros, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
 use crate::wire::Frame;
-use resync::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN};
+use resync::codec::Decoder;
+use resync::{MAX_RUN, Scheduler};
 
-/// Clients count as busy for so long after their last request.
-const CLIENT_LINGER: Micros = 5_000;
-/// Pause before memory is looked for again when there was none and nothing is in flight.
-const NO_MEMORY_PAUSE: Micros = 10_000;
 /// Pause after a block could not be read.
 const UNREADABLE_PAUSE: Micros = 1_000_000;
 
 impl Engine {
-    fn clients_busy(&self) -> bool {
-        self.clients_live > 0 || self.now < self.last_client + CLIENT_LINGER
-    }
-
-    fn resync_limit(&self) -> usize {
-        if self.clients_busy() {
-            BUSY_IN_FLIGHT as usize
-        } else {
-            IDLE_IN_FLIGHT as usize
+    /// A resync from this node begins: what is marked goes to the peer, whose copy bears `uuid` until it is
+    /// whole. With `unite` the peer's marks are awaited and added first. The peer is told when this is durable.
+    pub(super) fn begin_source(&mut self, at: usize, uuid: u64, unite: bool) {
+        let now = self.now;
+        let key = self.config.resync.csums.then(|| self.digest_key());
+        let volume = &mut self.volumes[at];
+        let bytes = volume.dirty.dirty_bytes();
+        volume.disk = DiskState::UpToDate;
+        volume.peer_disk = DiskState::Inconsistent;
+        volume.replication = ReplicationState::SyncSource;
+        volume.mirrored = true;
+        volume.may_run = false;
+        volume.source = Some(SyncSource {
+            scheduler: Scheduler::new(),
+            ending: false,
+            paused_until: 0,
+            unreadable: None,
+            peer_failed: false,
+            uniting: unite.then(Decoder::new),
+            key,
+        });
+        (volume.sync_total, volume.sync_started) = (bytes, now);
+        volume.begin_progress(now);
+        // Until the order of volumes lets it run.
+        if let Some(progress) = &mut volume.progress {
+            progress.set_paused(now, true);
         }
+        volume.start_pending = Some((uuid, bytes));
     }
 
-    /// Starts as many runs as the limit allows, volume after volume.
-    pub(super) fn pump_resync(&mut self, pool: &mut Mem<'_>) {
-        self.resync_retry = None;
-        if !self.connected() || self.volumes.iter().all(|v| v.source.is_none()) {
+    /// Announces the end of a resync of which nothing is left. Volumes that let others go first need not
+    /// wait for that; what an operator has paused does.
+    pub(super) fn end_if_done(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let paused = self.is_paused(at);
+        let volume = &self.volumes[at];
+        let Some(source) = &volume.source else {
             return;
-        }
-        let limit = self.resync_limit();
-        let volumes = self.volumes.len();
-        for n in 0..volumes {
-            let at = (self.next_resync_volume + n) % volumes;
-            self.pump_volume(at, limit, pool);
-        }
-        self.next_resync_volume = (self.next_resync_volume + 1) % volumes;
-        if self.resyncs_live < IDLE_IN_FLIGHT as usize && self.clients_live == 0 {
-            // The limit rises when the clients have been quiet for a while.
-            let quiet = self.last_client + CLIENT_LINGER;
-            if quiet > self.now {
-                self.wake_resync(quiet);
-            }
+        };
+        let busy = source.ending || source.uniting.is_some() || volume.start_pending.is_some();
+        if !busy && !paused && source.scheduler.is_done(&volume.dirty) {
+            self.announce_end(at, mem);
         }
     }
 
-    fn wake_resync(&mut self, at: Micros) {
-        self.resync_retry = Some(self.resync_retry.map_or(at, |other| other.min(at)));
-    }
-
-    fn pump_volume(&mut self, at: usize, limit: usize, pool: &mut Mem<'_>) {
+    /// Starts as many runs of a volume as there is room for.
+    pub(super) fn pump_source(&mut self, at: usize, budget: &mut Budget, mem: &mut Mem<'_>) {
+        let now = self.now;
         loop {
             let volume = &mut self.volumes[at];
+            if !volume.has_work(now) || budget.is_spent() {
+                return;
+            }
             let Some(source) = &mut volume.source else {
                 return;
             };
-            if source.ending || source.uniting.is_some() || volume.start_pending.is_some() {
-                return;
-            }
-            if source.scheduler.is_done(&volume.dirty) {
-                return self.announce_end(at, pool);
-            }
-            if source.paused_until > self.now {
-                let until = source.paused_until;
-                return self.wake_resync(until);
-            }
-            if self.resyncs_live >= limit {
-                return;
-            }
             let Some(mut run) = source.scheduler.peek(&volume.dirty, MAX_RUN) else {
                 return;
             };
-            let Some(buf) = pool.alloc_up_to(run.len) else {
-                if self.resyncs_live == 0 {
-                    source.no_memory = true;
-                    self.wake_resync(self.now + NO_MEMORY_PAUSE);
-                }
+            let Some(buf) = self.run_buffer(run.len, mem) else {
                 return;
             };
             run.len = buf.len();
-            source.no_memory = false;
-            source.scheduler.taken(run);
-            self.resyncs_live += 1;
-            self.enter(Slot {
-                buf: Some(buf),
-                ..Slot::new(Owner::Resync, Op::Read, at, run.offset, run.len)
-            });
+            if let Some(source) = &mut self.volumes[at].source {
+                source.scheduler.taken(run);
+            }
+            self.start_run(at, Op::Read, run, (buf, None), budget);
         }
     }
 
-    /// A run was read: send it, or only the word that it is zero.
-    pub(super) fn resync_read_done(&mut self, id: SlotId, all_zero: bool, pool: &mut Mem<'_>) {
-        let wire = self.slots.wire_id(id);
+    /// A run was read: send it, or only the word that it is zero, or only its digests.
+    pub(super) fn resync_read_done(&mut self, id: SlotId, all_zero: bool, mem: &mut Mem<'_>) {
         let connected = self.connected();
         let slot = self.slots.at(id);
         let at = slot.volume;
-        if slot.local == Local::Failed || !connected || self.volumes[at].source.is_none() {
-            return self.finish_if_done(id, pool);
+        let key = match &self.volumes[at].source {
+            Some(source) if slot.local != Local::Failed && connected => source.key,
+            _ => return self.finish_if_done(id, mem),
+        };
+        if !all_zero
+            && let Some(key) = key
+            && self.ask_which_differ(id, &key, mem)
+        {
+            return;
         }
+        let request = self.slots.wire_id(id);
+        let slot = self.slots.at(id);
         slot.remote = Remote::Sent;
         let (volume, offset, len) = (self.volumes[at].config.index, slot.offset, slot.len);
         let (frame, payload) = if all_zero {
             if let Some(buf) = slot.buf.take() {
-                pool.free(buf);
+                mem.free(buf);
             }
+            let unmap = self.config.resync.rs_discard;
             let frame = Frame::SyncZeroes {
                 volume,
-                request: wire,
+                request,
                 offset,
                 len,
+                unmap,
             };
             (frame, None)
         } else {
             let frame = Frame::SyncData {
                 volume,
-                request: wire,
+                request,
                 offset,
             };
             (frame, slot.buf.as_ref().map(Buf::view))
@@ -134,36 +134,20 @@ impl Engine {
 
     /// A run ended. Only an acknowledgement of the peer's disk for this very range, which was
     /// locked since it was read, clears its bits.
-    pub(super) fn finish_resync(&mut self, slot: Slot, pool: &mut Mem<'_>) {
-        self.resyncs_live -= 1;
-        if let Some(buf) = slot.buf {
-            pool.free(buf);
-        }
-        let acknowledged = slot.remote == Remote::Done && slot.local == Local::Done && !slot.orphan;
+    pub(super) fn finish_run(&mut self, slot: &Slot, copied: bool) {
+        let until = self.now + UNREADABLE_PAUSE;
         let volume = &mut self.volumes[slot.volume];
         let Some(source) = &mut volume.source else {
             return;
         };
-        if slot.orphan {
-            // A run of an earlier resync; this one's scheduler does not know it.
-            return;
-        }
-        if let Op::Bitmap { .. } = slot.op {
-            return;
-        }
-        if matches!(slot.op, Op::SyncEnd { .. }) {
-            if acknowledged {
-                self.end_resync(slot.volume);
-            }
-            return;
-        }
         source.scheduler.finished();
-        if acknowledged {
+        if copied {
             source.unreadable = source.unreadable.filter(|at| *at != slot.offset);
             volume.mark_clean(slot.offset, u64::from(slot.len));
         } else {
             source.unreadable = Some(slot.offset);
-            source.paused_until = self.now + UNREADABLE_PAUSE;
+            source.peer_failed = slot.remote == Remote::Done;
+            source.paused_until = until;
         }
     }
 
@@ -222,7 +206,7 @@ impl Engine {
         });
     }
 
-    fn end_resync(&mut self, at: usize) {
+    pub(super) fn end_resync(&mut self, at: usize) {
         let now = self.now;
         let volume = &mut self.volumes[at];
         let index = volume.config.index;
@@ -261,8 +245,11 @@ impl Engine {
         volume.gens.begin_target(uuid);
         volume.crashed = false;
         volume.steady = false;
+        volume.stop_verify("a resync has begun");
         (volume.sync_total, volume.sync_left) = (bytes, bytes);
         volume.sync_started = now;
+        volume.begin_progress(now);
+        self.pause_target(at);
         self.tell_state();
         self.save(at, mem);
         self.send_bitmap(at, mem);

@@ -37,6 +37,14 @@ pub(super) enum TaskKind {
     NewGeneration { uuid: u64 },
     /// Both nodes took it over; this one's disks save it.
     Saving { uuid: u64 },
+    /// The peer was asked to agree that one copy of a volume is replaced by the other.
+    GiveUp {
+        at: usize,
+        request: u64,
+        source_here: bool,
+    },
+    /// The disks save that they are outdated.
+    Outdating,
     /// The node is Primary, and lets clients in as soon as that is durable. Whether the operator was
     /// answered.
     Serving { answered: bool },
@@ -173,12 +181,20 @@ impl Engine {
                 TaskKind::NewGeneration { .. }
                 | TaskKind::Saving { .. }
                 | TaskKind::Serving { .. }
-                | TaskKind::Demote { .. },
+                | TaskKind::Demote { .. }
+                | TaskKind::GiveUp { .. }
+                | TaskKind::Outdating,
             ) => true,
-            None => false,
+            // The peer is about to learn that its copy is not good.
+            None => self.volumes.iter().any(|v| v.start_pending.is_some()),
         };
         let granted = self.role == Role::Secondary && !contended;
         self.granted = granted;
+        if granted {
+            self.stop_verifies(
+                "the peer becomes Primary, and writes pass through it; run it there",
+            );
+        }
         self.send(Frame::PromoteReply { request, granted });
     }
 
@@ -384,6 +400,13 @@ impl Engine {
             self.done(task.id, Ok(said));
         }
         if let Some(task) = self.task
+            && task.kind == TaskKind::Outdating
+        {
+            self.task = None;
+            let said = text!("outdated: only 'primary --force' makes this node Primary now");
+            self.done(task.id, Ok(said));
+        }
+        if let Some(task) = self.task
             && let TaskKind::Serving { answered } = task.kind
         {
             self.task = None;
@@ -416,7 +439,10 @@ impl Engine {
     pub(super) fn fail_link_task(&mut self) {
         let Some(task) = self.task else { return };
         match task.kind {
-            TaskKind::Demote { .. } | TaskKind::Saving { .. } | TaskKind::Serving { .. } => return,
+            TaskKind::Demote { .. }
+            | TaskKind::Saving { .. }
+            | TaskKind::Serving { .. }
+            | TaskKind::Outdating => return,
             TaskKind::Promote { force, .. } => {
                 let again = Deferred {
                     id: task.id,
@@ -428,7 +454,7 @@ impl Engine {
                     return;
                 }
             }
-            TaskKind::NewGeneration { .. } => self.task = None,
+            TaskKind::NewGeneration { .. } | TaskKind::GiveUp { .. } => self.task = None,
         }
         let reason =
             text!("the connection to the peer was lost meanwhile; see 'status' and try again");

@@ -34,6 +34,10 @@ pub(super) enum Op {
         unmap: bool,
     },
     Flush,
+    /// On the node that verifies: read, to be compared with the peer's.
+    Verify,
+    /// On the other node: read, to be compared with the digests that came.
+    Compare,
     /// On a resync's target: a part of its bitmap for the source.
     Bitmap {
         last: bool,
@@ -48,6 +52,28 @@ pub(super) enum Op {
     },
     /// For the peer only: what it acknowledged before must be durable there.
     PeerFlush,
+}
+
+impl Op {
+    /// Whether it only reads a range of the disk.
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::Verify | Self::Compare)
+    }
+}
+
+/// What is known of a run's blocks on the peer's disk, on the node that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compare {
+    /// It was not asked: all are sent.
+    None,
+    /// The peer was asked.
+    Asked,
+    /// These differ, of which those in `left` have not been copied and those in `sent` are on their way.
+    Differ { all: u32, left: u32, sent: u32 },
+    /// The peer's disk could not read them.
+    Unreadable,
+    /// There was no memory.
+    Busy,
 }
 
 /// Where the local half of a slot stands.
@@ -91,6 +117,11 @@ pub(super) struct Slot {
     pub offset: u64,
     pub len: u32,
     pub buf: Option<Buf>,
+    /// Digests of its blocks.
+    pub digests: Option<Buf>,
+    pub compare: Compare,
+    /// When it was admitted.
+    pub began: Micros,
     /// The client's number, or the peer's.
     pub request: RequestId,
     pub local: Local,
@@ -132,6 +163,9 @@ impl Slot {
             offset,
             len,
             buf: None,
+            digests: None,
+            compare: Compare::None,
+            began: 0,
             request: 0,
             local: Local::Waiting,
             remote: Remote::None,
@@ -160,7 +194,7 @@ impl Slot {
     pub fn locks_range(&self) -> bool {
         matches!(
             self.op,
-            Op::Read | Op::Write | Op::Discard | Op::Zeroes { .. }
+            Op::Read | Op::Verify | Op::Compare | Op::Write | Op::Discard | Op::Zeroes { .. }
         ) && !self.unlocked
     }
 }

@@ -1,10 +1,11 @@
 //! What an operator may ask.
 
-use super::Engine;
 use super::volume::Volume;
+use super::{Engine, text};
 use crate::activity::Figures;
 use crate::api::{
-    MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Text, VolumeStatus,
+    DiskState, MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Text,
+    VolumeStatus,
 };
 
 impl Engine {
@@ -22,12 +23,26 @@ impl Engine {
             open_clients: self.open_clients,
             serving: self.serving,
             suspended: self.suspended(),
-            volumes: self.volumes.iter().map(|v| volume_status(v, now)).collect(),
+            volumes: (0..self.volumes.len())
+                .map(|at| self.volume_status(at, now))
+                .collect(),
         }
+    }
+
+    fn volume_status(&self, at: usize, now: Micros) -> VolumeStatus {
+        let waits = self.waits(at, now);
+        let waits = waits.map_or_else(Text::new, |reason| text!("{reason}"));
+        let volume = &self.volumes[at];
+        volume_status(volume, replication(volume, self.is_paused(at)), waits, now)
     }
 }
 
-fn volume_status(volume: &Volume, now: Micros) -> VolumeStatus {
+fn volume_status(
+    volume: &Volume,
+    replication: ReplicationState,
+    waits: Text,
+    now: Micros,
+) -> VolumeStatus {
     let out_of_sync = match volume.replication {
         ReplicationState::SyncTarget => volume.sync_left,
         _ => volume.dirty.dirty_bytes(),
@@ -39,10 +54,11 @@ fn volume_status(volume: &Volume, now: Micros) -> VolumeStatus {
         size: volume.size,
         disk: volume.disk,
         peer_disk: volume.peer_disk,
-        replication: volume.replication,
+        replication,
         out_of_sync,
-        progress: progress(volume, out_of_sync, now),
-        waits: Text::new(),
+        progress: progress(volume, now),
+        waits,
+        verify: volume.verify.report(),
         activity_hot: figures.hot,
         activity_limit: figures.limit,
         metadata: match (&volume.meta, volume.config.metadata) {
@@ -59,25 +75,44 @@ fn volume_status(volume: &Volume, now: Micros) -> VolumeStatus {
     }
 }
 
-fn progress(volume: &Volume, left: u64, now: Micros) -> Option<Progress> {
-    let total = volume.sync_total;
-    let syncing = matches!(
-        volume.replication,
-        ReplicationState::SyncSource | ReplicationState::SyncTarget
-    );
-    if total == 0 || !syncing {
-        return None;
+/// The state by the name that people know: inside of the engine a paused resync is a resync.
+fn replication(volume: &Volume, paused: bool) -> ReplicationState {
+    match volume.replication {
+        ReplicationState::SyncSource => {
+            let uniting = volume.source.as_ref().is_some_and(|s| s.uniting.is_some());
+            if uniting || volume.start_pending.is_some() {
+                ReplicationState::WFBitMapS
+            } else if paused || !volume.may_run {
+                ReplicationState::PausedSyncS
+            } else {
+                ReplicationState::SyncSource
+            }
+        }
+        ReplicationState::SyncTarget => {
+            if volume.disk != DiskState::Inconsistent || volume.sending.is_some() {
+                ReplicationState::WFBitMapT
+            } else if paused || volume.peer_waits {
+                ReplicationState::PausedSyncT
+            } else {
+                ReplicationState::SyncTarget
+            }
+        }
+        ReplicationState::Established if volume.verify.active => ReplicationState::VerifyS,
+        ReplicationState::Established if volume.peer_verifies => ReplicationState::VerifyT,
+        other => other,
     }
-    let done = total.saturating_sub(left);
-    let elapsed = now.saturating_sub(volume.sync_started).max(1);
-    let rate = u128::from(done) * 1_000_000 / u128::from(elapsed);
-    let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+}
+
+fn progress(volume: &Volume, now: Micros) -> Option<Progress> {
+    let mut progress = volume.progress.clone()?;
+    progress.update(now, volume.left());
+    let report = progress.report();
     Some(Progress {
-        done,
-        total,
-        rate_now: rate,
-        rate_avg: rate,
-        eta_seconds: (rate > 0).then(|| left.div_ceil(rate.max(1))),
-        stalled: false,
+        done: report.total.saturating_sub(report.left),
+        total: report.total,
+        rate_now: report.rate_3s,
+        rate_avg: report.rate_whole,
+        eta_seconds: report.eta,
+        stalled: report.stalled,
     })
 }

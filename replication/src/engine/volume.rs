@@ -5,12 +5,14 @@ use super::detach::Detaching;
 use super::meta::Meta;
 use super::slots::List;
 use super::through::Through;
+use super::verify::Verifying;
 use crate::api::{CommandId, DiskState, Micros, ReplicationState, Role, VolumeConfig};
 use crate::lineage::{Explanation, Generations, Rule, Side, Verdict};
 use crate::wire::HelloVolume;
 use alloc::boxed::Box;
 use resync::codec::{Decoder, Encoder};
-use resync::{Bitmap, Scheduler};
+use resync::digest::Digest;
+use resync::{Bitmap, Progress, Scheduler};
 
 /// Coalesces flushes of one disk: those waiting when one is issued are all served by it.
 #[derive(Debug)]
@@ -36,8 +38,10 @@ pub(super) struct SyncSource {
     pub paused_until: Micros,
     /// Where the last run that could not be read begins, until it could.
     pub unreadable: Option<u64>,
-    /// There was no buffer for the next run.
-    pub no_memory: bool,
+    /// The peer's disk was what failed at `unreadable`.
+    pub peer_failed: bool,
+    /// Digests are compared before blocks are sent, under this key.
+    pub key: Option<Digest>,
 }
 
 #[derive(Debug)]
@@ -98,6 +102,16 @@ pub(super) struct Volume {
     /// Bytes that the running resync had to do at its start, and when it began.
     pub sync_total: u64,
     pub sync_started: Micros,
+    /// Of the running resync or verify.
+    pub progress: Option<Progress>,
+    /// The peer waits with the resync to this node: paused by its operator, or for another volume's.
+    pub peer_paused: bool,
+    pub peer_waits: bool,
+    /// The peer compares this volume with its own.
+    pub peer_verifies: bool,
+    /// The order of volumes lets its resync run.
+    pub may_run: bool,
+    pub verify: Box<Verifying>,
     /// On a sync target: bytes still to come.
     pub sync_left: u64,
     pub read_bytes: u64,
@@ -153,6 +167,12 @@ impl Volume {
             sending: None,
             sync_total: 0,
             sync_started: 0,
+            progress: None,
+            peer_paused: false,
+            peer_waits: false,
+            peer_verifies: false,
+            may_run: false,
+            verify: Box::new(Verifying::new()),
             sync_left: 0,
             read_bytes: 0,
             written_bytes: 0,
@@ -195,9 +215,12 @@ impl Volume {
         self.end_sync();
     }
 
-    /// Forgets the running resync.
+    /// Forgets the running resync, and stops a verify.
     pub fn end_sync(&mut self) {
+        self.stop_verify("the disks are not in sync any more");
         self.source = None;
+        self.progress = None;
+        (self.peer_waits, self.peer_verifies) = (false, false);
         self.sending = None;
         self.start_pending = None;
         (self.sync_total, self.sync_left) = (0, 0);
@@ -209,7 +232,8 @@ impl Volume {
         }
     }
 
-    pub fn hello(&self) -> HelloVolume {
+    /// How it is told to the peer. `paused`: by the operator of this node.
+    pub fn hello(&self, paused: bool) -> HelloVolume {
         HelloVolume {
             volume: self.config.index,
             size: self.size,
@@ -230,6 +254,7 @@ impl Volume {
             crashed: self.crashed,
             was_primary: self.was_primary,
             steady: self.steady,
+            paused,
         }
     }
 }

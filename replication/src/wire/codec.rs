@@ -5,8 +5,8 @@
 //! the 48 bytes before. A body ends with the CRC-32C of the bytes before it.
 
 use super::{
-    Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal, State, VERSION,
-    WireError,
+    Comparison, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal,
+    State, VERSION, VolumeState, WireError,
 };
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
 use crate::crc32c::crc32c;
@@ -37,14 +37,13 @@ mod kind {
     pub const SYNC_ZEROES: u8 = 19;
     pub const SYNC_END: u8 = 20;
     pub const BITMAP: u8 = 21;
+    pub const COMPARE: u8 = 22;
+    pub const COMPARED: u8 = 23;
+    pub const SYNC_REQUEST: u8 = 24;
+    pub const SYNC_REPLY: u8 = 25;
     pub const READ_REQUEST: u8 = 30;
     pub const READ_REPLY: u8 = 31;
     pub const DISK_LOST: u8 = 32;
-
-    /// Whether frames of this kind have a payload.
-    pub fn has_payload(kind: u8) -> bool {
-        matches!(kind, WRITE | SYNC_DATA | BITMAP | READ_REPLY)
-    }
 }
 
 const FUA: u8 = 1;
@@ -53,6 +52,20 @@ const YES: u8 = 1;
 const CRASHED: u8 = 2;
 const WAS_PRIMARY: u8 = 4;
 const STEADY: u8 = 8;
+const HELD: u8 = 16;
+const UNREADABLE: u8 = 1;
+const BUSY: u8 = 2;
+const PAUSED: u8 = 1;
+const WAITS: u8 = 2;
+const VERIFIES: u8 = 4;
+
+/// Whether frames of a kind have a payload.
+fn has_payload(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::WRITE | kind::SYNC_DATA | kind::BITMAP | kind::COMPARE | kind::READ_REPLY
+    )
+}
 
 /// Appends little-endian fields to a body.
 struct Writer<'a> {
@@ -215,10 +228,9 @@ impl Header {
         if version != VERSION && !handshake {
             return Err(WireError::Version(version));
         }
-        let has_payload = kind::has_payload(header.kind);
         if header.body_len() > MAX_BODY
             || header.payload_len > MAX_PAYLOAD
-            || has_payload != (header.payload_len > 0)
+            || has_payload(header.kind) != (header.payload_len > 0)
         {
             return Err(WireError::Length);
         }
@@ -357,6 +369,30 @@ impl Frame {
                 request,
                 offset,
                 len,
+                unmap: header.flags & UNMAP != 0,
+            },
+            kind::COMPARE => Self::Compare {
+                volume,
+                request,
+                offset,
+                len,
+            },
+            kind::COMPARED => Self::Compared {
+                request,
+                outcome: match header.flags {
+                    UNREADABLE => Comparison::Unreadable,
+                    BUSY => Comparison::Busy,
+                    _ => Comparison::Blocks(len),
+                },
+            },
+            kind::SYNC_REQUEST => Self::SyncRequest {
+                volume,
+                request,
+                sender_is_source: header.flags & YES != 0,
+            },
+            kind::SYNC_REPLY => Self::SyncReply {
+                request,
+                granted: header.flags & YES != 0,
             },
             kind::SYNC_END => Self::SyncEnd {
                 volume,
@@ -476,8 +512,11 @@ impl Frame {
             Self::State(ref state) => {
                 header.kind = kind::STATE;
                 header.flags = role_code(state.role);
-                for disk in &state.disks {
-                    body.bytes(&[disk_code(*disk)]);
+                for volume in &state.volumes {
+                    let flags = flag(volume.paused, PAUSED)
+                        | flag(volume.waits, WAITS)
+                        | flag(volume.verifies, VERIFIES);
+                    body.bytes(&[disk_code(volume.disk), flags]);
                 }
             }
             Self::PromoteRequest { request } => {
@@ -523,10 +562,41 @@ impl Frame {
                 request,
                 offset,
                 len,
+                unmap,
             } => {
                 header.kind = kind::SYNC_ZEROES;
+                header.flags = flag(unmap, UNMAP);
                 (header.volume, header.request, header.offset) = (volume, request, offset);
                 header.length = len;
+            }
+            Self::Compare {
+                volume,
+                request,
+                offset,
+                len,
+            } => {
+                (header.kind, header.volume) = (kind::COMPARE, volume);
+                (header.request, header.offset, header.length) = (request, offset, len);
+            }
+            Self::Compared { request, outcome } => {
+                (header.kind, header.request) = (kind::COMPARED, request);
+                (header.flags, header.length) = match outcome {
+                    Comparison::Blocks(mask) => (0, mask),
+                    Comparison::Unreadable => (UNREADABLE, 0),
+                    Comparison::Busy => (BUSY, 0),
+                };
+            }
+            Self::SyncRequest {
+                volume,
+                request,
+                sender_is_source,
+            } => {
+                (header.kind, header.volume) = (kind::SYNC_REQUEST, volume);
+                (header.request, header.flags) = (request, flag(sender_is_source, YES));
+            }
+            Self::SyncReply { request, granted } => {
+                (header.kind, header.request) = (kind::SYNC_REPLY, request);
+                header.flags = flag(granted, YES);
             }
             Self::SyncEnd {
                 volume,
@@ -584,7 +654,8 @@ fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_
     header.flags = flag(volume.can_discard, YES)
         | flag(volume.crashed, CRASHED)
         | flag(volume.was_primary, WAS_PRIMARY)
-        | flag(volume.steady, STEADY);
+        | flag(volume.steady, STEADY)
+        | flag(volume.paused, HELD);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
@@ -615,17 +686,28 @@ fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, W
         crashed: header.flags & CRASHED != 0,
         was_primary: header.flags & WAS_PRIMARY != 0,
         steady: header.flags & STEADY != 0,
+        paused: header.flags & HELD != 0,
     })
 }
 
 fn decode_state(header: &Header, body: Reader<'_>) -> Result<State, WireError> {
-    let mut disks = heapless::Vec::new();
-    for code in body.0 {
-        disks.push(disk(*code)?).map_err(|_| WireError::Length)?;
+    let mut volumes = heapless::Vec::new();
+    let (pairs, rest) = body.0.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(WireError::Length);
+    }
+    for [code, flags] in pairs {
+        let state = VolumeState {
+            disk: disk(*code)?,
+            paused: flags & PAUSED != 0,
+            waits: flags & WAITS != 0,
+            verifies: flags & VERIFIES != 0,
+        };
+        volumes.push(state).map_err(|_| WireError::Length)?;
     }
     Ok(State {
         role: role(header.flags)?,
-        disks,
+        volumes,
     })
 }
 
@@ -636,7 +718,7 @@ pub(super) fn seal(header: &mut [u8; HEADER_LEN], kind: u8, body: &mut [u8]) {
     header[4..6].copy_from_slice(&VERSION.to_le_bytes());
     header[6] = kind;
     header[10..12].copy_from_slice(&(body.len() as u16).to_le_bytes());
-    if !kind::has_payload(kind) {
+    if !has_payload(kind) {
         header[12..16].fill(0);
     }
     if let Some((fields, crc)) = body.split_last_chunk_mut::<4>() {

@@ -77,13 +77,13 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
     (
         any::<(u16, u64, u32, bool)>(),
         disk(),
-        any::<(u64, u64, [u64; 2], u64, u64, [bool; 3])>(),
+        any::<(u64, u64, [u64; 2], u64, u64, [bool; 4])>(),
     )
         .prop_map(
             |(
                 (volume, size, block_size, can_discard),
                 disk,
-                (current, bitmap, history, dirty, instance, [crashed, was_primary, steady]),
+                (current, bitmap, history, dirty, instance, [crashed, was_primary, steady, paused]),
             )| {
                 Frame::HelloVolume(HelloVolume {
                     volume,
@@ -99,9 +99,27 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     crashed,
                     was_primary,
                     steady,
+                    paused,
                 })
             },
         )
+}
+
+fn volume_state() -> impl Strategy<Value = VolumeState> {
+    (disk(), any::<[bool; 3]>()).prop_map(|(disk, [paused, waits, verifies])| VolumeState {
+        disk,
+        paused,
+        waits,
+        verifies,
+    })
+}
+
+fn comparison() -> impl Strategy<Value = Comparison> {
+    prop_oneof![
+        any::<u32>().prop_map(Comparison::Blocks),
+        Just(Comparison::Unreadable),
+        Just(Comparison::Busy),
+    ]
 }
 
 /// A frame and the length of a payload that fits it.
@@ -134,9 +152,9 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
         any::<(u16, u64)>().prop_map(|(volume, request)| Frame::Flush { volume, request }),
         any::<u64>().prop_map(|request| Frame::Ack { request }),
         any::<u64>().prop_map(|request| Frame::Nack { request }),
-        (role(), proptest::collection::vec(disk(), 0..=16)).prop_map(|(role, disks)| {
-            let disks = disks.into_iter().collect();
-            Frame::State(State { role, disks })
+        (role(), proptest::collection::vec(volume_state(), 0..=16)).prop_map(|(role, volumes)| {
+            let volumes = volumes.into_iter().collect();
+            Frame::State(State { role, volumes })
         }),
         any::<u64>().prop_map(|request| Frame::PromoteRequest { request }),
         any::<(u64, bool)>()
@@ -149,14 +167,25 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
             uuid,
             bytes
         }),
-        any::<(u16, u64, u64, u32)>().prop_map(|(volume, request, offset, len)| {
+        any::<(u16, u64, u64, u32, bool)>().prop_map(|(volume, request, offset, len, unmap)| {
             Frame::SyncZeroes {
                 volume,
                 request,
                 offset,
                 len,
+                unmap,
             }
         }),
+        (any::<u64>(), comparison())
+            .prop_map(|(request, outcome)| Frame::Compared { request, outcome }),
+        any::<(u16, u64, bool)>().prop_map(|(volume, request, sender_is_source)| {
+            Frame::SyncRequest {
+                volume,
+                request,
+                sender_is_source,
+            }
+        }),
+        any::<(u64, bool)>().prop_map(|(request, granted)| Frame::SyncReply { request, granted }),
         any::<(u16, u64, u64)>().prop_map(|(volume, request, uuid)| Frame::SyncEnd {
             volume,
             request,
@@ -191,6 +220,17 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
             offset
         }),
         any::<(u64, u64)>().prop_map(|(request, reply)| Frame::ReadReply { request, reply }),
+        any::<(u16, u64, u64, u32)>().prop_map(|(volume, request, offset, len)| Frame::Compare {
+            volume,
+            request,
+            offset,
+            len
+        }),
+        any::<(u16, u64, bool)>().prop_map(|(volume, request, last)| Frame::Bitmap {
+            volume,
+            request,
+            last
+        }),
     ];
     prop_oneof![
         8 => (plain, Just(0)),

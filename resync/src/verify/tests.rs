@@ -251,3 +251,30 @@ fn under_load_only_what_differs_is_reported() {
     // The test bites: without the lock nearly every verify reports what is not so.
     assert!(false_positives > 200, "{false_positives}");
 }
+
+#[test]
+fn a_run_that_found_no_memory_comes_again() {
+    let mut verify = Verify::new(MIB, VerifyOptions::default());
+    let run = verify.next(MAX_RUN).unwrap();
+    verify.next(MAX_RUN).unwrap();
+    verify.again(run);
+    assert_eq!((verify.in_flight(), verify.position()), (1, 0));
+    verify.compared(run, 1, &mut Bitmap::new(MIB));
+    assert_eq!(verify.differing_blocks(), 0, "it is not in flight");
+    assert_eq!(verify.next(MAX_RUN), Some(run));
+}
+
+#[test]
+fn another_verify_forgets_the_one_before() {
+    let mut verify = Verify::new(MIB, VerifyOptions::default());
+    let run = verify.next(MAX_RUN).unwrap();
+    verify.compared(run, 3, &mut Bitmap::new(MIB));
+    let run = verify.next(MAX_RUN).unwrap();
+    verify.unreadable(run, Side::Peer);
+    verify.next(MAX_RUN);
+    verify.restart(2 * MIB, options(MIB, u64::MAX, false));
+    assert_eq!((verify.position(), verify.left_bytes()), (MIB, MIB));
+    assert_eq!((verify.differing_blocks(), verify.in_flight()), (0, 0));
+    assert_eq!(verify.differing().bytes(), 0);
+    assert_eq!(verify.unreadable_ranges(Side::Peer).bytes(), 0);
+}

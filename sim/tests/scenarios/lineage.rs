@@ -8,7 +8,7 @@ fn both_cold_start_refuse_to_guess() {
         let mut world = World::pair(seed, Plan::scripted(16));
         world.run_for(5_000_000);
         for n in 0..2 {
-            assert_eq!(world.disk(n, 0), Some(DiskState::DUnknown));
+            assert_eq!(world.disk(n, 0), Some(DiskState::Inconsistent));
             assert_eq!(world.role(n), Some(Role::Secondary));
             let refusal = world.command(n, Command::Primary { force: false });
             assert!(refusal.is_err(), "promoted without knowledge: {refusal:?}");
@@ -190,6 +190,26 @@ fn s04_a_stale_survivor_is_promoted_before_it_reconciles() {
 #[test]
 fn s14_a_stale_disk_comes_back() {
     each_seed(&loaded(32), |world| {
+        world.copy_disks(1);
+        // What follows is of a later generation.
+        world.run_for(50_000);
+        world.block_network(true, true);
+        world.run_for(700_000);
+        world.block_network(false, false);
+        world.wait_in_sync().expect("in sync");
+        world.run_for(150_000);
+        world.power_cut(1);
+        world.run_for(700_000);
+        world.exchange_disks(1, true);
+        world.boot(1);
+        world.wait_in_sync().expect("resynced");
+        assert_eq!(world.role(0), Some(Role::Primary));
+    });
+}
+
+#[test]
+fn s14_a_copy_of_the_present_generation_needs_new_metadata() {
+    each_seed(&loaded(32), |world| {
         world.run_for(50_000);
         world.copy_disks(1);
         world.run_for(150_000);
@@ -197,7 +217,14 @@ fn s14_a_stale_disk_comes_back() {
         world.run_for(700_000);
         world.exchange_disks(1, true);
         world.boot(1);
-        world.wait_in_sync().expect("resynced");
+        let diskless = |w: &mut World| w.disk(1, 0) == Some(DiskState::Diskless);
+        world.wait("no metadata", diskless).expect("told");
+        let create = Command::CreateMd {
+            volume: 0,
+            force: true,
+        };
+        world.command(1, create).expect("created");
+        world.wait_in_sync().expect("a full resync");
         assert_eq!(world.role(0), Some(Role::Primary));
     });
 }

@@ -7,7 +7,7 @@ use alloc::vec;
 use replication::secure::{
     Integrity, MESSAGE_LEN, Opener, Preamble, PreambleSide, Sealer, Session, TAG_LEN,
 };
-use replication::wire::{HEADER_LEN, MAX_BODY, MAX_PAYLOAD, State, WireError};
+use replication::wire::{HEADER_LEN, MAX_BODY, MAX_PAYLOAD, State, VolumeState, WireError};
 
 struct Pipe {
     bytes: VecDeque<u8>,
@@ -84,11 +84,17 @@ fn ends(mode: Integrity, limit: usize) -> (LinkTx, LinkRx) {
 
 /// A frame with a body.
 fn state_frame() -> Frame {
-    let mut disks = heapless::Vec::new();
-    disks.push(DiskState::UpToDate).expect("room");
+    let mut volumes = heapless::Vec::new();
+    let volume = VolumeState {
+        disk: DiskState::UpToDate,
+        paused: false,
+        waits: false,
+        verifies: false,
+    };
+    volumes.push(volume).expect("room");
     Frame::State(State {
         role: Role::Primary,
-        disks,
+        volumes,
     })
 }
 

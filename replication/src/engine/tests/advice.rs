@@ -49,6 +49,20 @@ fn an_unfinished_copy_advises_to_force_the_other_node_and_that_works() {
 }
 
 #[test]
+fn a_disk_without_metadata_advises_to_create_it() {
+    let mut pair = Pair::ready();
+    pair.nodes[1].metas[0].fill(0);
+    pair.reboot(1);
+    for force in [false, true] {
+        let refused = pair.command(1, Command::Primary { force }).unwrap_err();
+        assert!(
+            refused.contains("create-md") && refused.contains("peer a"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn what_is_longest_still_fits() {
     let name = |fill: &str| Name::try_from(fill.repeat(32).as_str()).unwrap();
     let many = |me: &str, other: &str| {
@@ -88,7 +102,10 @@ fn a_resync_that_waits_says_what_for() {
     pair.network = true;
     pair.wait(3_600_000);
     let reason = pair.reason(0);
-    assert!(reason.contains("near byte 4096"), "{reason}");
+    assert!(
+        reason.contains("cannot read the block at byte 4096"),
+        "{reason}"
+    );
     pair.nodes[0].reads_fail = false;
     pair.nodes[1].disk_held = true;
     pair.wait(1_100_000);
@@ -97,7 +114,7 @@ fn a_resync_that_waits_says_what_for() {
         pair.run();
     }
     let reason = pair.reason(0);
-    assert!(reason.contains("the last flush"), "{reason}");
+    assert!(reason.contains("waits for the disks to flush"), "{reason}");
     pair.nodes[1].disk_held = false;
     pair.run();
     pair.assert_in_sync();
@@ -116,7 +133,8 @@ fn a_resync_without_memory_says_so_and_goes_on_when_there_is_some() {
     }
     pair.network = true;
     pair.wait(2_000_000);
-    assert_eq!(pair.reason(0), "vol0: the resync waits for free buffers");
+    let reason = pair.reason(0);
+    assert!(reason.ends_with("all buffers are in use"), "{reason}");
     for buf in hoard {
         pair.nodes[0].pool.free(buf);
     }

@@ -378,7 +378,7 @@ fn a_disk_is_written_only_while_it_mirrors_or_is_a_target() {
         pair.run();
         pair.nodes[0].disk_held = true;
         pair.network = true;
-        while pair.nodes[1].replication() != ReplicationState::SyncTarget {
+        while pair.nodes[1].replication() != ReplicationState::WFBitMapT {
             assert!(pair.step());
         }
         if announced {
@@ -417,7 +417,7 @@ fn nothing_of_a_resync_goes_out_before_its_durable_beginning() {
     pair.start(0, Command::Primary { force: true });
     pair.network = true;
     pair.wait(1_000_000);
-    assert_eq!(pair.nodes[0].replication(), ReplicationState::SyncSource);
+    assert_eq!(pair.nodes[0].replication(), ReplicationState::WFBitMapS);
     assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
     pair.nodes[0].meta_held = false;
     pair.wait(1_000_000);

@@ -2,7 +2,7 @@
 //! was trusted with, but this node neither panics nor loses memory.
 
 use super::*;
-use crate::wire::{Hello, HelloVolume, Refusal, State};
+use crate::wire::{Comparison, Hello, HelloVolume, Refusal, State, VolumeState};
 
 /// Node 0 of a pair whose other node is replaced by chance.
 struct Victim {
@@ -147,6 +147,7 @@ impl Victim {
             crashed: self.coin(),
             was_primary: self.coin(),
             steady: self.coin(),
+            paused: self.pick(4) == 0,
         })
     }
 
@@ -155,7 +156,7 @@ impl Victim {
         let (offset, fua, unmap) = (self.offset(), self.coin(), self.coin());
         let len = self.one_of(&[512, 4096, 0, 100, 1 << 20, u32::MAX]);
         let uuid = self.uuid();
-        match self.pick(28) {
+        match self.pick(33) {
             0 => self.hello(),
             1 => self.hello_volume(volume),
             2 => Frame::Refuse {
@@ -187,13 +188,19 @@ impl Victim {
                 request: self.request(),
             },
             12 => {
-                let mut disks = heapless::Vec::new();
+                let mut volumes = heapless::Vec::new();
                 for _ in 0..self.one_of(&[2, 2, 2, 0, 16]) {
-                    disks.push(self.disk()).unwrap();
+                    let state = VolumeState {
+                        disk: self.disk(),
+                        paused: self.pick(4) == 0,
+                        waits: self.coin(),
+                        verifies: self.coin(),
+                    };
+                    volumes.push(state).unwrap();
                 }
                 Frame::State(State {
                     role: self.role(),
-                    disks,
+                    volumes,
                 })
             }
             13 => Frame::PromoteRequest { request: uuid },
@@ -216,23 +223,49 @@ impl Victim {
                 request: 9,
                 offset,
                 len,
+                unmap,
+            },
+            21 => Frame::Compare {
+                volume,
+                request: 9,
+                offset,
+                len,
+            },
+            22 => Frame::Compared {
+                request: self.request(),
+                outcome: self.one_of(&[
+                    Comparison::Blocks(0),
+                    Comparison::Blocks(5),
+                    Comparison::Blocks(u32::MAX),
+                    Comparison::Unreadable,
+                    Comparison::Busy,
+                ]),
+            },
+            23 => Frame::SyncRequest {
+                volume,
+                request: 9,
+                sender_is_source: self.coin(),
+            },
+            24 => Frame::SyncReply {
+                request: self.request(),
+                granted: self.coin(),
             },
             19 => Frame::SyncEnd {
                 volume,
                 request: 9,
                 uuid,
             },
-            24 | 25 => Frame::ReadReply {
+            29 | 30 => Frame::ReadReply {
                 request: self.request(),
                 reply: 9,
             },
-            26 => Frame::ReadRequest {
+            31 => Frame::ReadRequest {
                 volume,
                 request: 9,
                 offset,
                 len,
             },
-            27 => Frame::DiskLost {
+            32 => Frame::DiskLost {
                 volume,
                 request: 9,
                 uuid: uuid.max(1),
@@ -254,11 +287,14 @@ impl Victim {
     fn feed(&mut self, frame: Frame) {
         let bulk = matches!(
             frame,
-            Frame::Write { .. } | Frame::SyncData { .. } | Frame::ReadReply { .. }
+            Frame::Write { .. }
+                | Frame::SyncData { .. }
+                | Frame::ReadReply { .. }
+                | Frame::Compare { .. }
         );
         // Mostly as the codec would have it.
         let payload = if self.pick(16) == 0 { !bulk } else { bulk };
-        let len = self.one_of(&[512, 4096, 131_072, 1, 513]);
+        let len = self.one_of(&[512, 4096, 131_072, 1, 513, 32]);
         let buf = if payload {
             self.pair.nodes[0].pool.alloc(len)
         } else {
@@ -284,6 +320,8 @@ impl Victim {
                 | Frame::SyncZeroes { request, .. }
                 | Frame::SyncEnd { request, .. }
                 | Frame::ReadRequest { request, .. }
+                | Frame::Compare { request, .. }
+                | Frame::SyncRequest { request, .. }
                 | Frame::PromoteRequest { request } => self.asked.push(request),
                 Frame::ReadReply { reply, .. } => self.asked.push(reply),
                 Frame::DiskLost { request, uuid, .. } => {
@@ -324,13 +362,26 @@ impl Victim {
             }
             2 => {
                 let (force, discard_my_data) = (self.coin(), self.coin());
-                let volume = self.one_of(&[0, 1, 2]);
-                let command = match self.pick(12) {
-                    0 | 1 | 6 | 7 => Command::Primary { force },
-                    8 | 9 => Command::Attach { volume },
-                    10 => Command::Detach { volume, force },
-                    11 if force => Command::SuspendIo,
-                    11 => Command::ResumeIo,
+                let volume = self.one_of(&[0, 0, 1, 2]);
+                let command = match self.pick(22) {
+                    16 | 17 => Command::Primary { force },
+                    18 | 19 => Command::Attach { volume },
+                    20 => Command::Detach { volume, force },
+                    21 if force => Command::SuspendIo,
+                    21 => Command::ResumeIo,
+                    6..9 => Command::Verify {
+                        volume,
+                        start: None,
+                        stop: None,
+                        repair: self.coin(),
+                    },
+                    9 => Command::VerifyAbort { volume },
+                    10 => Command::PauseSync { volume: None },
+                    11 | 12 => Command::ResumeSync { volume: None },
+                    13 => Command::Invalidate { volume },
+                    14 => Command::InvalidateRemote { volume },
+                    15 => Command::Outdate,
+                    0 | 1 => Command::Primary { force },
                     2 => Command::Secondary { force },
                     3 | 4 => Command::Connect { discard_my_data },
                     _ => Command::NewCurrentUuid,

@@ -8,11 +8,14 @@ mod advice;
 mod faults;
 mod handshake;
 mod hostile;
+mod invalidate;
 mod liveness;
 mod mirror;
 mod random;
 mod roles;
 mod trouble;
+mod verify;
+mod worker;
 
 use super::Engine;
 use crate::api::*;
@@ -87,6 +90,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
             size_limit: None,
             can_discard: true,
             can_write_zeroes: true,
+            resync_after: None,
         };
         volumes.push(volume).unwrap();
     }
@@ -102,6 +106,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
         },
         policies: Default::default(),
         trouble: Default::default(),
+        resync: Default::default(),
         seed: node.bytes().map(u64::from).sum(),
         max_requests: 64,
     }

@@ -265,7 +265,7 @@ fn a_node_that_is_about_to_be_resynced_is_not_promoted_even_by_force() {
     pair.network = true;
     pair.run();
     // The word that the resync begins is still to come.
-    assert_eq!(pair.nodes[1].replication(), ReplicationState::SyncTarget);
+    assert_eq!(pair.nodes[1].replication(), ReplicationState::WFBitMapT);
     assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
     let refusal = pair.command(1, Command::Primary { force: true });
     assert!(refusal.is_err(), "{refusal:?}");

@@ -1,0 +1,188 @@
+//! Giving up a copy by hand: `invalidate` (this node's), `invalidate-remote` (the peer's), and `outdate`.
+//!
+//! A whole resync over a standing connection begins by agreement, so that two operators who both command one
+//! do not make each node the other's source: the node asks, and the peer consents unless it has asked
+//! itself and its name sorts first. The data given up is given up when the source's SyncStart arrives, and
+//! durably so before its first block is overwritten; until then nothing has happened.
+
+use super::roles::{Task, TaskKind};
+use super::{Engine, text};
+use crate::api::{CommandId, DiskState, Level, ReplicationState, Role, Text};
+use crate::buf::Mem;
+use crate::wire::Frame;
+
+impl Engine {
+    /// `invalidate`, and `invalidate-remote` if this node is to be the source.
+    pub(super) fn give_up(&mut self, id: CommandId, index: u16, source_here: bool) {
+        let Some(at) = self.volume_by_index(index) else {
+            return self.done(id, Err(text!("there is no vol{index}")));
+        };
+        if let Err(why) = self.may_give_up(at, source_here) {
+            return self.done(id, Err(why));
+        }
+        let request = self.random();
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::GiveUp {
+                at,
+                request,
+                source_here,
+            },
+            deadline: self.now + self.config.timers.timeout,
+        });
+        self.send(Frame::SyncRequest {
+            volume: index,
+            request,
+            sender_is_source: source_here,
+        });
+    }
+
+    /// Whether all of one copy may be replaced by the other one.
+    fn may_give_up(&self, at: usize, source_here: bool) -> Result<(), Text> {
+        let volume = &self.volumes[at];
+        let index = volume.config.index;
+        if !self.connected() {
+            return Err(text!(
+                "the peer is not connected, and only its copy could replace this one: see 'status', and try again when it is"
+            ));
+        }
+        if self.granted {
+            return Err(text!("the peer is becoming Primary; try again when it is"));
+        }
+        let (target, whose) = if source_here {
+            (self.peer_role, "the peer")
+        } else {
+            (self.role, "this node")
+        };
+        if target == Role::Primary {
+            return Err(text!(
+                "{whose} is Primary and serves from this copy: run 'secondary' there first"
+            ));
+        }
+        let running = matches!(
+            volume.replication,
+            ReplicationState::SyncSource | ReplicationState::SyncTarget
+        );
+        if running {
+            return Err(text!(
+                "a resync of vol{index} runs; try again at its end, see 'status'"
+            ));
+        }
+        let good = volume.mirrored
+            && volume.disk == DiskState::UpToDate
+            && volume.peer_disk == DiskState::UpToDate;
+        if !good {
+            return Err(text!(
+                "vol{index}: the copy that would replace the other is not known to be UpToDate; see 'status' on both nodes"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The peer's operator wants a copy given up.
+    pub(super) fn sync_request(
+        &mut self,
+        index: u16,
+        request: u64,
+        sender_is_source: bool,
+        mem: &mut Mem<'_>,
+    ) {
+        let Some(at) = self.volume_by_index(index) else {
+            return self.protocol_error("a resync of an unknown volume");
+        };
+        let contended = match self.task.map(|task| task.kind) {
+            Some(TaskKind::GiveUp { .. }) => self.config.node < self.config.peer,
+            Some(_) => true,
+            None => false,
+        };
+        let granted = !contended && self.may_give_up(at, !sender_is_source).is_ok();
+        self.send(Frame::SyncReply { request, granted });
+        if granted && !sender_is_source {
+            self.start_whole_resync(at, mem);
+        }
+    }
+
+    /// The peer's consent, or not.
+    pub(super) fn sync_reply(&mut self, wire: u64, granted: bool, mem: &mut Mem<'_>) {
+        let Some(task) = self.task else { return };
+        let TaskKind::GiveUp {
+            at,
+            request,
+            source_here,
+        } = task.kind
+        else {
+            return;
+        };
+        if request != wire {
+            return;
+        }
+        self.task = None;
+        let index = self.volumes[at].config.index;
+        if !granted {
+            let reason = text!(
+                "the peer did not consent: it is busy with another command, or vol{index} is not in sync there; see 'status' there"
+            );
+            return self.done(task.id, Err(reason));
+        }
+        if !source_here {
+            let said = text!("vol{index}: all of it is copied from the peer; see 'status'");
+            return self.done(task.id, Ok(said));
+        }
+        // What was true when the peer was asked may have changed.
+        if let Err(why) = self.may_give_up(at, true) {
+            return self.done(task.id, Err(why));
+        }
+        self.start_whole_resync(at, mem);
+        let said = text!("vol{index}: all of it is copied to the peer; see 'status'");
+        self.done(task.id, Ok(said));
+    }
+
+    /// All of a volume goes to the peer, over the connection as it stands.
+    fn start_whole_resync(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let fresh = self.random();
+        let volume = &mut self.volumes[at];
+        let index = volume.config.index;
+        volume.stop_verify("a resync has begun");
+        volume.mark_all_dirty();
+        let uuid = volume.gens.begin_source(volume.gens.current, true, fresh);
+        self.begin_source(at, uuid, false);
+        self.log(
+            Level::Info,
+            text!("vol{index}: the operator gave the peer's copy up: all of it is resynced"),
+        );
+        self.save(at, mem);
+        self.send_sync_start(at);
+    }
+
+    /// `outdate`.
+    pub(super) fn outdate(&mut self, id: CommandId, mem: &mut Mem<'_>) {
+        let reason = if self.role == Role::Primary {
+            Some("this node is Primary, its data is the newest: run 'secondary' first")
+        } else if self.link.up {
+            Some("the peer is connected and knows better: 'disconnect' first")
+        } else if !self.volumes.iter().any(|v| v.usable()) {
+            Some("no volume has a disk that could be outdated; see 'status'")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return self.done(id, Err(text!("{reason}")));
+        }
+        for volume in &mut self.volumes {
+            if volume.usable() && volume.disk > DiskState::Outdated {
+                volume.disk = DiskState::Outdated;
+            }
+        }
+        self.log(
+            Level::Info,
+            text!("outdated by command: this node's data is not the newest"),
+        );
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::Outdating,
+            deadline: self.now + self.config.timers.timeout,
+        });
+        self.save_all(mem);
+        self.durable();
+    }
+}
