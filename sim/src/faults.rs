@@ -372,14 +372,6 @@ impl World {
             }
             self.recover(Recovery::Reader(n));
             self.resume(n, true);
-            let unread = (0..self.plan.volumes.len()).any(|v| {
-                self.oracle.disk_state(n, v) <= Some(DiskState::Failed)
-                    && self.metadata(n, v, None).is_some()
-            });
-            if unread && self.nodes[n].engine.is_some() {
-                // Without a verb to attach a disk again it needs a restart.
-                self.kill(n);
-            }
             self.boot(n);
         }
     }

@@ -143,21 +143,25 @@ impl World {
         if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
             self.oracle.falls_behind(peer, volume);
         }
-        let failed = self.oracle.disk_state(n, volume) <= Some(DiskState::Failed);
-        if alone && !failed && request.mutates() && request.begin.is_multiple_of(4) {
+        let good = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
+        if alone && good && request.mutates() && request.begin.is_multiple_of(4) {
             self.judge_generation(n, volume);
         }
-        if failed && alone {
-            // Nobody else can have it: it must be on the disk that is given up.
-            for &sector in hardened {
-                self.judge_sector(n, volume, sector, Level::Durable);
-            }
+        let counts = request.mutates() || !hardened.is_empty();
+        if !good && alone && !self.oracle.amnesty {
+            self.fail(
+                "what is answered is on a good disk",
+                format!("node {} {:?}", letter(n), request.wanted),
+            );
+            return;
         }
         let mut holders = Vec::new();
-        if !failed {
+        if good {
             holders.push(n);
-        } else if request.mutates() && same_branch {
+        } else if same_branch && counts {
+            self.stats.count(crate::stats::Kind::Through);
             self.oracle.falls_behind(n, volume);
+            self.judge_through(peer, volume);
         }
         if !alone && same_branch {
             holders.push(peer);
@@ -210,6 +214,22 @@ impl World {
                 detail,
             );
         }
+    }
+
+    /// The Primary, which has lived all the time, serves from the peer's disk: that must have everything that was
+    /// answered, whatever befell it since.
+    fn judge_through(&mut self, peer: usize, volume: usize) {
+        if self.oracle.standing[peer][volume] != Some(Level::Durable) {
+            return;
+        }
+        for sector in 0..self.plan.volumes[volume].places.sectors {
+            if !self.in_flight(volume, sector)
+                && !self.judge_sector(peer, volume, sector, Level::Answered)
+            {
+                return;
+            }
+        }
+        self.oracle.standing[peer][volume] = Some(Level::Answered);
     }
 
     fn mirrors_to_whole(&self, n: usize, volume: usize) -> bool {

@@ -6,7 +6,7 @@ use crate::places::Places;
 use crate::rng::Rng;
 use crate::stamp::SECTOR;
 use crate::world::Time;
-use replication::api::{ResyncConfig, ResyncLimits, Timers};
+use replication::api::{OnIoError, OnNoData, ResyncConfig, ResyncLimits, Timers, Trouble};
 use replication::ondisk::{Layout, PAGE};
 use replication::wire::MAX_PAYLOAD;
 
@@ -90,6 +90,8 @@ pub struct Plan {
     pub volumes: Vec<VolumePlan>,
     /// The engines' times.
     pub timers: Timers,
+    /// What the engines do about failed disks.
+    pub trouble: Trouble,
     /// One-way delay of the network, in microseconds.
     pub net_delay: (Time, Time),
     /// Duration of a disk read or write.
@@ -181,6 +183,19 @@ impl Plan {
                 ping_interval: timeout / 3,
                 connect_interval: rng.pick(&[20_000, 100_000, 400_000]),
             },
+            trouble: Trouble {
+                on_io_error: if rng.one_in(12) {
+                    OnIoError::PassOn
+                } else {
+                    OnIoError::Detach
+                },
+                on_no_data: if rng.one_in(8) {
+                    OnNoData::IoError
+                } else {
+                    OnNoData::SuspendIo
+                },
+                disk_timeout: rng.pick(&[0, timeout / 2, timeout, timeout * 3]),
+            },
             net_delay,
             disk_delay: (disk, disk * rng.pick(&[2, 10])),
             flush_delay: (disk * 2, disk * rng.pick(&[4, 20])),
@@ -226,6 +241,7 @@ impl Plan {
                 ping_interval: 100_000,
                 connect_interval: 50_000,
             },
+            trouble: Trouble::default(),
             net_delay: (100, 200),
             disk_delay: (50, 200),
             flush_delay: (100, 400),

@@ -180,7 +180,8 @@ impl World {
                     }
                 }
                 if done.result.is_err() {
-                    let loses = done.flush.then_some(disk % self.plan.volumes.len());
+                    let data = disk < self.plan.volumes.len();
+                    let loses = (done.flush && data).then_some(disk);
                     self.oracle.disk_failed(n, loses);
                 }
                 self.feed(

@@ -41,10 +41,9 @@ impl World {
         let primary_now = |s: &Status| s.role == Role::Primary;
         let promoted = primary_now(status) && before.as_ref().is_none_or(|b| !primary_now(b));
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
-        let primary = status.role == Role::Primary;
         let (mut targets, mut whole) = (Vec::new(), Vec::new());
         let (mut verified, mut repaired, mut differs) = (0, 0, None);
-        let (mut started, mut unfinished) = (false, false);
+        let (mut started, mut unfinished, mut failed) = (false, false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             if let Some(report) = now.verify {
@@ -61,6 +60,7 @@ impl World {
                 }
             }
             unfinished |= now.disk == DiskState::Inconsistent;
+            failed |= now.disk == DiskState::Failed;
             self.oracle.given_up[n] |= self.oracle.discarding[n] && now.replication.is_target();
             // From here on blocks may be overwritten.
             if now.replication.is_target()
@@ -81,6 +81,10 @@ impl World {
         if started {
             self.stats.count(Kind::Resyncs);
         }
+        if failed {
+            // Also one that hung and was given up.
+            self.oracle.disk_failed(n, None);
+        }
         (0..verified).for_each(|_| self.stats.count(Kind::Verified));
         (0..repaired).for_each(|_| self.stats.count(Kind::Repaired));
         if let Some(v) = differs
@@ -92,9 +96,9 @@ impl World {
                 format!("node {} vol{v}", letter(n)),
             );
         }
-        if primary && unfinished {
+        if promoted && unfinished {
             self.fail(
-                "a sync target is never Primary",
+                "a sync target is never promoted",
                 format!("node {}", letter(n)),
             );
         }
@@ -316,7 +320,7 @@ impl World {
     }
 
     /// Whether a client's write or a disk's is under way there.
-    fn in_flight(&self, volume: usize, sector: usize) -> bool {
+    pub(crate) fn in_flight(&self, volume: usize, sector: usize) -> bool {
         let covers =
             |r: &Request| r.wanted.volume == volume && r.mutates() && r.sectors().contains(&sector);
         self.nodes.iter().any(|n| n.disks[volume].writing(sector))

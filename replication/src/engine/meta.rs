@@ -283,6 +283,16 @@ impl Meta {
         self.touch(offset, len);
     }
 
+    /// Has everything saved at once; answers whether it is: no extent is hot, and the bitmap says all.
+    pub fn leave_in_order(&mut self) -> bool {
+        self.bitmap_from = 0;
+        self.quiet()
+            && !self.saving()
+            && self.log.is_cold()
+            && self.cooling == Cooling::None
+            && first(&self.pages.changed).is_none()
+    }
+
     /// Whether no metadata operation is on the way to the disk.
     pub fn quiet(&self) -> bool {
         self.stage == SuperStage::Idle && self.log_io.is_none() && self.page_io.is_none()
@@ -330,7 +340,8 @@ impl Volume {
                 DiskState::Inconsistent | DiskState::Outdated => self.disk,
                 _ => DiskState::UpToDate,
             },
-            primary: (role == Role::Primary || self.crashed)
+            // A Primary that leaves its disk behind in order has not crashed on it.
+            primary: ((role == Role::Primary && !self.leaving()) || self.crashed)
                 && !mutation::is(Mutation::NoPrimaryFlag),
             was_primary: self.was_primary,
             all_dirty: meta.all_dirty,
@@ -495,6 +506,7 @@ impl Engine {
     }
 
     pub(super) fn meta_op(&mut self, at: usize, lane: Lane, op: DiskOp) {
+        self.lane_begins(at, lane);
         self.queue.push(Queued::Meta {
             token: lane.token(at),
             volume: self.volumes[at].config.index,
@@ -510,6 +522,7 @@ impl Engine {
         mem: &mut Mem<'_>,
     ) {
         let (at, lane) = Lane::of(token);
+        self.lane_ended(at, lane);
         if lane == Lane::Attach {
             return self.attach_done(at, result, mem);
         }
@@ -591,7 +604,9 @@ impl Engine {
             return !early;
         }
         let (at, offset, len) = (slot.volume, slot.offset, u64::from(slot.len));
-        let client = slot.owner == Owner::Client;
+        // What a Primary without a disk writes here is noted as if this node were Primary.
+        let client = slot.owner == Owner::Client
+            || (slot.owner == Owner::Peer && self.volumes[at].through.for_peer);
         let volume = &mut self.volumes[at];
         let Some(meta) = &mut volume.meta else {
             return true;
@@ -616,6 +631,7 @@ impl Engine {
     /// What waited for the superblock goes on: starts in the order of arrival, and answers.
     pub(super) fn release(&mut self, at: usize, mem: &mut Mem<'_>) {
         self.send_sync_start(at);
+        self.pay(at);
         self.release_gate(at);
         let mut held = core::mem::replace(&mut self.volumes[at].held, List::EMPTY);
         while let Some(id) = self.slots.pop(&mut held) {
@@ -645,13 +661,15 @@ impl Engine {
         let answers = match slot.owner {
             Owner::Client => slot.op != Op::Read,
             Owner::Peer => matches!(slot.op, Op::SyncEnd { .. }) && !slot.orphan,
-            Owner::Resync | Owner::Meta => false,
+            Owner::Resync | Owner::Meta | Owner::Abandoned => false,
         };
         let early = match slot.owner {
             Owner::Client => mutation::is(Mutation::GenerationNotDurable),
             _ => mutation::is(Mutation::EndNotHeld),
         };
-        if early || !answers || slot.local != Local::Done || !volume.saving() || !volume.usable() {
+        let saves = volume.saving() && volume.usable();
+        let tells = volume.through.telling && slot.owner == Owner::Client;
+        if early || !answers || slot.local != Local::Done || !(saves || tells) {
             return false;
         }
         slot.local = Local::Held;
@@ -768,6 +786,9 @@ impl Engine {
     /// The flush before a cooling ended: the bitmap says what the peer lacks or may lose.
     pub(super) fn finish_meta(&mut self, slot: &Slot, mem: &mut Mem<'_>) {
         self.metas_live -= 1;
+        if slot.op != Op::Flush {
+            return;
+        }
         let flushed = slot.local == Local::Done;
         let Some(meta) = &mut self.volumes[slot.volume].meta else {
             return;
