@@ -210,7 +210,9 @@ impl Engine {
         if !self.connected() {
             return Err("a request before the end of the handshake");
         }
-        if self.role == Role::Primary && !request.resync {
+        // A comparison only reads: of a disk that is attached again, say, and is being resynced.
+        let writes = !request.resync && request.op != Op::Compare;
+        if self.role == Role::Primary && writes {
             return Err("a write to a Primary");
         }
         if self.peers_live >= usize::from(self.config.max_requests + RESYNC_SLOTS) {
