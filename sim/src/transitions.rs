@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, ReplicationState, Role, Status};
+use replication::api::{DiskState, Role, Status};
 use replication::lineage::JUST_CREATED;
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
@@ -55,7 +55,8 @@ impl World {
                     .filter(|_| was_running)
                     .map_or((0, 0), |b| (b.differing_blocks, b.repaired_blocks));
                 repaired += u64::from(report.repaired_blocks > copied);
-                if report.differing_blocks > blocks {
+                let counts = report.running || was_running;
+                if counts && report.differing_blocks > blocks {
                     differs = Some(v);
                 }
             }
@@ -66,7 +67,7 @@ impl World {
                 && now.disk == DiskState::Inconsistent
                 && now.current_uuid != JUST_CREATED
             {
-                targets.push(v);
+                targets.push((v, was.map(|w| w.current_uuid)));
             }
             if now.disk == DiskState::UpToDate
                 && was.is_some_and(|w| w.disk == DiskState::Inconsistent)
@@ -85,6 +86,7 @@ impl World {
         if let Some(v) = differs
             && self.oracle.spoiled[v].is_empty()
             && !self.oracle.amnesty
+            && self.oracle.spoiled[v].is_empty()
         {
             self.fail(
                 "verify reports only what differs",
@@ -133,7 +135,7 @@ impl World {
         }
     }
 
-    fn becomes_target(&mut self, n: usize, volumes: &[usize]) {
+    fn becomes_target(&mut self, n: usize, volumes: &[(usize, Option<u64>)]) {
         self.judge_direction(n, volumes);
         if self.oracle.split() {
             if self.oracle.claims[n] && !self.oracle.discarding[n] && !self.oracle.given_up[n] {
@@ -147,7 +149,7 @@ impl World {
             self.oracle.standing[n].fill(None);
             self.oracle.before_resync[n].fill(None);
         }
-        for &v in volumes {
+        for &(v, _) in volumes {
             if let Some(standing) = self.oracle.standing[n][v].take() {
                 self.oracle.before_resync[n][v] = Some(standing);
             }
@@ -155,12 +157,12 @@ impl World {
     }
 
     /// The better copy is overwritten only where the operator said so.
-    fn judge_direction(&mut self, n: usize, volumes: &[usize]) {
+    fn judge_direction(&mut self, n: usize, volumes: &[(usize, Option<u64>)]) {
         let given_up = self.oracle.discarding[n] || self.oracle.given_up[n];
         if self.oracle.split() || given_up || self.oracle.amnesty {
             return;
         }
-        for &v in volumes {
+        for &(v, was) in volumes {
             let [mine, theirs] = [n, 1 - n].map(|n| self.oracle.standing[n][v]);
             if mine.is_some() && theirs.is_none() {
                 let standing = &self.oracle.standing;
@@ -169,7 +171,11 @@ impl World {
                 self.fail("the better copy is never the target", detail);
             }
             let whole = mine == Some(Level::Answered) && self.oracle.unbroken[n][v];
-            if whole && theirs == Some(Level::Durable) && !self.nodes[1 - n].disks[v].busy() {
+            // Not if the source had begun a new generation before it lost its power: then it may have
+            // written more, and that was two faults.
+            let same = was == self.generation(1 - n, v);
+            let lost = theirs == Some(Level::Durable) && !self.nodes[1 - n].disks[v].busy();
+            if whole && same && lost {
                 // What the source lost with its power is still here.
                 for sector in 0..self.plan.volumes[v].places.sectors {
                     if !self.judge_sector(1 - n, v, sector, Level::Answered) {
