@@ -6,7 +6,7 @@ use crate::request::{Kinds, Request};
 use crate::stamp::Value;
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, ReplicationState};
+use replication::api::DiskState;
 
 impl World {
     pub(crate) fn oracle_submit(&mut self, n: usize, request: &Request) {
@@ -236,7 +236,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         let source = status
             .and_then(|s| s.volumes.get(volume))
-            .is_some_and(|v| v.replication == ReplicationState::SyncSource);
+            .is_some_and(|v| v.replication.is_source());
         source
             && self.same_link()
             && self.oracle.connected(n)

@@ -61,7 +61,10 @@ impl World {
             }
             unfinished |= now.disk == DiskState::Inconsistent;
             failed |= now.disk == DiskState::Failed;
+            // Either node's part of the decision makes it last, though the other's may have been lost.
             self.oracle.given_up[n][v] |= self.oracle.discarding[n] && now.replication.is_target();
+            self.oracle.given_up[1 - n][v] |=
+                self.oracle.discarding[1 - n] && now.replication.is_source();
             // From here on blocks may be overwritten.
             if now.replication.is_target()
                 && now.disk == DiskState::Inconsistent
