@@ -178,6 +178,10 @@ impl Verb {
             Self::Disconnect => Some(Command::Disconnect),
             Self::NewCurrentUuid => Some(Command::NewCurrentUuid),
             Self::CreateMd { volume, force } => Some(Command::CreateMd { volume, force }),
+            Self::Attach { volume } => Some(Command::Attach { volume }),
+            Self::Detach { volume, force } => Some(Command::Detach { volume, force }),
+            Self::SuspendIo => Some(Command::SuspendIo),
+            Self::ResumeIo => Some(Command::ResumeIo),
             _ => None,
         }
     }

@@ -243,6 +243,7 @@ fn build(
         volumes: heapless::Vec::new(),
         timers: config.timers(),
         policies: policies::split_brain(config),
+        trouble: policies::trouble(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,
     };
