@@ -163,29 +163,25 @@ pub fn hello_volume(volume: u16) -> HelloVolume {
     }
 }
 
-/// A volume's part of a state frame.
-fn volume_state(disk: DiskState) -> VolumeState {
-    VolumeState {
-        disk,
-        paused: false,
-        waits: false,
-        verifies: true,
-    }
-}
-
 /// A frame of every kind, with the length of its payload.
 pub fn samples() -> Vec<(Frame, u32)> {
     let (volume, request, offset, len) = (1, 7, 8192, 4096);
     let uuid = 0xfeed_f00d;
     let role = Role::Primary;
-    let states = [DiskState::UpToDate, DiskState::Inconsistent];
+    let volume_state = |disk| VolumeState {
+        disk,
+        paused: true,
+        waits: false,
+        verifies: true,
+    };
+    let states = [DiskState::UpToDate, DiskState::Inconsistent].map(volume_state);
     let mut all = vec![
         (Frame::Hello(hello(Role::Secondary, 2)), 0),
         (Frame::HelloVolume(hello_volume(volume)), 0),
         (
             Frame::State(State {
                 role,
-                volumes: states.into_iter().map(volume_state).collect(),
+                volumes: states.into_iter().collect(),
             }),
             0,
         ),
@@ -208,9 +204,10 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::NewGenerationReply { uuid, accepted: true },
         Frame::SyncStart { volume, uuid, bytes: 65536 },
         Frame::SyncZeroes { volume, request, offset, len, unmap },
-        Frame::Compared { request, outcome: Comparison::Blocks(5) },
         Frame::SyncRequest { volume, request, sender_is_source: true },
         Frame::SyncReply { request, granted: true },
+        Frame::Compared { request, outcome: Comparison::Blocks(5) },
+        Frame::Compared { request, outcome: Comparison::Busy },
         Frame::SyncEnd { volume, request, uuid },
     ];
     all.extend(plain.into_iter().map(|frame| (frame, 0)));

@@ -45,6 +45,8 @@ pub struct EngineConfig {
     pub timers: Timers,
     /// What to do about a split brain; must be the same on both nodes to have an effect.
     pub policies: Policies,
+    /// What to do when disks fail.
+    pub trouble: Trouble,
     /// How resyncs from this node go about.
     pub resync: ResyncConfig,
     /// Seed of the generation identifiers: must be unpredictable in production, fixed in tests.
@@ -99,6 +101,38 @@ pub struct VolumeConfig {
     pub can_write_zeroes: bool,
     /// Index of the volume whose resync from this node goes before this one's.
     pub resync_after: Option<u16>,
+}
+
+/// What to do when disks fail; each node may have its own opinion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// A write that the local disk refuses.
+    pub on_io_error: OnIoError,
+    /// Requests that no good disk can serve.
+    pub on_no_data: OnNoData,
+    /// A disk that has not completed an operation after so many microseconds is given up; 0: never.
+    pub disk_timeout: Micros,
+}
+
+/// What becomes of a write that the local disk of the Primary refuses (DRBD's `on-io-error`). A failed flush,
+/// failed metadata, and a Secondary's failed write always detach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnIoError {
+    /// The disk is not used any more; the Primary goes on through its peer, and clients notice nothing.
+    #[default]
+    Detach,
+    /// The client is told, and the disk stays in use.
+    PassOn,
+}
+
+/// What becomes of requests while no good disk can be reached (DRBD's `on-no-data-accessible`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNoData {
+    /// They wait until a good disk is back.
+    #[default]
+    SuspendIo,
+    /// They fail.
+    IoError,
 }
 
 /// Where a volume's metadata is (docs/ONDISK.md).
@@ -405,6 +439,22 @@ pub enum Command {
     /// The operator states that the disks of both nodes are identical (fresh and blank, or
     /// compared): both become UpToDate without a resync. DRBD's `new-current-uuid --clear-bitmap`.
     NewCurrentUuid,
+    /// Take the volume's disk into use (again): after it failed or was detached.
+    Attach {
+        /// Index of the volume.
+        volume: u16,
+    },
+    /// Take the volume's disk out of use, its metadata in order. Refused where no good disk would be left.
+    Detach {
+        /// Index of the volume.
+        volume: u16,
+        /// At once, as if it had failed, and even if no good disk is left.
+        force: bool,
+    },
+    /// Hold clients' requests back, unanswered.
+    SuspendIo,
+    /// End of [`Command::SuspendIo`].
+    ResumeIo,
     /// Create metadata on the volume's disk and attach it. Whatever metadata was there is lost.
     CreateMd {
         /// Index of the volume.

@@ -92,6 +92,34 @@ pub enum Frame {
         /// The sender's number.
         request: u64,
     },
+    /// Send what the range holds: the sender's own disk cannot.
+    ReadRequest {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    },
+    /// The payload is what [`Frame::ReadRequest`] asked for.
+    ReadReply {
+        /// The number of the request.
+        request: u64,
+        /// The sender's own number, to be acknowledged: until then it keeps the payload.
+        reply: u64,
+    },
+    /// The sender, Primary, has no disk any more that it could serve from, and does so from the receiver's.
+    /// That begins generation `uuid` and is the only good one from now on; acknowledged when it is durable.
+    DiskLost {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+        /// The new generation identifier; not 0.
+        uuid: u64,
+    },
     /// The request is done on the sender's disk.
     Ack {
         /// The number of the request.

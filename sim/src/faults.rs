@@ -5,9 +5,11 @@ use crate::fault::{Drawn, Fault};
 use crate::record::Id;
 use crate::rng::Rng;
 use crate::schedule::{Occurrence, Recovery};
+use crate::stamp::SECTOR;
 use crate::world::{Time, World};
 use replication::api::DiskState;
 use replication::lineage::JUST_CREATED;
+use replication::ondisk::PAGE;
 
 /// Highest number of a kind of frame that a link may lose (numbers that are none wait in vain).
 const FRAME_KINDS: u64 = 40;
@@ -209,7 +211,7 @@ impl World {
     /// superblock in the very moment in which the other is rewritten cannot be survived with two copies.
     fn bit_rot(&mut self, n: usize, rng: &mut Rng) {
         let volume = rng.index(self.plan.volumes.len());
-        let (meta, _) = self.place_of_metadata(volume);
+        let (meta, layout) = self.place_of_metadata(volume);
         let at = if rng.coin() { meta } else { volume };
         let attached = self.oracle.disk_state(n, volume) >= Some(DiskState::Inconsistent);
         let settled = attached && !self.nodes[n].disks[meta].saving();
@@ -219,8 +221,16 @@ impl World {
         if all == 0 {
             return;
         }
-        let sector = if settled && all > data && rng.coin() {
-            rng.range(data as u64, all as u64 - 1) as usize
+        let sector = if settled && at == meta && rng.coin() {
+            // Superblocks, activity log and bitmap are hit alike, whatever their size.
+            let last = layout.superblock_b + PAGE as u64;
+            let (from, to) = rng.pick(&[
+                (layout.superblock_a, layout.activity),
+                (layout.activity, layout.bitmap),
+                (layout.bitmap, layout.superblock_b),
+                (layout.superblock_b, last),
+            ]);
+            disk.number_of(rng.range(from / SECTOR, to / SECTOR - 1) as usize)
         } else {
             rng.index(all)
         };
@@ -259,7 +269,7 @@ impl World {
             let then = self.metadata(n, volume, Some(&self.nodes[n].copies));
             let peer = self.metadata(1 - n, volume, None);
             let known = match (now, then, peer) {
-                (Ok(now), Ok(then), Ok(peer)) => {
+                (Some(now), Some(then), Some(peer)) => {
                     let over = ![now.current, peer.current, peer.bitmap].contains(&then.current);
                     over && then.current != JUST_CREATED
                         && then.bitmap == 0
@@ -327,7 +337,7 @@ impl World {
         let unfinished: Vec<bool> = (0..self.plan.volumes.len())
             .map(|v| {
                 let found = self.metadata(n, v, None);
-                found.is_ok_and(|s| s.disk == DiskState::Inconsistent)
+                found.is_some_and(|s| s.disk == DiskState::Inconsistent)
             })
             .collect();
         self.oracle.stopped(n, power_cut, &unfinished);
@@ -362,14 +372,6 @@ impl World {
             }
             self.recover(Recovery::Reader(n));
             self.resume(n, true);
-            let unread = (0..self.plan.volumes.len()).any(|v| {
-                self.oracle.disk_state(n, v) <= Some(DiskState::Failed)
-                    && self.metadata(n, v, None).is_ok()
-            });
-            if unread && self.nodes[n].engine.is_some() {
-                // Without a verb to attach a disk again it needs a restart.
-                self.kill(n);
-            }
             self.boot(n);
         }
     }

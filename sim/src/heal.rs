@@ -220,7 +220,9 @@ impl World {
                     v.bitmap_uuid
                 );
             }
-            detail += &format!("\n      the oracle: {:?}", self.oracle.standing[n]);
+            let (pool, standing) = (&self.nodes[n].pool, &self.oracle.standing[n]);
+            let (free, all) = (pool.free_bytes(), pool.total_bytes());
+            detail += &format!("\n      memory free {free} of {all}; the oracle: {standing:?}");
         }
         for r in self.requests.values().take(3) {
             detail += &format!(

@@ -143,18 +143,25 @@ impl World {
         if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
             self.oracle.falls_behind(peer, volume);
         }
-        let failed = self.oracle.disk_state(n, volume) <= Some(DiskState::Failed);
-        if failed && alone {
-            // Nobody else can have it: it must be on the disk that is given up.
-            for &sector in hardened {
-                self.judge_sector(n, volume, sector, Level::Durable);
-            }
+        let good = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
+        if alone && good && request.mutates() && request.begin.is_multiple_of(4) {
+            self.judge_generation(n, volume);
+        }
+        let counts = request.mutates() || !hardened.is_empty();
+        if !good && alone && !self.oracle.amnesty {
+            self.fail(
+                "what is answered is on a good disk",
+                format!("node {} {:?}", letter(n), request.wanted),
+            );
+            return;
         }
         let mut holders = Vec::new();
-        if !failed {
+        if good {
             holders.push(n);
-        } else if request.mutates() && same_branch {
+        } else if same_branch && counts {
+            self.stats.count(crate::stats::Kind::Through);
             self.oracle.falls_behind(n, volume);
+            self.judge_through(peer, volume);
         }
         if !alone && same_branch {
             holders.push(peer);
@@ -173,6 +180,56 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Before the first answer that the peer has no part in, the generation it is given in is durable.
+    fn judge_generation(&mut self, n: usize, volume: usize) {
+        let status = self.oracle.status[n].as_ref();
+        let said = status.and_then(|s| s.volumes.get(volume));
+        let said = said.map(|v| v.current_uuid);
+        let durable = self.durable_metadata(n, volume).map(|s| s.current);
+        if durable.is_some() && durable != said {
+            let detail = format!(
+                "node {} vol{volume}: {durable:x?}, not {said:x?}",
+                letter(n)
+            );
+            self.fail("a generation is durable before it is used", detail);
+        }
+    }
+
+    /// Before a target is overwritten it is durably Inconsistent.
+    pub(crate) fn judge_target(&mut self, n: usize, volume: usize) {
+        let status = self.oracle.status[n].as_ref();
+        let target = status
+            .and_then(|s| s.volumes.get(volume))
+            .is_some_and(|v| v.replication == ReplicationState::SyncTarget);
+        if !target {
+            return;
+        }
+        let durable = self.durable_metadata(n, volume).map(|s| s.disk);
+        if durable.is_some_and(|disk| disk != DiskState::Inconsistent) {
+            let detail = format!("node {} vol{volume}: {durable:?}", letter(n));
+            self.fail(
+                "a target is durably Inconsistent before its first block",
+                detail,
+            );
+        }
+    }
+
+    /// The Primary, which has lived all the time, serves from the peer's disk: that must have everything that was
+    /// answered, whatever befell it since.
+    fn judge_through(&mut self, peer: usize, volume: usize) {
+        if self.oracle.standing[peer][volume] != Some(Level::Durable) {
+            return;
+        }
+        for sector in 0..self.plan.volumes[volume].places.sectors {
+            if !self.in_flight(volume, sector)
+                && !self.judge_sector(peer, volume, sector, Level::Answered)
+            {
+                return;
+            }
+        }
+        self.oracle.standing[peer][volume] = Some(Level::Answered);
     }
 
     fn mirrors_to_whole(&self, n: usize, volume: usize) -> bool {

@@ -200,6 +200,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
         volumes,
         timers: plan.timers,
         policies: Policies::default(),
+        trouble: plan.trouble,
         resync: plan.resync[index],
         seed,
         max_requests: plan.max_requests,

@@ -7,7 +7,9 @@ use crate::schedule::{NodeEvent, Occurrence};
 use crate::stats::Kind;
 use crate::trace::letter;
 use crate::world::{Time, World};
-use replication::api::{Command, CommandId, ConnectionState, DiskState, ReplicationState, Text};
+use replication::api::{
+    Command, CommandId, ConnectionState, DiskState, ReplicationState, Role, Text, VolumeStatus,
+};
 
 /// A command that has no answer yet.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,11 @@ impl World {
             Command::Disconnect => Kind::CmdDisconnect,
             Command::NewCurrentUuid => Kind::CmdNewCurrentUuid,
             Command::CreateMd { .. } => Kind::CmdCreateMd,
+            Command::Attach { .. } => Kind::CmdAttach,
+            Command::Detach { force: false, .. } => Kind::CmdDetach,
+            Command::Detach { force: true, .. } => Kind::CmdDetachForce,
+            Command::SuspendIo => Kind::CmdSuspendIo,
+            Command::ResumeIo => Kind::CmdResumeIo,
             Command::PauseSync { .. } => Kind::CmdPauseSync,
             Command::ResumeSync { .. } => Kind::CmdResumeSync,
             Command::Verify { repair: false, .. } => Kind::CmdVerify,
@@ -161,7 +168,14 @@ impl World {
             && self.oracle.is_primary(1 - n)
             && self.oracle.connected(1 - n)
             && self.same_link();
-        let command = match self.rng.below(8) {
+        let volume = self.rng.index(self.plan.volumes.len()) as u16;
+        let command = match self.rng.below(12) {
+            8 | 9 => Command::Detach {
+                volume,
+                force: self.rng.one_in(3),
+            },
+            10 => Command::Attach { volume },
+            11 => Command::SuspendIo,
             0 | 1 => Command::Secondary {
                 force: self.rng.coin(),
             },
@@ -256,6 +270,9 @@ impl World {
         let best = self.best();
         let other = 1 - best;
         let primary = self.oracle.is_primary(0) || self.oracle.is_primary(1);
+        if let Some(n) = (0..2).find(|&n| self.nodes[n].runs() && self.oracle.suspended(n).user) {
+            return Some((n, Command::ResumeIo));
+        }
         if self.oracle.all_in_sync() {
             self.operator.connects = 0;
             self.operator.idle_turns = 0;
@@ -267,6 +284,9 @@ impl World {
             return Some((n, Command::ResumeSync { volume: None }));
         }
         if let Some(step) = self.create_metadata() {
+            return Some(step);
+        }
+        if let Some(step) = self.mend_disks() {
             return Some(step);
         }
         if let Some(step) = self.mend_connection(best) {
@@ -319,11 +339,37 @@ impl World {
         let force = self.rng.coin();
         for n in (0..2).filter(|&n| self.nodes[n].runs()) {
             for v in 0..self.plan.volumes.len() {
-                let diskless = self.oracle.disk_state(n, v) == Some(DiskState::Diskless);
-                if diskless && self.metadata(n, v, None).is_err() {
+                let disk = self.oracle.disk_state(n, v);
+                let out = matches!(disk, Some(DiskState::Failed | DiskState::Diskless));
+                if out && self.metadata(n, v, None).is_none() {
                     let volume = v as u16;
                     return Some((n, Command::CreateMd { volume, force }));
                 }
+            }
+        }
+        None
+    }
+
+    /// A disk that is out of use, and has metadata, is attached again. A Primary that waits for good data and gets
+    /// none is given up.
+    fn mend_disks(&mut self) -> Option<(usize, Command)> {
+        for n in (0..2).filter(|&n| self.nodes[n].runs()) {
+            for v in 0..self.plan.volumes.len() {
+                let disk = self.oracle.disk_state(n, v);
+                let out = matches!(disk, Some(DiskState::Failed | DiskState::Diskless));
+                if out && self.metadata(n, v, None).is_some() && self.rng.coin() {
+                    let volume = v as u16;
+                    return Some((n, Command::Attach { volume }));
+                }
+            }
+            let patience = if self.healing { 30 } else { 100 };
+            let good = |v: &VolumeStatus| [v.disk, v.peer_disk].contains(&DiskState::UpToDate);
+            let status = self.oracle.status[n].as_ref();
+            let waits =
+                status.is_some_and(|s| s.role == Role::Primary && !s.volumes.iter().all(good));
+            if waits && self.operator.idle_turns > patience {
+                self.operator.idle_turns = 4;
+                return Some((n, Command::Secondary { force: true }));
             }
         }
         None

@@ -8,7 +8,7 @@
 use crate::history::{History, Level};
 use crate::node::Node;
 use crate::plan::Plan;
-use replication::api::{Command, ConnectionState, DiskState, Role, Status};
+use replication::api::{Command, ConnectionState, DiskState, Role, Status, Suspended};
 use replication::lineage::JUST_CREATED;
 use std::collections::BTreeSet;
 
@@ -116,6 +116,12 @@ impl Oracle {
 
     pub(crate) fn disk_state(&self, n: usize, volume: usize) -> Option<DiskState> {
         self.status[n].as_ref()?.volumes.get(volume).map(|v| v.disk)
+    }
+
+    /// Why a node's clients wait.
+    pub(crate) fn suspended(&self, n: usize) -> Suspended {
+        let status = self.status[n].as_ref();
+        status.map_or(Suspended::default(), |s| s.suspended)
     }
 
     /// The worst of a node's volumes.

@@ -161,6 +161,10 @@ impl World {
             self.later(n, rest, NodeEvent::DiskDone { disk, token });
             return;
         }
+        let drive = self.nodes[n].disks.get(disk);
+        if drive.is_some_and(|d| d.completes_data(token)) {
+            self.judge_target(n, disk);
+        }
         let misdeed = self.draw_misdeed(n, disk);
         let node = &mut self.nodes[n];
         let Some(drive) = node.disks.get_mut(disk) else {
@@ -176,7 +180,8 @@ impl World {
                     }
                 }
                 if done.result.is_err() {
-                    let loses = done.flush.then_some(disk % self.plan.volumes.len());
+                    let data = disk < self.plan.volumes.len();
+                    let loses = (done.flush && data).then_some(disk);
                     self.oracle.disk_failed(n, loses);
                 }
                 self.feed(

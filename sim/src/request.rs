@@ -6,7 +6,9 @@ use crate::stamp::{self, SECTOR, Value};
 use crate::stats::Kind;
 use crate::trace::letter;
 use crate::world::{Time, World};
-use replication::api::{ClientError, ClientOp, ClientRequest, Event};
+use replication::api::{
+    ClientError, ClientOp, ClientRequest, DiskState, Event, OnIoError, OnNoData,
+};
 use replication::buf::{Buf, PoolMemory};
 
 /// What a request asks for.
@@ -178,6 +180,22 @@ impl World {
         })
     }
 
+    /// Whether a request may end with an error.
+    fn may_fail(&self, n: usize, request: &Request) -> bool {
+        let volume = self.oracle.status[n]
+            .as_ref()
+            .and_then(|s| s.volumes.get(request.wanted.volume));
+        let Some(volume) = volume else { return false };
+        let good = volume.disk == DiskState::UpToDate;
+        let trouble = &self.plan.trouble;
+        let both = !good && self.oracle.connected(n) && volume.peer_disk <= DiskState::Failed;
+        let told = !good && trouble.on_no_data == OnNoData::IoError;
+        let passed = trouble.on_io_error == OnIoError::PassOn && self.oracle.disks_failed();
+        // A block that cannot be read, and nobody else to ask.
+        let unread = request.wanted.kind == Kinds::Read && self.oracle.disks_failed();
+        both || told || passed || unread
+    }
+
     /// The engine answers a request.
     pub(crate) fn replied(
         &mut self,
@@ -223,9 +241,9 @@ impl World {
                 }
             }
             Err(ClientError::Io) => {
-                if !self.oracle.disks_failed() {
+                if !self.may_fail(n, &request) {
                     self.fail(
-                        "no error without a fault of a disk",
+                        "no error unless no good disk can be reached",
                         format!("{:?}", request.wanted),
                     );
                 }

@@ -41,10 +41,9 @@ impl World {
         let primary_now = |s: &Status| s.role == Role::Primary;
         let promoted = primary_now(status) && before.as_ref().is_none_or(|b| !primary_now(b));
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
-        let primary = status.role == Role::Primary;
         let (mut targets, mut whole) = (Vec::new(), Vec::new());
         let (mut verified, mut repaired, mut differs) = (0, 0, None);
-        let (mut started, mut unfinished) = (false, false);
+        let (mut started, mut unfinished, mut failed) = (false, false, false);
         for (v, now) in status.volumes.iter().enumerate() {
             let was = before.as_ref().and_then(|b| b.volumes.get(v));
             if let Some(report) = now.verify {
@@ -62,6 +61,7 @@ impl World {
             }
             unfinished |= now.disk == DiskState::Inconsistent;
             // Either node's part of the decision makes it last, though the other's may have been lost.
+            failed |= now.disk == DiskState::Failed;
             self.oracle.given_up[n] |= self.oracle.discarding[n] && now.replication.is_target();
             self.oracle.given_up[1 - n] |=
                 self.oracle.discarding[1 - n] && now.replication.is_source();
@@ -84,6 +84,10 @@ impl World {
         if started {
             self.stats.count(Kind::Resyncs);
         }
+        if failed {
+            // Also one that hung and was given up.
+            self.oracle.disk_failed(n, None);
+        }
         (0..verified).for_each(|_| self.stats.count(Kind::Verified));
         (0..repaired).for_each(|_| self.stats.count(Kind::Repaired));
         if let Some(v) = differs
@@ -95,9 +99,9 @@ impl World {
                 format!("node {} vol{v}", letter(n)),
             );
         }
-        if primary && unfinished {
+        if promoted && unfinished {
             self.fail(
-                "a sync target is never Primary",
+                "a sync target is never promoted",
                 format!("node {}", letter(n)),
             );
         }
@@ -224,7 +228,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         match status.and_then(|s| s.volumes.get(volume)) {
             Some(v) if v.disk > DiskState::Failed => Some(v.current_uuid),
-            _ => self.metadata(n, volume, None).ok().map(|s| s.current),
+            _ => self.metadata(n, volume, None).map(|s| s.current),
         }
     }
 
@@ -319,7 +323,7 @@ impl World {
     }
 
     /// Whether a client's write or a disk's is under way there.
-    fn in_flight(&self, volume: usize, sector: usize) -> bool {
+    pub(crate) fn in_flight(&self, volume: usize, sector: usize) -> bool {
         let covers =
             |r: &Request| r.wanted.volume == volume && r.mutates() && r.sectors().contains(&sector);
         self.nodes.iter().any(|n| n.disks[volume].writing(sector))
@@ -365,6 +369,12 @@ impl World {
         }
         let branch = self.oracle.of[n];
         for volume in 0..self.plan.volumes.len() {
+            let in_use = self.oracle.disk_state(n, volume) > Some(DiskState::Failed);
+            if in_use && self.durable_metadata(n, volume).is_some_and(|s| !s.primary) {
+                let detail = format!("node {} vol{volume}", letter(n));
+                self.fail("a promotion is durable before clients are let in", detail);
+                return;
+            }
             let Some(level) = self.oracle.standing[n][volume] else {
                 continue;
             };

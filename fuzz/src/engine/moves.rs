@@ -282,24 +282,29 @@ fn client(victim: &mut Victim, input: &mut Input<'_>) {
 
 fn command(victim: &mut Victim, input: &mut Input<'_>) {
     let sure = input.coin();
-    let commands = [
-        Command::Primary { force: sure },
-        Command::Secondary { force: sure },
-        Command::Connect {
-            discard_my_data: sure,
-        },
-        Command::Disconnect,
-        Command::NewCurrentUuid,
-        Command::CreateMd {
-            volume: 0,
-            force: sure,
-        },
-        Command::CreateMd {
-            volume: 1,
-            force: sure,
-        },
-    ];
-    let command = input.one_of(&commands);
+    let kind = input.pick(16);
+    let mut volume = || input.one_of(&[0, 1, 2]);
+    let discard_my_data = sure;
+    #[rustfmt::skip]
+    let command = match kind {
+        0 => Command::Primary { force: sure },
+        1 => Command::Secondary { force: sure },
+        2 => Command::Connect { discard_my_data },
+        3 => Command::Disconnect,
+        4 => Command::NewCurrentUuid,
+        5 => Command::CreateMd { volume: volume(), force: sure },
+        6 => Command::PauseSync { volume: sure.then(&mut volume) },
+        7 => Command::ResumeSync { volume: sure.then(&mut volume) },
+        8 => Command::VerifyAbort { volume: volume() },
+        9 => Command::Invalidate { volume: volume() },
+        10 => Command::InvalidateRemote { volume: volume() },
+        11 => Command::Outdate,
+        _ => {
+            let volume = volume();
+            let mut place = || input.one_of(&[None, Some(0), Some(65_536), Some(SIZE), Some(7)]);
+            Command::Verify { volume, start: place(), stop: place(), repair: sure }
+        }
+    };
     victim.command(command);
 }
 

@@ -1,17 +1,20 @@
 //! Lives that lead far.
 
 use super::moves::Move;
-use crate::frames::{Fields, encoded};
+use crate::frames::{Fields, encoded, samples};
 use replication::wire::{Frame, HEADER_LEN};
 
 /// The place of the generation that was mentioned last in the list that a move chooses from, when
 /// nothing was before: behind two for each volume and 0, 1, 2.
 const NEWEST: u8 = 7;
 
-/// The move that says a frame like this one: to the first volume, at its beginning, with the generation
+/// The move that says the sampled frame of this kind: to the first volume, at its beginning, with the generation
 /// that the list has at this place; an answer goes to the oldest request.
-fn say(frame: Frame, uuid: u8) -> Vec<u8> {
-    let bytes = encoded(&frame, 4096);
+fn say(is_kind: fn(&Frame) -> bool, uuid: u8) -> Vec<u8> {
+    let samples = samples();
+    let sample = samples.iter().find(|(frame, _)| is_kind(frame));
+    let (frame, payload) = sample.expect("every kind has a sample");
+    let bytes = encoded(frame, *payload);
     let header: &[u8; HEADER_LEN] = bytes.first_chunk().expect("a header");
     let Fields { kind, flags, .. } = Fields::of(header);
     let oldest = 4;
@@ -43,31 +46,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let down = [Move::LinkDown as u8, 0];
     let reboot = [Move::Reboot as u8];
     let accepted = say(
-        Frame::NewGenerationReply {
-            uuid: 1,
-            accepted: true,
-        },
+        |frame| matches!(frame, Frame::NewGenerationReply { .. }),
         NEWEST,
     );
-    let granted = say(
-        Frame::PromoteReply {
-            request: 0,
-            granted: true,
-        },
-        0,
-    );
+    let pong = say(|frame| matches!(frame, Frame::Pong), 0);
+    let granted = say(|frame| matches!(frame, Frame::PromoteReply { .. }), 0);
     let behind = [Move::Meet as u8, 0, 0, 2, 1];
     let ahead = [Move::Meet as u8, 0, 0, 1, 0];
     let same = [Move::Meet as u8, 0, 0, 0, 1];
-    let (volume, request, offset) = (0, 0, 0);
-    let mut united = say(
-        Frame::Bitmap {
-            volume,
-            request,
-            last: true,
-        },
-        0,
-    );
+    let mut united = say(|frame| matches!(frame, Frame::Bitmap { .. }), 0);
     // Its text, instead of none: block 0 on, four clean, nine dirty.
     united.truncate(united.len() - 2);
     united.extend([6, 3, 0, 8, 9]);
@@ -78,6 +65,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &accepted,
         &all,
         &promote,
+        &pong,
         &granted,
         &all,
         &write(1),
@@ -87,43 +75,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
     .concat();
     let target = [
         &ahead[..],
-        &say(
-            Frame::SyncStart {
-                volume,
-                uuid: 1,
-                bytes: 65_536,
-            },
-            5,
-        ),
+        &say(|frame| matches!(frame, Frame::SyncStart { .. }), 5),
         &all,
-        &say(
-            Frame::SyncData {
-                volume,
-                request,
-                offset,
-            },
-            0,
-        ),
+        &say(|frame| matches!(frame, Frame::SyncData { .. }), 0),
         &all,
-        &say(
-            Frame::SyncZeroes {
-                volume,
-                request,
-                offset,
-                len: 4096,
-                unmap: true,
-            },
-            0,
-        ),
+        &say(|frame| matches!(frame, Frame::SyncZeroes { .. }), 0),
         &all,
-        &say(
-            Frame::SyncEnd {
-                volume,
-                request,
-                uuid: 1,
-            },
-            5,
-        ),
+        &say(|frame| matches!(frame, Frame::SyncEnd { .. }), 5),
         &all,
     ]
     .concat();
@@ -139,6 +97,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &acks,
     ]
     .concat();
+    let verify = [Move::Command as u8, 1, 12, 0, 0, 0];
+    let compared = say(|frame| matches!(frame, Frame::Compared { .. }), 0);
     let damaged = [Move::Damage as u8, 1, 0, 32, 4, 1, 2, 3, 4];
     let unsaved = [Move::HoldMetadata as u8, 1];
     vec![
@@ -165,6 +125,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             &same,
         ]
         .concat(),
+        [&mirrored[..], &verify, &all, &compared, &all, &acks].concat(),
         target,
     ]
 }
@@ -197,6 +158,7 @@ mod tests {
             "Primary Off",
             "Primary Established",
             "Primary SyncSource",
+            "Primary VerifyS",
             "Secondary Established",
             "Secondary SyncTarget",
             "disk Inconsistent",

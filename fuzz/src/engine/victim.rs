@@ -4,7 +4,7 @@ use super::disks::{BLOCK, Disks, META, SIZE};
 use crate::frames::{Fields, encoded, name};
 use replication::api::{
     Action, ClientOp, ClientRequest, Command, DiskError, EngineConfig, Event, LinkDownReason,
-    MetadataPlace, Micros, Status, Timers, VolumeConfig,
+    MetadataPlace, Micros, ResyncConfig, Status, Timers, VolumeConfig,
 };
 use replication::buf::{Buf, Mem, Pool, PoolMemory, VecMemory};
 use replication::engine::Engine;
@@ -51,7 +51,7 @@ fn config(boots: u64) -> EngineConfig {
         size_limit: None,
         can_discard: index == 0,
         can_write_zeroes: true,
-        resync_after: None,
+        resync_after: (index == 1).then_some(0),
     };
     EngineConfig {
         node: name("a"),
@@ -64,7 +64,8 @@ fn config(boots: u64) -> EngineConfig {
             connect_interval: 500_000,
         },
         policies: Policies::default(),
-        resync: Default::default(),
+        resync: ResyncConfig::default(),
+        trouble: Default::default(),
         seed: 97 + boots,
         max_requests: 64,
     }

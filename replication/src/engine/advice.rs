@@ -3,7 +3,7 @@
 
 use super::attach::Attach;
 use super::{Engine, text};
-use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Text};
+use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Role, Text};
 use crate::lineage::{JUST_CREATED, Verdict};
 use crate::wire::Refusal;
 use fencing::Denial;
@@ -25,23 +25,32 @@ impl Engine {
     }
 
     fn missing_disk(&self) -> Option<Text> {
-        if let Some(volume) = self.volumes.iter().find(|v| !v.usable()) {
-            if let Attach::Blank(why) = &volume.attach {
-                return Some(text!("vol{}: {why}", volume.config.index));
-            }
+        let peer = &self.config.peer;
+        let waits = (0..self.volumes.len()).find(|at| self.no_data(*at));
+        if let Some(at) = waits {
+            let (index, disk) = (self.volumes[at].config.index, self.volumes[at].disk);
             return Some(text!(
-                "vol{}: the disk here is {:?}: nothing is mirrored; replace it and restart this node",
-                volume.config.index,
-                volume.disk
+                "vol{index}: clients' requests wait for good data: the disk here is {disk:?}: bring peer {peer} back, or 'attach vol{index}'; 'secondary --force' gives the requests up"
             ));
+        }
+        if let Some(volume) = self.volumes.iter().find(|v| !v.usable()) {
+            let (index, disk) = (volume.config.index, volume.disk);
+            let left = volume.ops;
+            return Some(match &volume.attach {
+                Attach::Blank(why) => text!("vol{index}: {why}"),
+                _ if left > 0 => text!(
+                    "vol{index}: the disk here is {disk:?} and has not answered {left} operations: nothing is mirrored; when it has, 'attach vol{index}', or restart this node"
+                ),
+                _ => text!(
+                    "vol{index}: the disk here is {disk:?}: nothing is mirrored; when it is sound, 'attach vol{index}'"
+                ),
+            });
         }
         let volume =
             (self.volumes.iter()).find(|v| self.connected() && v.peer_disk <= DiskState::Failed)?;
+        let (index, disk) = (volume.config.index, volume.peer_disk);
         Some(text!(
-            "vol{}: the disk of peer {} is {:?}: nothing is mirrored; replace it and restart that node",
-            volume.config.index,
-            self.config.peer,
-            volume.peer_disk
+            "vol{index}: the disk of peer {peer} is {disk:?}: nothing is mirrored; when it is sound, 'attach vol{index}' there"
         ))
     }
 
@@ -96,6 +105,11 @@ impl Engine {
         let there = (self.link.peer_volumes.iter()).all(|v| whole(v.disk, v.current));
         let rule = rule.text();
         let peer = &self.config.peer;
+        if self.role == Role::Primary && here {
+            return Some(text!(
+                "{said}: refuses to guess: {rule}. To keep this node's data: 'secondary --force' and 'primary --force' here"
+            ));
+        }
         Some(match (here, there) {
             (true, true) => text!(
                 "{said}: refuses to guess: {rule}. To keep this node's data: 'primary --force' here; if the disks are identical: 'new-current-uuid --clear-bitmap'"

@@ -8,7 +8,7 @@ use super::meta::{Lane, Meta, page_mut};
 use super::volume::Volume;
 use super::{Engine, text};
 use crate::api::{
-    ConnectionState, DiskError, DiskOp, DiskState, Level, MetadataPlace, Micros, Text,
+    ConnectionState, DiskError, DiskOp, DiskState, Level, MetadataPlace, Micros, Role, Text,
 };
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
 use crate::lineage::{Generations, JUST_CREATED};
@@ -62,6 +62,8 @@ pub(super) enum Attach {
     Creating(Box<super::create::Create>),
     /// The disk is in use.
     Attached,
+    /// It did not answer while its metadata was read or created, and may still use the buffer.
+    Stuck(Buf),
     /// The operator detached it.
     #[allow(dead_code)]
     Detached,
@@ -98,7 +100,7 @@ impl Volume {
     pub fn is_settled(&self) -> bool {
         let busy = matches!(
             self.attach,
-            Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_)
+            Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_) | Attach::Stuck(_)
         );
         !busy
             && self
@@ -140,6 +142,11 @@ impl Volume {
     /// Whether it is not known yet what the disk is worth.
     pub fn attaching(&self) -> bool {
         matches!(self.attach, Attach::Due(_) | Attach::Reading { .. })
+    }
+
+    /// Whether the disk works on attaching, or on creating metadata.
+    pub fn busy_attaching(&self) -> bool {
+        matches!(self.attach, Attach::Reading { .. } | Attach::Creating(_))
     }
 }
 
@@ -212,10 +219,14 @@ impl Engine {
             return self.create_done(at, result, mem);
         }
         let attach = core::mem::replace(&mut self.volumes[at].attach, Attach::NoDisk);
-        let Attach::Reading { buf, step } = attach else {
-            // It failed or was detached meanwhile: `Lane::Attach` is void.
-            self.volumes[at].attach = attach;
-            return;
+        let (buf, step) = match attach {
+            Attach::Reading { buf, step } => (buf, step),
+            Attach::Stuck(buf) => return mem.free(buf),
+            other => {
+                // It failed meanwhile: `Lane::Attach` is void.
+                self.volumes[at].attach = other;
+                return;
+            }
         };
         if result == Err(DiskError::Gone) {
             mem.free(buf);
@@ -230,7 +241,7 @@ impl Engine {
             Step::Flush { meta, dirty } => {
                 mem.free(buf);
                 match result {
-                    Ok(()) => self.attached(at, meta, dirty),
+                    Ok(()) => self.attached(at, meta, dirty, mem),
                     Err(error) => self.no_metadata(at, text!("the disk cannot flush ({error:?})")),
                 }
             }
@@ -446,12 +457,14 @@ impl Engine {
         volume.disk = DiskState::Diskless;
         volume.attach = Attach::Blank(why.clone());
         let index = volume.config.index;
-        self.log(Level::Error, text!("vol{index}: cannot be attached: {why}"));
+        let reason = text!("vol{index}: cannot be attached: {why}");
+        self.log(Level::Error, reason.clone());
+        self.attach_ended(at, Err(reason));
         self.tell_state();
     }
 
     /// Everything was read: the disk takes part from now on.
-    fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap) {
+    fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap, mem: &mut Mem<'_>) {
         let instance = self.random();
         let superblock = meta.superblock.clone();
         let size = meta.layout().volume_bytes;
@@ -482,13 +495,19 @@ impl Engine {
         };
         volume.instance = instance;
         volume.dirty = dirty;
+        if self.role == Role::Primary {
+            volume.reattached();
+        }
         volume.verify.cursor = superblock.verify_cursor;
         meta.touch_hot();
         volume.meta = Some(meta);
         volume.attach = Attach::Attached;
         let (index, disk, crashed) = (volume.config.index, volume.disk, volume.crashed);
         let bytes = volume.dirty.dirty_bytes();
+        let primary = self.role == Role::Primary;
         let how = match (crashed, disk) {
+            _ if primary && disk == DiskState::UpToDate => "what clients saw last",
+            _ if primary => "not what clients saw last",
             (true, _) => "this node stopped as Primary without saying so",
             (false, DiskState::Inconsistent) if self.volumes[at].gens.current == JUST_CREATED => {
                 "just created"
@@ -507,6 +526,8 @@ impl Engine {
             volume: index,
             size,
         });
+        self.attach_ended(at, Ok(()));
+        self.ensure_generation(at, mem);
         if self.link.state == ConnectionState::Connected || self.link.hello_sent {
             // The peer knows this disk as missing.
             self.reopen_link();

@@ -2,7 +2,7 @@
 
 use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued};
-use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, DiskState, RequestId, Role};
+use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, RequestId, Role};
 use crate::buf::{Buf, Mem};
 use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
@@ -43,16 +43,13 @@ impl Engine {
     }
 
     fn admit(&self, volume: u16, offset: u64, op: Op, len: u32) -> Result<usize, ClientError> {
-        if !self.serving || !self.has_room() {
+        if !self.serving || !self.has_slots() {
             return Err(ClientError::NotServing);
         }
         let at = self.volume_by_index(volume).ok_or(ClientError::Invalid)?;
         let volume = &self.volumes[at];
         if op != Op::Flush && !volume.contains(offset, u64::from(len)) {
             return Err(ClientError::Invalid);
-        }
-        if !volume.usable() {
-            return Err(ClientError::Io);
         }
         Ok(at)
     }
@@ -98,6 +95,14 @@ impl Engine {
 
     /// Starts a slot that nothing blocks.
     pub(super) fn start(&mut self, id: SlotId, pool: &mut Mem<'_>) {
+        match self.slots.at(id).owner {
+            Owner::Client => self.start_client(id, pool),
+            _ => self.start_here(id, pool),
+        }
+    }
+
+    /// Starts a slot on this node's disk, and beside it on the peer's.
+    pub(super) fn start_here(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
         if self.volumes[slot.volume].usable() && !slot.orphan && !self.pass_gate(id, pool) {
             return;
@@ -112,7 +117,7 @@ impl Engine {
         let mirrors = match slot.owner {
             Owner::Client => true,
             Owner::Meta => !to_primary,
-            Owner::Peer | Owner::Resync => false,
+            Owner::Peer | Owner::Resync | Owner::Abandoned => false,
         };
         let volume = &self.volumes[slot.volume];
         let usable = volume.usable();
@@ -121,11 +126,15 @@ impl Engine {
             && slot.op == Op::Discard
             && volume.mirrored
             && !(volume.config.can_discard && volume.peer_can_discard);
+        let peer_reads = slot.owner == Owner::Peer && slot.op == Op::Read;
         if slot.orphan || (usable && forget) {
             slot.local = Local::Done;
-        } else if !usable {
+        } else if !usable || (peer_reads && !volume.good()) {
             slot.local = Local::Failed;
+        } else if !self.has_buffer(id, pool) {
+            return;
         } else if !mirrors || self.start_mirror(id) {
+            self.note_for_peer(id);
             self.start_local(id, pool);
             return;
         } else {
@@ -140,7 +149,6 @@ impl Engine {
     /// Sends a client's request to the peer, or marks its range as out of sync. Answers `false`
     /// when it must wait for the peer's window.
     fn start_mirror(&mut self, id: SlotId) -> bool {
-        let wire = self.slots.wire_id(id);
         let window_open = self.window_open();
         let slot = self.slots.at(id);
         if slot.op == Op::Read {
@@ -159,7 +167,18 @@ impl Engine {
         if !window_open {
             return false;
         }
-        let (index, offset, len, fua) = (volume.config.index, slot.offset, slot.len, slot.fua);
+        let fua = slot.fua;
+        self.send_change(id, fua);
+        true
+    }
+
+    /// Sends a write, or whatever else changes or flushes data, to the peer.
+    pub(super) fn send_change(&mut self, id: SlotId, fua: bool) {
+        let wire = self.slots.wire_id(id);
+        let slot = self.slots.at(id);
+        let volume = &mut self.volumes[slot.volume];
+        let (index, offset, len) = (volume.config.index, slot.offset, slot.len);
+        slot.fua_there = fua;
         let frame = match slot.op {
             Op::Write => Frame::Write {
                 volume: index,
@@ -183,7 +202,7 @@ impl Engine {
                 fua,
             },
             _ => {
-                slot.tracked = volume.begin_flush();
+                slot.tracked = volume.mirrored && volume.begin_flush();
                 Frame::Flush {
                     volume: index,
                     request: wire,
@@ -194,18 +213,17 @@ impl Engine {
         let payload = slot.buf.as_ref().map(Buf::view);
         self.count_sent();
         self.queue.push(Queued::Send { frame, payload });
-        true
     }
 
     /// Whether the peer takes another client's request: part of its window is kept for the resync.
     /// While the connection is being dropped the answer is no: what comes now waits until this
     /// node may go on alone, in a new generation.
-    fn window_open(&self) -> bool {
+    pub(super) fn window_open(&self) -> bool {
         !self.link.closing && self.link.outstanding + self.resync_reserve() < self.link.window
     }
 
     /// Issues a slot's disk operation.
-    fn start_local(&mut self, id: SlotId, pool: &mut Mem<'_>) {
+    pub(super) fn start_local(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
         let (offset, len) = (slot.offset, slot.len);
         let view = slot.buf.as_ref().map(Buf::view);
@@ -223,18 +241,15 @@ impl Engine {
                 return self.finish_if_done(id, pool);
             }
             (Op::Flush | Op::SyncEnd { .. }, _) => return self.want_flush(id, pool),
-            (Op::Bitmap { .. }, _) => unreachable!("a bitmap is for the peer only"),
+            (Op::Bitmap { .. } | Op::DiskLost { .. } | Op::PeerFlush, _) => {
+                unreachable!("this is for the peer only")
+            }
             (Op::Read | Op::Verify | Op::Compare | Op::Write, None) => {
                 unreachable!("a transfer without a buffer")
             }
         };
         slot.local = Local::Disk;
-        let volume = self.volumes[slot.volume].config.index;
-        self.queue.push(Queued::Disk {
-            token: id,
-            volume,
-            op,
-        });
+        self.issue(id, op);
     }
 
     /// Ends a slot of which neither the disk nor the peer has anything left to do.
@@ -259,10 +274,10 @@ impl Engine {
             return;
         }
         self.settle_sync_end(id, pool);
-        if self.hold(id) {
+        if !self.is_served(id) || self.hold(id) {
             return;
         }
-        let slot = self.slots.remove(id);
+        let slot = self.take_out(id, pool);
         if slot.logged
             && let Some(meta) = &mut self.volumes[slot.volume].meta
         {
@@ -285,6 +300,7 @@ impl Engine {
             Owner::Peer => self.finish_peer(slot, pool),
             Owner::Resync => self.finish_resync(slot, pool),
             Owner::Meta => self.finish_meta(&slot, pool),
+            Owner::Abandoned => {}
         }
     }
 
@@ -297,25 +313,17 @@ impl Engine {
             _ => Class::Other,
         };
         self.controller.client_finished(self.now, class, slot.began);
-        let volume = &mut self.volumes[slot.volume];
-        // Not Ok either when the disk failed since, unless the peer has it: nothing is promised that no
-        // good disk holds.
-        let held = volume.usable()
-            || (slot.remote == Remote::Done && volume.peer_disk == DiskState::UpToDate);
-        let result = if slot.local == Local::Failed || (slot.op != Op::Read && !held) {
-            if slot.op != Op::Read {
-                volume.mark_dirty(slot.offset, u64::from(slot.len));
-            }
-            Err(ClientError::Io)
-        } else {
-            Ok(())
-        };
+        if slot.error.is_some() && slot.changes_data() {
+            let volume = &mut self.volumes[slot.volume];
+            volume.mark_dirty(slot.offset, u64::from(slot.len));
+        }
         if slot.request == RequestId::MAX && mutation::is(Mutation::AckBeforePeer) {
             if let Some(buf) = slot.buf {
                 pool.free(buf);
             }
             return;
         }
+        let result = slot.error.map_or(Ok(()), Err);
         self.answer(slot.request, slot.op, result, slot.buf, pool);
     }
 

@@ -12,6 +12,10 @@ impl Engine {
             Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
             Command::Disconnect => self.disconnect(id),
             Command::CreateMd { volume, force } => self.create_md(id, volume, force, mem),
+            Command::Attach { volume } => self.attach(id, volume),
+            Command::Detach { volume, force } => self.detach(id, volume, force, mem),
+            Command::SuspendIo => self.suspend_io(id),
+            Command::ResumeIo => self.resume_io(id, mem),
             Command::PauseSync { volume } => self.pause_sync(id, volume, true),
             Command::ResumeSync { volume } => self.pause_sync(id, volume, false),
             Command::VerifyAbort { volume } => self.abort_verify(id, volume),
@@ -60,6 +64,10 @@ impl Engine {
                 Command::Connect { .. }
                 | Command::Disconnect
                 | Command::CreateMd { .. }
+                | Command::Attach { .. }
+                | Command::Detach { .. }
+                | Command::SuspendIo
+                | Command::ResumeIo
                 | Command::PauseSync { .. }
                 | Command::ResumeSync { .. }
                 | Command::VerifyAbort { .. } => {
@@ -132,7 +140,9 @@ impl Engine {
         self.done(id, Ok(text!("disconnected")));
     }
 
-    pub(super) fn tick(&mut self) {
+    pub(super) fn tick(&mut self, mem: &mut Mem<'_>) {
+        self.check_hangs(mem);
+        self.tick_detach(mem);
         self.tick_link();
         self.tick_task();
         for _ in 0..self.deferred.len() {
@@ -171,6 +181,9 @@ impl Engine {
             self.resync_retry,
             self.verify_deadline(),
             self.attach_deadline(),
+            self.detach_deadline(),
+            self.hang_deadline(),
+            self.starved_until,
             self.cooling_deadline(),
         ]
         .into_iter()

@@ -34,6 +34,13 @@ enum Step {
     Write(Box<Creation>),
 }
 
+impl Create {
+    /// The command to be answered and the buffer.
+    pub fn into_parts(self) -> (CommandId, Buf) {
+        (self.id, self.buf)
+    }
+}
+
 impl Engine {
     pub(super) fn create_md(&mut self, id: CommandId, index: u16, force: bool, mem: &mut Mem<'_>) {
         let started = self.start_creating(id, index, force, mem);
@@ -54,17 +61,22 @@ impl Engine {
         };
         let device_id = self.random();
         let volume = &mut self.volumes[at];
+        if volume.ops > 0 {
+            return Err(text!("vol{index} is busy: wait a moment and try again"));
+        }
         match &volume.attach {
-            Attach::Blank(_) | Attach::Detached => {}
-            Attach::NoDisk => {
-                return Err(text!("vol{index} has no disk, or it failed: see 'disks'"));
+            Attach::NoDisk if volume.config.disk_bytes == 0 => {
+                return Err(text!(
+                    "vol{index} has no disk in the configuration of this node"
+                ));
             }
+            Attach::Blank(_) | Attach::Detached | Attach::NoDisk => {}
             Attach::Attached => {
                 return Err(text!(
                     "vol{index} is attached and has metadata: 'detach vol{index}' first if that may go"
                 ));
             }
-            Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_) => {
+            Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_) | Attach::Stuck(_) => {
                 return Err(text!("vol{index} is busy: wait a moment and try again"));
             }
         }

@@ -3,9 +3,9 @@
 use super::attach::Attach;
 use super::flush::FLUSH_TOKEN;
 use super::meta::META_TOKEN;
-use super::slots::{Local, Op, Owner, SlotId};
+use super::slots::{Local, Op, Owner, Remote, SlotId};
 use super::{Engine, Queued, text};
-use crate::api::{DiskError, DiskState, DiskToken, Level, Role};
+use crate::api::{ClientError, DiskError, DiskState, DiskToken, Level, Role};
 use crate::buf::Mem;
 use crate::mutation::{self, Mutation};
 
@@ -24,15 +24,26 @@ impl Engine {
             return self.meta_done(token, result, pool);
         }
         let id: SlotId = token;
-        let known = self.slots.get(id).is_some_and(|s| s.local == Local::Disk);
-        assert!(known, "completion of a disk operation that was not issued");
+        if !self.take_back(id, pool) {
+            return;
+        }
         let slot = self.slots.at(id);
         let (owner, op, at, fua, orphan) =
             (slot.owner, slot.op, slot.volume, slot.fua, slot.orphan);
+        if slot.repair {
+            return match slot.remote {
+                Remote::Done => self.repaired(id, result, pool),
+                _ => unreachable!("a block is repaired with what the peer sent"),
+            };
+        }
         let ok = match result {
             Ok(()) => true,
             // Nothing was lost: the content of a discarded range is nobody's business.
             Err(DiskError::Unsupported) => op == Op::Discard,
+            Err(DiskError::Io) if op != Op::Read && self.passes_on(id) => {
+                self.pass_on(id, pool);
+                false
+            }
             Err(error) => {
                 self.disk_error(at, op, error, pool);
                 false
@@ -40,6 +51,9 @@ impl Engine {
         };
         // What a disk that has failed since still completes is worth nothing: it is not used any more.
         let ok = ok && (op.reads() || self.volumes[at].usable());
+        if ok && !op.reads() {
+            self.volumes[at].through.here.written();
+        }
         let slot = self.slots.at(id);
         slot.local = if ok { Local::Done } else { Local::Failed };
         if ok && fua && !orphan && !mutation::is(Mutation::ForgetFuaFlush) {
@@ -48,10 +62,33 @@ impl Engine {
         if owner == Owner::Resync && op == Op::Read && !orphan {
             return self.resync_read_done(id, all_zero, pool);
         }
+        if owner == Owner::Peer && op == Op::Read && ok {
+            return self.send_read(id, pool);
+        }
         if op == Op::Verify && !orphan {
             return self.verify_read_done(id, pool);
         }
         self.finish_if_done(id, pool);
+    }
+
+    /// A write that the disk refused, by policy: the client is told, the disk stays in use. What the peer has of it
+    /// is brought here by the resync that a new handshake leads to, or the other way round.
+    fn pass_on(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        let slot = self.slots.at(id);
+        slot.error = Some(ClientError::Io);
+        let (at, offset, len) = (slot.volume, slot.offset, slot.len);
+        let volume = &mut self.volumes[at];
+        let index = volume.config.index;
+        volume.mirrored = false;
+        volume.mark_dirty(offset, u64::from(len));
+        self.log(
+            Level::Error,
+            text!(
+                "vol{index}: the disk could not write {len} bytes at {offset}: the client is told (on-io-error pass-on)"
+            ),
+        );
+        self.ensure_generation(at, mem);
+        self.reopen_link();
     }
 
     /// A read that fails costs only that read, unless the disk is gone; a failed write leaves the
@@ -73,29 +110,53 @@ impl Engine {
         if !self.volumes[at].usable() {
             return;
         }
-        let primary = self.role == Role::Primary;
-        let volume = &mut self.volumes[at];
-        let index = volume.config.index;
-        let peer_good = volume.mirrored && volume.peer_disk == DiskState::UpToDate;
-        volume.disk = DiskState::Failed;
-        volume.attach = Attach::NoDisk;
-        volume.mirrored = false;
-        volume.end_sync();
-        let advice = match (primary, peer_good) {
-            (true, true) => {
-                "clients get I/O errors; run 'secondary --force' here and 'primary' on the peer"
-            }
-            (true, false) => "clients get I/O errors and the peer has no good copy",
-            (false, _) => "replace it and restart this node",
-        };
+        let index = self.volumes[at].config.index;
         self.log(
             Level::Error,
-            text!("vol{index}: the disk is not used any more: {why}; {advice}"),
+            text!("vol{index}: the disk is not used any more: {why}"),
         );
+        self.drop_disk(at, DiskState::Failed, Attach::NoDisk, mem);
+    }
+
+    /// Takes a disk that is in use out of it: it failed, or was detached.
+    pub(super) fn drop_disk(
+        &mut self,
+        at: usize,
+        disk: DiskState,
+        attach: Attach,
+        mem: &mut Mem<'_>,
+    ) {
+        self.lose_disk(at);
+        let volume = &mut self.volumes[at];
+        volume.disk = disk;
+        volume.attach = attach;
+        volume.mirrored = false;
+        volume.through.for_peer = false;
+        volume.end_sync();
+        let (index, serves) = (volume.config.index, volume.through.on);
+        self.stop_detaching(at, "the disk failed meanwhile", mem);
+        self.pay(at);
+        for id in 0..self.slots.capacity() as SlotId {
+            if self.slots.get(id).is_some_and(|s| s.volume == at) {
+                // The activity log goes with the disk, and what is known of the peer's.
+                let slot = self.slots.at(id);
+                (slot.logged, slot.tracked) = (false, false);
+            }
+        }
+        let primary = self.role == Role::Primary;
+        if primary {
+            let next = if serves {
+                "clients are served from the peer's disk"
+            } else {
+                "the peer has no good copy at hand"
+            };
+            self.log(Level::Error, text!("vol{index}: {next}"));
+        }
         self.abandon_meta(at, mem);
         self.tell_state();
-        if self.link.in_handshake() {
-            // What this node said of itself is no longer true.
+        let other = self.volumes[at].peer_disk > DiskState::Failed;
+        if self.link.in_handshake() || (primary && !serves && other && self.connected()) {
+            // What this node said of itself is no longer true; and the peer's disk may be better than was known.
             self.reopen_link();
         }
     }
@@ -119,6 +180,9 @@ impl Engine {
     }
 
     pub(super) fn issue_flush(&mut self, at: usize) {
+        self.volumes[at].through.here.flush_begins();
+        self.volumes[at].flush.since = self.now;
+        self.op_begins(at);
         self.queue.push(Queued::Disk {
             token: FLUSH_TOKEN + at as DiskToken,
             volume: self.volumes[at].config.index,

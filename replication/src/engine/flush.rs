@@ -53,8 +53,14 @@ impl Engine {
         assert!(flush.busy, "completion of a flush that was not issued");
         flush.busy = false;
         let served = core::mem::replace(&mut flush.running, List::EMPTY);
+        self.op_ended(at);
         let local = match result {
-            Ok(()) => Local::Done,
+            // Of a disk that failed meanwhile it is worth nothing.
+            Ok(()) if !self.volumes[at].usable() => Local::Failed,
+            Ok(()) => {
+                self.volumes[at].through.here.flushed();
+                Local::Done
+            }
             Err(_) => {
                 self.fail_disk(at, "a flush failed: written data may be lost", pool);
                 Local::Failed
@@ -62,6 +68,15 @@ impl Engine {
         };
         self.end_flush(served, local, pool);
         self.next_flush(at, pool);
+    }
+
+    /// Nobody waits for the flush any more: the disk was given up.
+    pub(super) fn abandon_flush(&mut self, at: usize, pool: &mut Mem<'_>) {
+        let flush = &mut self.volumes[at].flush;
+        let served = core::mem::replace(&mut flush.running, List::EMPTY);
+        let waiting = core::mem::replace(&mut flush.waiting, List::EMPTY);
+        self.end_flush(served, Local::Failed, pool);
+        self.end_flush(waiting, Local::Failed, pool);
     }
 
     fn end_flush(&mut self, mut served: List, local: Local, pool: &mut Mem<'_>) {

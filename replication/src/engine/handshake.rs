@@ -29,7 +29,9 @@ impl Engine {
             if self.attaching() {
                 return;
             }
-            if self.orphans > 0 && !mutation::is(Mutation::OrphansNotAwaited) {
+            let awaited = !mutation::is(Mutation::OrphansNotAwaited)
+                && !mutation::is(Mutation::AcceptStaleAck);
+            if self.orphans > 0 && awaited {
                 let waiting = text!(
                     "handshake waits for the disk to finish requests of the previous connection"
                 );
@@ -267,6 +269,10 @@ impl Engine {
             let reason = text!("{}", refusal_text(refusal, index));
             return self.refuse(refusal, index, Next::StandAlone, reason);
         }
+        if let Some(index) = self.left_behind() {
+            let reason = text!("{}", refusal_text(Refusal::PrimaryIsTarget, index));
+            return self.refuse(Refusal::PrimaryIsTarget, index, Next::StandAlone, reason);
+        }
         if peer.role == Role::Primary && self.link.told.0 == Role::Primary {
             // Their data may not keep them apart: a disk is missing, or is not what they serve from.
             let reason = text!("{}", refusal_text(Refusal::BothPrimary, 0));
@@ -289,6 +295,17 @@ impl Engine {
             self.complain(Level::Warn, reason);
         }
         self.tell_state();
+    }
+
+    /// A volume of this Primary that would be the target of a peer without what the clients saw last.
+    fn left_behind(&self) -> Option<u16> {
+        let theirs = self.link.peer_volumes.iter();
+        let mut volumes = self.volumes.iter().zip(theirs).filter(|(volume, theirs)| {
+            self.role == Role::Primary
+                && matches!(volume.verdict, Some((Verdict::Target { .. }, _)))
+                && !volume.peer_has_it(theirs, volume.peer_instance)
+        });
+        volumes.next().map(|(volume, _)| volume.config.index)
     }
 
     /// The loser of a split brain is Primary: by policy it drops its clients, becomes Secondary and connects again,
@@ -366,6 +383,7 @@ impl Engine {
                     Level::Info,
                     text!("vol{index}: resync from the peer: {}", rule.text()),
                 );
+                self.go_through(at, &theirs, known);
             }
             // All of these are complained about at once.
             Verdict::Undecided => {}
@@ -378,6 +396,9 @@ impl Engine {
                     ),
                 );
             }
+        }
+        if verdict == Verdict::NoDisk {
+            self.go_through(at, &theirs, known);
         }
         self.ensure_generation(at, mem);
         self.save(at, mem);
@@ -420,10 +441,13 @@ impl Engine {
         self.granted = false;
         for (at, told) in state.volumes.iter().enumerate() {
             let volume = &mut self.volumes[at];
+            volume.through.for_peer &= state.role == Role::Primary;
             (volume.peer_waits, volume.peer_verifies) = (told.waits, told.verifies);
+            // Of a disk that this Primary serves from the peer says so when it has heard of that.
+            let behind = volume.through.on && told.disk == DiskState::Consistent;
             if told.disk <= DiskState::Failed {
                 self.peer_disk_failed(at, mem);
-            } else if volume.source.is_none() {
+            } else if volume.source.is_none() && !behind {
                 volume.peer_disk = told.disk;
             }
             self.set_peer_paused(at, told.paused);

@@ -1,8 +1,8 @@
 //! What must hold after every step, for the tests and the simulator.
 
 use super::Engine;
-use super::slots::{Owner, Remote, SlotId};
-use crate::api::{ConnectionState, DiskState, ReplicationState, Role};
+use super::slots::{Local, Op, Owner, Remote, SlotId};
+use crate::api::{ConnectionState, DiskState, MAX_VOLUMES, ReplicationState, Role};
 
 impl Engine {
     /// Checks what one node can check of the invariants in docs/ARCHITECTURE.md. It looks at every
@@ -29,10 +29,26 @@ impl Engine {
     fn check_data(&self) {
         for volume in &self.volumes {
             let index = volume.config.index;
-            let unfinished = volume.disk == DiskState::Inconsistent;
+            let through = &volume.through;
             assert!(
-                !(unfinished && self.role == Role::Primary),
-                "vol{index}: a sync target was promoted"
+                !through.on
+                    || (self.role == Role::Primary
+                        && !volume.good()
+                        && volume.peer_disk == DiskState::UpToDate
+                        && self.link.state == ConnectionState::Connected),
+                "vol{index}: served from a peer that has nothing to serve from"
+            );
+            assert!(
+                !through.telling || through.on,
+                "vol{index}: waits for the word of nobody"
+            );
+            assert!(
+                !through.for_peer || (self.role == Role::Secondary && volume.gens.bitmap != 0),
+                "vol{index}: serves the peer's clients without counting what its disk lacks"
+            );
+            assert!(
+                volume.good() || !volume.mirrored || self.role != Role::Primary,
+                "vol{index}: a Primary mirrors from a disk that is not good"
             );
             let alone = self.link.state != ConnectionState::Connected;
             assert!(
@@ -55,14 +71,15 @@ impl Engine {
                 "vol{index}: called in sync with blocks marked out of sync"
             );
             assert!(
-                self.role != Role::Primary || !volume.usable() || volume.gens.current != 0,
+                self.role != Role::Primary || !volume.good() || volume.gens.current != 0,
                 "vol{index}: a Primary without a generation"
             );
             assert!(
                 self.role != Role::Primary
                     || volume.mirrored
                     || !volume.gens.peer_may_have_current()
-                    || volume.disk != DiskState::UpToDate,
+                    || volume.disk != DiskState::UpToDate
+                    || self.nothing_comes(),
                 "vol{index}: goes on without the peer in the peer's generation"
             );
         }
@@ -71,6 +88,8 @@ impl Engine {
     fn check_slots(&self) {
         let (mut clients, mut peers, mut resyncs, mut metas, mut sent, mut orphans) =
             (0, 0, 0, 0, 0, 0);
+        let mut abandoned = 0;
+        let mut ops = [0; MAX_VOLUMES];
         for id in 0..self.slots.capacity() as SlotId {
             let Some(slot) = self.slots.get(id) else {
                 continue;
@@ -80,7 +99,21 @@ impl Engine {
                 Owner::Peer => peers += 1,
                 Owner::Resync => resyncs += 1,
                 Owner::Meta => metas += 1,
+                Owner::Abandoned => abandoned += 1,
             }
+            ops[slot.volume] += u32::from(slot.at_disk);
+            let volume = &self.volumes[slot.volume];
+            let begins = slot.local == Local::Disk && slot.at_disk;
+            assert!(
+                slot.local != Local::Disk || begins,
+                "a slot waits for a disk that has not its number"
+            );
+            assert!(
+                !(slot.owner == Owner::Client && slot.op == Op::Read && begins)
+                    || volume.good()
+                    || !volume.usable(),
+                "a client reads from a disk that is not good"
+            );
             sent += usize::from(slot.remote == Remote::Sent);
             orphans += usize::from(slot.orphan);
         }
@@ -97,9 +130,19 @@ impl Engine {
             "slots: clients, peer, resync, metadata, unanswered, orphans"
         );
         assert_eq!(
-            self.slots.live(),
-            clients + peers + resyncs + metas,
-            "slots in use"
+            (self.slots.live(), self.abandoned),
+            (clients + peers + resyncs + metas + abandoned, abandoned),
+            "slots in use, and those abandoned"
         );
+        for (volume, slots) in self.volumes.iter().zip(ops) {
+            let lanes = volume.lane_since.iter().flatten().count() as u32;
+            let flush = u32::from(volume.flush.busy);
+            assert_eq!(
+                volume.ops,
+                slots + lanes + flush,
+                "vol{}: operations at the disk",
+                volume.config.index
+            );
+        }
     }
 }

@@ -238,12 +238,21 @@ impl Engine {
             volume.replication = ReplicationState::Off;
             volume.mirrored = false;
             volume.peer_disk = DiskState::DUnknown;
+            volume.through.for_peer = false;
+            volume.through.owed = None;
             if !primary {
                 volume.doubt();
             }
             self.ensure_generation(at, pool);
         }
+        let lost = "the connection to the peer was lost meanwhile; see 'status' and try again";
+        for at in 0..self.volumes.len() {
+            self.stop_detaching(at, lost, pool);
+        }
         self.link_lost_slots(pool);
+        for at in 0..self.volumes.len() {
+            self.leave_through(at, pool);
+        }
         self.release_stalled_all();
         self.fail_link_task();
     }
@@ -255,13 +264,19 @@ impl Engine {
                 continue;
             };
             let (owner, local, sent) = (slot.owner, slot.local, slot.remote != Remote::None);
-            if owner == Owner::Client {
+            if owner == Owner::Abandoned {
+                continue;
+            } else if owner == Owner::Client {
                 if sent {
-                    // Even an answered one: its local half may still fail.
+                    // Even an answered one: its local half may still fail, and what the peer has it may lose.
                     let slot = self.slots.at(id);
-                    slot.remote = Remote::Done;
-                    let (at, offset, len) = (slot.volume, slot.offset, slot.len);
-                    if !mutation::is(Mutation::InFlightNotMarked) {
+                    slot.remote = Remote::None;
+                    slot.acked = false;
+                    if slot.local == Local::AfterPeer {
+                        slot.local = Local::Failed;
+                    }
+                    if slot.changes_data() && !mutation::is(Mutation::InFlightNotMarked) {
+                        let (at, offset, len) = (slot.volume, slot.offset, slot.len);
                         self.volumes[at].mark_dirty(offset, u64::from(len));
                     }
                 }
@@ -273,7 +288,7 @@ impl Engine {
                 slot.orphan = true;
                 slot.remote = Remote::None;
             }
-            let ends = matches!(local, Local::Done | Local::Failed);
+            let ends = matches!(local, Local::Done | Local::Failed | Local::AfterPeer);
             if ends && (sent || !matches!(owner, Owner::Client | Owner::Meta)) {
                 self.finish_if_done(id, pool);
             }
@@ -300,30 +315,43 @@ impl Engine {
             }
             return self.protocol_error("an answer to nothing that was asked");
         };
-        if ok && self.slots.at(id).compare == Compare::Asked {
+        let slot = self.slots.at(id);
+        let reads = slot.owner == Owner::Client && slot.op == Op::Read;
+        if (reads && ok) || (slot.owner == Owner::Peer && !ok) {
+            return self.protocol_error("an answer that does not fit what was asked");
+        }
+        if ok && slot.compare == Compare::Asked {
             return self.protocol_error("a comparison that was only acknowledged");
         }
         self.link.outstanding -= 1;
         self.link.last_progress = self.now;
         let slot = self.slots.at(id);
         slot.remote = Remote::Done;
+        slot.acked = ok;
+        let after = slot.local == Local::AfterPeer;
         let (owner, op, at) = (slot.owner, slot.op, slot.volume);
-        let (offset, len, fua) = (slot.offset, u64::from(slot.len), slot.fua);
+        let (offset, len, fua) = (slot.offset, u64::from(slot.len), slot.fua_there);
         let tracked = core::mem::take(&mut slot.tracked);
         let volume = &mut self.volumes[at];
         if tracked && ok {
             volume.peer_flushed();
         } else if tracked && let Some(meta) = &mut volume.meta {
             meta.unflushed.lost();
-        } else if ok
-            && !fua
-            && owner == Owner::Client
-            && op != Op::Flush
-            && let Some(meta) = &mut volume.meta
-        {
-            meta.acknowledged(offset, len);
+        } else if ok && !fua && owner == Owner::Client && op != Op::Flush {
+            volume.through.there.written();
+            if let Some(meta) = &mut volume.meta {
+                meta.acknowledged(offset, len);
+            }
         }
-        if !ok {
+        if ok && owner == Owner::Meta {
+            self.told(at, op, pool);
+        }
+        if after && ok && self.volumes[at].usable() {
+            self.start_local(id, pool);
+        } else if after {
+            self.slots.at(id).local = Local::Failed;
+        }
+        if !ok && !reads {
             if op != Op::Flush {
                 self.volumes[at].mark_dirty(offset, len);
             }
@@ -341,19 +369,28 @@ impl Engine {
     /// The peer's disk of a volume is no use any more: go on without it.
     pub(super) fn peer_disk_failed(&mut self, at: usize, mem: &mut Mem<'_>) {
         let volume = &mut self.volumes[at];
-        if volume.peer_disk <= DiskState::Failed && !volume.mirrored {
+        if volume.peer_disk <= DiskState::Failed && !volume.mirrored && !volume.through.on {
             return;
         }
         let index = volume.config.index;
         volume.peer_disk = DiskState::Failed;
         volume.mirrored = false;
         volume.end_sync();
+        let next = if volume.good() {
+            "writes go to this node alone and are marked out of sync"
+        } else {
+            "no good disk is left"
+        };
         self.log(
             Level::Error,
-            text!(
-                "vol{index}: the peer's disk failed; writes go to this node alone and are marked out of sync"
-            ),
+            text!("vol{index}: the peer's disk is not used any more; {next}"),
         );
         self.ensure_generation(at, mem);
+        self.stop_detaching(
+            at,
+            "the peer's disk failed meanwhile, so this one stays attached",
+            mem,
+        );
+        self.leave_through(at, mem);
     }
 }

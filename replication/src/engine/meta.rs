@@ -265,6 +265,11 @@ impl Meta {
         first(&self.pages.changed).map(|_| self.bitmap_from)
     }
 
+    /// Whether the bitmap on the disk is the one in memory.
+    pub fn bitmap_saved(&self) -> bool {
+        first(&self.pages.changed).is_none()
+    }
+
     fn end_cooling(&mut self, ok: bool) {
         self.cooling = Cooling::None;
         if !core::mem::take(&mut self.bitmap_only) {
@@ -276,6 +281,16 @@ impl Meta {
     pub fn acknowledged(&mut self, offset: u64, len: u64) {
         self.unflushed.mark(offset, len);
         self.touch(offset, len);
+    }
+
+    /// Has everything saved at once; answers whether it is: no extent is hot, and the bitmap says all.
+    pub fn leave_in_order(&mut self) -> bool {
+        self.bitmap_from = 0;
+        self.quiet()
+            && !self.saving()
+            && self.log.is_cold()
+            && self.cooling == Cooling::None
+            && first(&self.pages.changed).is_none()
     }
 
     /// Whether no metadata operation is on the way to the disk.
@@ -325,7 +340,8 @@ impl Volume {
                 DiskState::Inconsistent | DiskState::Outdated => self.disk,
                 _ => DiskState::UpToDate,
             },
-            primary: (role == Role::Primary || self.crashed)
+            // A Primary that leaves its disk behind in order has not crashed on it.
+            primary: ((role == Role::Primary && !self.leaving()) || self.crashed)
                 && !mutation::is(Mutation::NoPrimaryFlag),
             was_primary: self.was_primary,
             all_dirty: meta.all_dirty,
@@ -490,6 +506,7 @@ impl Engine {
     }
 
     pub(super) fn meta_op(&mut self, at: usize, lane: Lane, op: DiskOp) {
+        self.lane_begins(at, lane);
         self.queue.push(Queued::Meta {
             token: lane.token(at),
             volume: self.volumes[at].config.index,
@@ -505,6 +522,7 @@ impl Engine {
         mem: &mut Mem<'_>,
     ) {
         let (at, lane) = Lane::of(token);
+        self.lane_ended(at, lane);
         if lane == Lane::Attach {
             return self.attach_done(at, result, mem);
         }
@@ -586,7 +604,9 @@ impl Engine {
             return !early;
         }
         let (at, offset, len) = (slot.volume, slot.offset, u64::from(slot.len));
-        let client = slot.owner == Owner::Client;
+        // What a Primary without a disk writes here is noted as if this node were Primary.
+        let client = slot.owner == Owner::Client
+            || (slot.owner == Owner::Peer && self.volumes[at].through.for_peer);
         let volume = &mut self.volumes[at];
         let Some(meta) = &mut volume.meta else {
             return true;
@@ -611,6 +631,7 @@ impl Engine {
     /// What waited for the superblock goes on: starts in the order of arrival, and answers.
     pub(super) fn release(&mut self, at: usize, mem: &mut Mem<'_>) {
         self.send_sync_start(at);
+        self.pay(at);
         self.release_gate(at);
         let mut held = core::mem::replace(&mut self.volumes[at].held, List::EMPTY);
         while let Some(id) = self.slots.pop(&mut held) {
@@ -640,13 +661,15 @@ impl Engine {
         let answers = match slot.owner {
             Owner::Client => slot.op != Op::Read,
             Owner::Peer => matches!(slot.op, Op::SyncEnd { .. }) && !slot.orphan,
-            Owner::Resync | Owner::Meta => false,
+            Owner::Resync | Owner::Meta | Owner::Abandoned => false,
         };
         let early = match slot.owner {
             Owner::Client => mutation::is(Mutation::GenerationNotDurable),
             _ => mutation::is(Mutation::EndNotHeld),
         };
-        if early || !answers || slot.local != Local::Done || !volume.saving() || !volume.usable() {
+        let saves = volume.saving() && volume.usable();
+        let tells = volume.through.telling && slot.owner == Owner::Client;
+        if early || !answers || slot.local != Local::Done || !(saves || tells) {
             return false;
         }
         slot.local = Local::Held;
@@ -696,6 +719,14 @@ impl Engine {
         self.release_gate(at);
         self.pump_log(at, mem);
         self.cool(at);
+    }
+
+    /// The node is about to be stopped: what is known goes to the disks with the next [`crate::api::Event::Tick`],
+    /// [`Engine::is_saved`] tells when it is there.
+    pub fn save_everything(&mut self) {
+        for meta in self.volumes.iter_mut().filter_map(|v| v.meta.as_mut()) {
+            meta.bitmap_from = 0;
+        }
     }
 
     /// When extents should be looked at for cooling.
@@ -755,6 +786,9 @@ impl Engine {
     /// The flush before a cooling ended: the bitmap says what the peer lacks or may lose.
     pub(super) fn finish_meta(&mut self, slot: &Slot, mem: &mut Mem<'_>) {
         self.metas_live -= 1;
+        if slot.op != Op::Flush {
+            return;
+        }
         let flushed = slot.local == Local::Done;
         let Some(meta) = &mut self.volumes[slot.volume].meta else {
             return;

@@ -16,10 +16,12 @@ mod client;
 mod commands;
 mod compare;
 mod create;
+mod detach;
 mod disk;
 mod exchange;
 mod flush;
 mod handshake;
+mod hang;
 mod invalidate;
 mod invariants;
 mod link;
@@ -35,6 +37,7 @@ mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod through;
 mod verify;
 mod volume;
 mod worker;
@@ -84,6 +87,9 @@ pub struct Engine {
     ready: List,
     /// Slots that wait for the peer's window.
     stalled: List,
+    /// Slots that wait for memory, and until when.
+    starved: List,
+    starved_until: Option<Micros>,
     volumes: Vec<Volume>,
     link: Link,
     role: Role,
@@ -94,6 +100,12 @@ pub struct Engine {
     peers_live: usize,
     resyncs_live: usize,
     metas_live: usize,
+    /// Slots that ended, but not for their disk.
+    abandoned: usize,
+    /// When to look for disks that do not answer.
+    hang_check: Option<Micros>,
+    /// The operator holds clients' requests back.
+    suspended_by_user: bool,
     /// Slots of connections that are gone, still busy on the disk.
     orphans: usize,
     /// How fast resyncs and verifies go.
@@ -125,7 +137,10 @@ impl Engine {
     #[must_use]
     pub fn new(now: Micros, config: EngineConfig) -> Self {
         let requests = usize::from(config.max_requests);
-        let slots = 2 * requests + 2 * usize::from(RESYNC_SLOTS) + config.volumes.len();
+        let slots = 2 * requests
+            + 2 * usize::from(RESYNC_SLOTS)
+            + 3 * config.volumes.len()
+            + hang::abandoned_limit(config.max_requests);
         let (order, problem) = order::order_of(&config);
         let mut engine = Self {
             now,
@@ -134,6 +149,8 @@ impl Engine {
             overlaps: Overlaps::new(slots),
             ready: List::EMPTY,
             stalled: List::EMPTY,
+            starved: List::EMPTY,
+            starved_until: None,
             volumes: config.volumes.iter().cloned().map(Volume::new).collect(),
             link: Link::new(),
             role: Role::Secondary,
@@ -144,6 +161,9 @@ impl Engine {
             peers_live: 0,
             resyncs_live: 0,
             metas_live: 0,
+            abandoned: 0,
+            hang_check: None,
+            suspended_by_user: false,
             orphans: 0,
             controller: Controller::new(config.resync.limits),
             held: None,
@@ -183,7 +203,7 @@ impl Engine {
             Event::Command { id, command } => self.command(id, command, mem),
             Event::OpenClients(count) => self.open_clients = count,
             Event::DiskChanged { volume, size } => self.disk_changed(volume, size, mem),
-            Event::Tick => self.tick(),
+            Event::Tick => self.tick(mem),
         }
         self.settle(mem);
     }
@@ -223,9 +243,14 @@ impl Engine {
         })
     }
 
-    /// Whether another client request may be submitted now.
+    /// Whether another client request may be submitted now. Not while requests are suspended: those that are
+    /// here wait, and the others where they are.
     #[must_use]
     pub fn has_room(&self) -> bool {
+        self.has_slots() && !self.suspended().any()
+    }
+
+    fn has_slots(&self) -> bool {
         self.clients_live < usize::from(self.config.max_requests)
     }
 
@@ -254,7 +279,11 @@ impl Engine {
     /// Whether everything that this node knows is on its disks.
     #[must_use]
     pub fn is_saved(&self) -> bool {
-        self.volumes.iter().all(Volume::is_settled)
+        let saved = |volume: &Volume| {
+            let bitmap = volume.meta.as_ref().is_none_or(|meta| meta.bitmap_saved());
+            volume.is_settled() && (bitmap || !volume.usable())
+        };
+        self.volumes.iter().all(saved)
     }
 
     /// Bytes of the pool that the engine keeps for writing metadata.
@@ -266,14 +295,19 @@ impl Engine {
     /// What an event made possible: unblocked slots start, waiting commands run, the resync goes on.
     fn settle(&mut self, mem: &mut Mem<'_>) {
         self.start_attaching(mem);
+        self.thaw();
         self.run_ready(mem);
         self.try_handshake(mem);
+        self.check_detach(mem);
         self.check_demotion();
         self.run_deferred(mem);
         self.pump_resync(mem);
         self.report_verifies();
         self.cool_all();
+        self.thaw();
+        self.flush_there();
         self.run_ready(mem);
+        self.check_demotion();
         self.save_all(mem);
     }
 
@@ -332,6 +366,12 @@ impl Engine {
         self.volumes.iter().position(|v| v.config.index == index)
     }
 
+    /// Whether no client's request is under way and none comes before `resume-io`: that begins what must
+    /// begin then.
+    fn nothing_comes(&self) -> bool {
+        self.suspended_by_user && self.clients_live == 0
+    }
+
     /// A Primary that goes on without its peer's disk begins a new generation, before any write
     /// of it is answered.
     fn ensure_generation(&mut self, at: usize, mem: &mut Mem<'_>) {
@@ -343,6 +383,7 @@ impl Engine {
             && !volume.mirrored
             && volume.gens.peer_may_have_current()
             && volume.disk == DiskState::UpToDate
+            && !self.nothing_comes()
         {
             let uuid = self.random();
             self.volumes[at].gens.peer_lost(uuid);

@@ -1,11 +1,11 @@
 //! Frames from the peer, and its requests to this node's disks.
 
-use super::slots::{Local, Op, Owner, Slot, SlotId};
+use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, RESYNC_SLOTS};
 use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
 use crate::mutation::{self, Mutation};
-use crate::wire::Frame;
+use crate::wire::{Frame, MAX_PAYLOAD};
 
 /// A request of the peer, before it is checked.
 struct Request {
@@ -85,6 +85,15 @@ impl Engine {
                 len,
             } => (volume, request, Op::Compare, offset, len, false, false),
             Frame::Flush { volume, request } => (volume, request, Op::Flush, 0, 0, false, false),
+            Frame::ReadRequest {
+                volume,
+                request,
+                offset,
+                len,
+            } => (volume, request, Op::Read, offset, len, false, false),
+            Frame::ReadReply { request, reply } => {
+                return self.read_reply(request, reply, buf, pool);
+            }
             Frame::SyncEnd {
                 volume,
                 request,
@@ -129,6 +138,11 @@ impl Engine {
             Frame::Ack { request } => self.answered(request, true, pool),
             Frame::Nack { request } => self.answered(request, false, pool),
             Frame::State(state) => self.peer_state(&state, pool),
+            Frame::DiskLost {
+                volume,
+                request,
+                uuid,
+            } => self.disk_lost(volume, request, uuid, pool),
             Frame::PromoteRequest { request } => self.promote_request(request),
             Frame::PromoteReply { request, granted } => self.promote_reply(request, granted, pool),
             Frame::NewGeneration { uuid } => self.new_generation(uuid, pool),
@@ -187,6 +201,7 @@ impl Engine {
             fua: request.fua,
             buf,
             request: request.number,
+            unlocked: self.role == Role::Primary,
             ..Slot::new(Owner::Peer, request.op, at, request.offset, request.len)
         });
     }
@@ -195,7 +210,9 @@ impl Engine {
         if !self.connected() {
             return Err("a request before the end of the handshake");
         }
-        if self.role == Role::Primary {
+        // A comparison only reads: of a disk that is attached again, say, and is being resynced.
+        let writes = !request.resync && request.op != Op::Compare;
+        if self.role == Role::Primary && writes {
             return Err("a write to a Primary");
         }
         if self.peers_live >= usize::from(self.config.max_requests + RESYNC_SLOTS) {
@@ -224,7 +241,15 @@ impl Engine {
         if volume.usable() && request.resync && !target {
             return Err("resync data without a resync");
         }
-        if volume.usable() && !target && !volume.mirrored {
+        let length = request.len > 0 && request.len <= MAX_PAYLOAD;
+        if request.op == Op::Read {
+            return if length {
+                Ok(at)
+            } else {
+                Err("a read of more than a frame can bring")
+            };
+        }
+        if volume.usable() && !target && !volume.mirrored && !volume.through.for_peer {
             return Err("a write to a volume that is not mirrored");
         }
         Ok(at)
@@ -258,8 +283,9 @@ impl Engine {
                 pool.free(buf);
             }
         }
+        let over = slot.op == Op::Compare || slot.remote == Remote::Done;
         let orphan = slot.orphan && !mutation::is(Mutation::AcceptStaleAck);
-        if slot.op == Op::Compare || orphan || !self.connected() {
+        if over || orphan || !self.connected() {
             return;
         }
         if mutation::is(Mutation::AckBeforeDisk) && slot.op == Op::Write {

@@ -297,6 +297,7 @@ impl Engine {
         }
         self.task = None;
         self.role = Role::Secondary;
+        self.volumes.iter_mut().for_each(|v| v.through.end());
         if !self.connected() {
             self.volumes.iter_mut().for_each(Volume::doubt);
         }

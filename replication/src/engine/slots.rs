@@ -1,6 +1,6 @@
 //! The fixed table of everything in flight, and lists through it.
 
-use crate::api::{Micros, RequestId};
+use crate::api::{ClientError, Micros, RequestId};
 use crate::buf::Buf;
 use crate::mutation::{self, Mutation};
 use alloc::vec::Vec;
@@ -18,8 +18,11 @@ pub(super) enum Owner {
     Peer,
     /// The resync's, on its source.
     Resync,
-    /// The activity log's: a flush before extents are cooled.
+    /// The engine's own: a flush before extents are cooled, and words to the peer.
     Meta,
+    /// Nobody's: it was ended for good when its disk did not answer in time. The disk may still use its
+    /// buffer, so that and the number stay reserved until it answers.
+    Abandoned,
 }
 
 /// What is to be done.
@@ -44,6 +47,12 @@ pub(super) enum Op {
     SyncEnd {
         uuid: u64,
     },
+    /// For the peer only: this Primary has no disk any more and serves through the peer's, in this generation.
+    DiskLost {
+        uuid: u64,
+    },
+    /// For the peer only: what it acknowledged before must be durable there.
+    PeerFlush,
 }
 
 impl Op {
@@ -77,6 +86,8 @@ pub(super) enum Local {
     Disk,
     /// Written; waits for a flush of the disk, or for the end of one.
     Flush,
+    /// The peer comes first; then the disk, a resync's target.
+    AfterPeer,
     /// Done, but the answer waits until the superblock is durable.
     Held,
     /// Done.
@@ -124,6 +135,22 @@ pub(super) struct Slot {
     pub settled: bool,
     /// Its answer by the peer says that what was acknowledged before is durable there.
     pub tracked: bool,
+    /// The disk has an operation under the slot's number, and may use its buffer.
+    pub at_disk: bool,
+    /// Since when.
+    pub since: Micros,
+    /// Of a read that was answered by the peer while the disk hangs: the buffer that the disk has.
+    pub lent: Option<Buf>,
+    /// The peer, whose disk is good, has done it.
+    pub acked: bool,
+    /// The peer was told to do it durably.
+    pub fua_there: bool,
+    /// Of a read: the disk could not, and what the peer sent is written in its place.
+    pub repair: bool,
+    /// Does not keep others out of its range: a resync's data on a Primary, see `through`.
+    pub unlocked: bool,
+    /// The end is decided.
+    pub error: Option<ClientError>,
 }
 
 impl Slot {
@@ -147,6 +174,14 @@ impl Slot {
             logged: false,
             settled: false,
             tracked: false,
+            at_disk: false,
+            since: 0,
+            lent: None,
+            acked: false,
+            fua_there: false,
+            repair: false,
+            unlocked: false,
+            error: None,
         }
     }
 
@@ -161,7 +196,10 @@ impl Slot {
         if self.owner == Owner::Resync && mutation::is(Mutation::ResyncNotLocked) {
             return false;
         }
-        !matches!(self.op, Op::Flush | Op::Bitmap { .. } | Op::SyncEnd { .. })
+        matches!(
+            self.op,
+            Op::Read | Op::Verify | Op::Compare | Op::Write | Op::Discard | Op::Zeroes { .. }
+        ) && !self.unlocked
     }
 }
 
@@ -251,6 +289,20 @@ impl Slots {
         self.push(&mut free, id);
         self.free = free;
         slot
+    }
+
+    /// Leaves an abandoned slot in the place of one that ended, since the disk still has its number.
+    pub fn abandon(&mut self, id: SlotId, buf: Option<Buf>) -> Slot {
+        let old = self.at(id);
+        let (volume, offset, len) = (old.volume, old.offset, old.len);
+        let left = Slot {
+            buf,
+            at_disk: true,
+            since: old.since,
+            local: Local::Failed,
+            ..Slot::new(Owner::Abandoned, old.op, volume, offset, len)
+        };
+        core::mem::replace(old, left)
     }
 
     pub fn get(&self, id: SlotId) -> Option<&Slot> {

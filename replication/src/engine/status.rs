@@ -4,8 +4,8 @@ use super::volume::Volume;
 use super::{Engine, text};
 use crate::activity::Figures;
 use crate::api::{
-    DiskState, MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Suspended,
-    Text, VolumeStatus,
+    DiskState, MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Text,
+    VolumeStatus,
 };
 
 impl Engine {
@@ -22,7 +22,7 @@ impl Engine {
             reason: self.reason(now),
             open_clients: self.open_clients,
             serving: self.serving,
-            suspended: Suspended::default(),
+            suspended: self.suspended(),
             volumes: (0..self.volumes.len())
                 .map(|at| self.volume_status(at, now))
                 .collect(),

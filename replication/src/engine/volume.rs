@@ -1,10 +1,12 @@
 //! What the engine knows of one volume.
 
 use super::attach::{Attach, Lanes};
+use super::detach::Detaching;
 use super::meta::Meta;
 use super::slots::List;
+use super::through::Through;
 use super::verify::Verifying;
-use crate::api::{DiskState, Micros, ReplicationState, Role, VolumeConfig};
+use crate::api::{CommandId, DiskState, Micros, ReplicationState, Role, VolumeConfig};
 use crate::lineage::{Explanation, Generations, Rule, Side, Verdict};
 use crate::mutation::{self, Mutation};
 use crate::wire::HelloVolume;
@@ -21,6 +23,8 @@ pub(super) struct FlushQueue {
     /// Served by the running flush.
     pub running: List,
     pub busy: bool,
+    /// Since when it runs.
+    pub since: Micros,
 }
 
 /// A resync from this node.
@@ -56,6 +60,16 @@ pub(super) struct Volume {
     pub gate: List,
     /// Slots that are done and whose answers wait for the superblock.
     pub held: List,
+    /// How a Primary goes on without a good disk.
+    pub through: Through,
+    /// The operator takes the disk out of use.
+    pub detaching: Option<Detaching>,
+    /// Who waits for the disk to be attached, and until when.
+    pub attach_command: Option<(CommandId, Micros)>,
+    /// Operations that the disk, or that of the metadata, has not completed.
+    pub ops: u32,
+    /// Since when it works on those of each lane of metadata.
+    pub lane_since: [Option<Micros>; 4],
     /// This node stopped as Primary without saying so, and what it wrote last may differ.
     pub crashed: bool,
     /// Drawn when the disk is attached: a peer that knows another number has to do with a disk that may
@@ -125,6 +139,11 @@ impl Volume {
             meta: None,
             gate: List::EMPTY,
             held: List::EMPTY,
+            through: Through::new(),
+            detaching: None,
+            attach_command: None,
+            ops: 0,
+            lane_since: [None; 4],
             crashed: false,
             instance: 0,
             peer_instance: 0,
@@ -143,6 +162,7 @@ impl Volume {
                 waiting: List::EMPTY,
                 running: List::EMPTY,
                 busy: false,
+                since: 0,
             },
             source: None,
             sending: None,
@@ -192,6 +212,7 @@ impl Volume {
         self.peer_disk = DiskState::UpToDate;
         self.replication = ReplicationState::Established;
         self.mirrored = true;
+        self.through.end();
         self.end_sync();
     }
 
@@ -219,7 +240,13 @@ impl Volume {
             size: self.size,
             block_size: self.config.block_size,
             can_discard: self.config.can_discard,
-            disk: self.disk,
+            // A disk that a live Primary's clients have left behind is no candidate for anything but a target.
+            disk: match self.disk {
+                disk if self.through.stale && disk > DiskState::Inconsistent => {
+                    DiskState::Inconsistent
+                }
+                disk => disk,
+            },
             current: self.gens.current,
             bitmap: self.gens.bitmap,
             history: self.gens.history,

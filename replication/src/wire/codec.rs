@@ -41,6 +41,9 @@ mod kind {
     pub const COMPARED: u8 = 23;
     pub const SYNC_REQUEST: u8 = 24;
     pub const SYNC_REPLY: u8 = 25;
+    pub const READ_REQUEST: u8 = 30;
+    pub const READ_REPLY: u8 = 31;
+    pub const DISK_LOST: u8 = 32;
 }
 
 const FUA: u8 = 1;
@@ -60,7 +63,7 @@ const VERIFIES: u8 = 4;
 fn has_payload(kind: u8) -> bool {
     matches!(
         kind,
-        kind::WRITE | kind::SYNC_DATA | kind::BITMAP | kind::COMPARE
+        kind::WRITE | kind::SYNC_DATA | kind::BITMAP | kind::COMPARE | kind::READ_REPLY
     )
 }
 
@@ -312,6 +315,22 @@ impl Frame {
                 fua,
             },
             kind::FLUSH => Self::Flush { volume, request },
+            kind::READ_REQUEST => Self::ReadRequest {
+                volume,
+                request,
+                offset,
+                len,
+            },
+            kind::READ_REPLY => Self::ReadReply {
+                request,
+                reply: header.argument,
+            },
+            kind::DISK_LOST if header.argument == 0 => return Err(WireError::Field),
+            kind::DISK_LOST => Self::DiskLost {
+                volume,
+                request,
+                uuid: header.argument,
+            },
             kind::ACK => Self::Ack { request },
             kind::NACK => Self::Nack { request },
             kind::STATE => Self::State(decode_state(header, body)?),
@@ -465,6 +484,28 @@ impl Frame {
             Self::Flush { volume, request } => {
                 header.kind = kind::FLUSH;
                 (header.volume, header.request) = (volume, request);
+            }
+            Self::ReadRequest {
+                volume,
+                request,
+                offset,
+                len,
+            } => {
+                header.kind = kind::READ_REQUEST;
+                (header.volume, header.request, header.offset) = (volume, request, offset);
+                header.length = len;
+            }
+            Self::ReadReply { request, reply } => {
+                header.kind = kind::READ_REPLY;
+                (header.request, header.argument) = (request, reply);
+            }
+            Self::DiskLost {
+                volume,
+                request,
+                uuid,
+            } => {
+                (header.kind, header.volume) = (kind::DISK_LOST, volume);
+                (header.request, header.argument) = (request, uuid);
             }
             Self::Ack { request } => (header.kind, header.request) = (kind::ACK, request),
             Self::Nack { request } => (header.kind, header.request) = (kind::NACK, request),

@@ -191,6 +191,21 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
             request,
             uuid
         }),
+        any::<(u16, u64, u64, u32)>().prop_map(|(volume, request, offset, len)| {
+            Frame::ReadRequest {
+                volume,
+                request,
+                offset,
+                len,
+            }
+        }),
+        (any::<u16>(), any::<u64>(), 1..u64::MAX).prop_map(|(volume, request, uuid)| {
+            Frame::DiskLost {
+                volume,
+                request,
+                uuid,
+            }
+        }),
     ];
     let bulk = prop_oneof![
         any::<(u16, u64, u64, bool)>().prop_map(|(volume, request, offset, fua)| Frame::Write {
@@ -204,6 +219,7 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
             request,
             offset
         }),
+        any::<(u64, u64)>().prop_map(|(request, reply)| Frame::ReadReply { request, reply }),
         any::<(u16, u64, u64, u32)>().prop_map(|(volume, request, offset, len)| Frame::Compare {
             volume,
             request,
@@ -248,7 +264,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
         mut header in any::<[u8; HEADER_LEN]>(),
-        kind in 0u8..28,
+        kind in 0u8..40,
         mut body in proptest::collection::vec(any::<u8>(), 0..MAX_BODY),
         sealed in any::<bool>(),
     ) {

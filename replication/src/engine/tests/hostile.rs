@@ -156,7 +156,7 @@ impl Victim {
         let (offset, fua, unmap) = (self.offset(), self.coin(), self.coin());
         let len = self.one_of(&[512, 4096, 0, 100, 1 << 20, u32::MAX]);
         let uuid = self.uuid();
-        match self.pick(29) {
+        match self.pick(33) {
             0 => self.hello(),
             1 => self.hello_volume(volume),
             2 => Frame::Refuse {
@@ -255,6 +255,21 @@ impl Victim {
                 request: 9,
                 uuid,
             },
+            29 | 30 => Frame::ReadReply {
+                request: self.request(),
+                reply: 9,
+            },
+            31 => Frame::ReadRequest {
+                volume,
+                request: 9,
+                offset,
+                len,
+            },
+            32 => Frame::DiskLost {
+                volume,
+                request: 9,
+                uuid: uuid.max(1),
+            },
             20 => Frame::SyncData {
                 volume,
                 request: 9,
@@ -272,7 +287,10 @@ impl Victim {
     fn feed(&mut self, frame: Frame) {
         let bulk = matches!(
             frame,
-            Frame::Write { .. } | Frame::SyncData { .. } | Frame::Compare { .. }
+            Frame::Write { .. }
+                | Frame::SyncData { .. }
+                | Frame::ReadReply { .. }
+                | Frame::Compare { .. }
         );
         // Mostly as the codec would have it.
         let payload = if self.pick(16) == 0 { !bulk } else { bulk };
@@ -301,9 +319,15 @@ impl Victim {
                 | Frame::SyncData { request, .. }
                 | Frame::SyncZeroes { request, .. }
                 | Frame::SyncEnd { request, .. }
+                | Frame::ReadRequest { request, .. }
                 | Frame::Compare { request, .. }
                 | Frame::SyncRequest { request, .. }
                 | Frame::PromoteRequest { request } => self.asked.push(request),
+                Frame::ReadReply { reply, .. } => self.asked.push(reply),
+                Frame::DiskLost { request, uuid, .. } => {
+                    self.asked.push(request);
+                    self.uuids.push(uuid);
+                }
                 Frame::NewGeneration { uuid } | Frame::SyncStart { uuid, .. } => {
                     self.uuids.push(uuid);
                 }
@@ -322,7 +346,11 @@ impl Victim {
                 && self.pair.nodes[0].pool.free_bytes() > 1 << 20 =>
             {
                 let at = self.one_of(&[0, 4096, 8192]);
-                match self.pick(3) {
+                match self.pick(4) {
+                    3 => drop(
+                        self.pair
+                            .submit(0, at, |node| ClientOp::Read(node.pool.alloc(4096).unwrap())),
+                    ),
                     0 => drop(self.pair.write_fua(0, at, 4096, 1, true)),
                     1 => drop(self.pair.submit(0, 0, |_| ClientOp::Flush)),
                     _ => drop(self.pair.submit(0, at, |_| ClientOp::Discard {
@@ -334,8 +362,13 @@ impl Victim {
             }
             2 => {
                 let (force, discard_my_data) = (self.coin(), self.coin());
-                let volume = self.one_of(&[0, 0, 1]);
-                let command = match self.pick(16) {
+                let volume = self.one_of(&[0, 0, 1, 2]);
+                let command = match self.pick(22) {
+                    16 | 17 => Command::Primary { force },
+                    18 | 19 => Command::Attach { volume },
+                    20 => Command::Detach { volume, force },
+                    21 if force => Command::SuspendIo,
+                    21 => Command::ResumeIo,
                     6..9 => Command::Verify {
                         volume,
                         start: None,
@@ -395,8 +428,14 @@ impl Victim {
     fn end(mut self) {
         self.pair.up = false;
         self.handle(Event::LinkDown(LinkDownReason::Garbage));
-        while !self.pair.nodes[0].ops.is_empty() || self.pair.complete_meta(0) {
-            self.pair.complete(0);
+        // What waits for good data waits for ever, unless its clients are given up.
+        self.pair.start(0, Command::Secondary { force: true });
+        for _ in 0..3 {
+            while !self.pair.nodes[0].ops.is_empty() || self.pair.complete_meta(0) {
+                self.pair.complete(0);
+            }
+            self.pair.now += 7_000_000;
+            self.handle(Event::Tick);
         }
         let node = &self.pair.nodes[0];
         assert!(node.engine.is_idle(), "requests are left over");

@@ -13,6 +13,7 @@ mod liveness;
 mod mirror;
 mod random;
 mod roles;
+mod trouble;
 mod verify;
 mod worker;
 
@@ -57,6 +58,8 @@ pub(super) struct Node {
     pub disk_held: bool,
     pub ignores_discards: bool,
     pub reads_fail: bool,
+    /// Metadata cannot be written or read.
+    pub metas_fail: bool,
     /// Complete the next operations so; `None` for well.
     pub disk_errors: VecDeque<Option<DiskError>>,
     pub flushes: usize,
@@ -102,6 +105,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
             connect_interval: 500_000,
         },
         policies: Default::default(),
+        trouble: Default::default(),
         resync: Default::default(),
         seed: node.bytes().map(u64::from).sum(),
         max_requests: 64,
@@ -138,6 +142,7 @@ impl Node {
             disk_held: false,
             ignores_discards: false,
             reads_fail: false,
+            metas_fail: false,
             disk_errors: VecDeque::new(),
             flushes: 0,
             writes: 0,
@@ -294,6 +299,14 @@ impl Pair {
         pair
     }
 
+    /// As [`Pair::ready`], with this configuration of `a`.
+    pub fn of(a: EngineConfig) -> Self {
+        let mut pair = Self::with(a, config("b", "a"));
+        pair.ok(0, Command::NewCurrentUuid);
+        pair.ok(0, Command::Primary { force: false });
+        pair
+    }
+
     pub fn handle(&mut self, n: usize, event: Event) {
         let node = &mut self.nodes[n];
         let Node {
@@ -347,6 +360,19 @@ impl Pair {
         let Some((token, volume, op)) = node.meta_ops.pop_front() else {
             return false;
         };
+        if node.metas_fail {
+            let result = Err(DiskError::Io);
+            let all_zero = false;
+            self.handle(
+                n,
+                Event::DiskDone {
+                    token,
+                    result,
+                    all_zero,
+                },
+            );
+            return true;
+        }
         let at = node.position(volume);
         let disk = &mut node.metas[at];
         let range = |offset: u64, len: u32| offset as usize..offset as usize + len as usize;

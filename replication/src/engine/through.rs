@@ -1,0 +1,669 @@
+//! A Primary without a good disk of its own serves its clients from its peer's.
+//!
+//! Whoever reads this first wants to know why the following cannot lose anything:
+//!
+//! - When the Primary's disk fails, the peer is told ([`Frame::DiskLost`]) and begins a new generation, durable before
+//!   it acknowledges anything that comes behind. Until its word is there, *no* write is answered, also none that
+//!   the peer had acknowledged before. So a Primary that dies in between comes back with a disk that has
+//!   everything that was answered, and afterwards with one that is known to be stale.
+//! - What the Primary's disk may lack from before (in flight, or in its cache) is in the hot extents of its
+//!   own activity log; what comes later is marked on the peer, which keeps an activity log for it as a
+//!   Primary does.
+//! - Writes go to the peer with FUA, and what it had acknowledged before is flushed, so that a power cut
+//!   there loses nothing that was answered. Should it come before that flush, the Primary does not go on with such a peer.
+//! - The Primary goes on only with a peer that bears the generation that its clients saw last
+//!   ([`Through::exposed`]). Without one its requests wait ([`Way::Wait`]), those in flight included: they are
+//!   sent again, in ranges that nobody else could touch meanwhile.
+//! - A disk that is attached again becomes the target of a resync from the peer. Clients' writes go to the
+//!   peer first and, when it has acknowledged them, to the target. The resync's data needs no lock against them:
+//!   what the source had read before a write reached it, it holds its own lock for until this node has
+//!   stored it, so the acknowledgement of the write comes behind; and what it reads later contains the write.
+
+use super::link::Next;
+use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
+use super::volume::Volume;
+use super::{Engine, Queued, text};
+use crate::api::{
+    ClientError, DiskError, DiskOp, DiskState, Level, Micros, OnIoError, OnNoData,
+    ReplicationState, Role, Suspended,
+};
+use crate::buf::{Buf, Mem};
+use crate::wire::{Frame, HelloVolume};
+
+/// Pause before memory is looked for again.
+const NO_MEMORY_PAUSE: Micros = 10_000;
+
+/// Whether a disk may still lose writes that it has done: whether any came since the last flush.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Doubt {
+    /// Since the last flush began.
+    since: bool,
+    /// Covered by the flush under way.
+    covered: bool,
+}
+
+impl Doubt {
+    pub fn written(&mut self) {
+        self.since = true;
+    }
+    pub fn flush_begins(&mut self) {
+        self.covered |= core::mem::take(&mut self.since);
+    }
+    pub fn flushed(&mut self) {
+        self.covered = false;
+    }
+    /// The answer to the flush will not come.
+    pub fn flush_lost(&mut self) {
+        self.since |= core::mem::take(&mut self.covered);
+    }
+    pub fn any(self) -> bool {
+        self.since || self.covered
+    }
+}
+
+/// A volume's part in this.
+#[derive(Debug)]
+pub(super) struct Through {
+    /// This Primary serves from the peer's disk.
+    pub on: bool,
+    /// The peer has not said yet that it knows: no write is answered.
+    pub telling: bool,
+    /// While the own disk is not good: the generation that clients saw last...
+    pub exposed: u64,
+    /// ...or this one, which the peer may have begun, though nothing was answered in it.
+    pub offered: u64,
+    /// What the peer's disk may lose.
+    pub there: Doubt,
+    /// What this node's disk may lose, or might have when it failed.
+    pub here: Doubt,
+    /// This Secondary's disk is what the peer serves its clients from.
+    pub for_peer: bool,
+    /// The peer's request to be answered when this is durable.
+    pub owed: Option<u64>,
+    /// This Primary's disk was attached again and is not what its clients saw last.
+    pub stale: bool,
+    /// Clients' slots that wait for good data.
+    pub frozen: List,
+}
+
+impl Through {
+    /// The disk is whole again, or no clients are served.
+    pub fn end(&mut self) {
+        (self.on, self.telling, self.stale) = (false, false, false);
+    }
+
+    pub const fn new() -> Self {
+        Self {
+            on: false,
+            telling: false,
+            exposed: 0,
+            offered: 0,
+            there: Doubt {
+                since: false,
+                covered: false,
+            },
+            here: Doubt {
+                since: false,
+                covered: false,
+            },
+            for_peer: false,
+            owed: None,
+            stale: false,
+            frozen: List::EMPTY,
+        }
+    }
+}
+
+/// Where a Primary's clients are served from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// This node's disk.
+    Here,
+    /// The peer's.
+    There,
+    /// Requests wait.
+    Wait,
+    /// There is nothing to wait for.
+    Error,
+}
+
+impl Volume {
+    /// Whether the disk is what a Primary may serve from.
+    pub fn good(&self) -> bool {
+        self.disk == DiskState::UpToDate
+    }
+
+    /// Whether the peer's disk can stand in for this one.
+    fn peer_good(&self) -> bool {
+        self.through.on
+            || (self.mirrored
+                && self.peer_disk == DiskState::UpToDate
+                && self.replication == ReplicationState::Established)
+    }
+
+    /// Whether the peer has what this Primary's clients saw last. `known` is the instance of its disk that
+    /// this node last had to do with.
+    pub fn peer_has_it(&self, theirs: &HelloVolume, known: u64) -> bool {
+        let generation = [self.through.exposed, self.through.offered].contains(&theirs.current);
+        let lost = self.through.there.any() && known != theirs.instance;
+        let whole = matches!(theirs.disk, DiskState::Consistent | DiskState::UpToDate);
+        theirs.current != 0 && generation && whole && !lost
+    }
+}
+
+impl Engine {
+    /// Where the clients of a volume are served from now.
+    pub(super) fn way(&self, at: usize) -> Way {
+        let volume = &self.volumes[at];
+        if self.suspended_by_user || volume.detaching.is_some() {
+            Way::Wait
+        } else if volume.good() {
+            Way::Here
+        } else if volume.through.on {
+            Way::There
+        } else if self.connected() && volume.peer_disk <= DiskState::Failed {
+            Way::Error
+        } else if self.config.trouble.on_no_data == OnNoData::SuspendIo || self.link_in_motion() {
+            Way::Wait
+        } else {
+            Way::Error
+        }
+    }
+
+    /// A new handshake is under way, after which there may be a good disk.
+    fn link_in_motion(&self) -> bool {
+        (self.link.closing && self.link.next == Next::Reopen) || self.link.in_handshake()
+    }
+
+    /// Whether a volume's clients wait for good data.
+    pub(super) fn no_data(&self, at: usize) -> bool {
+        let volume = &self.volumes[at];
+        self.serving
+            && !volume.good()
+            && !volume.through.on
+            && volume.detaching.is_none()
+            && (self.suspended_by_user || self.way(at) == Way::Wait)
+    }
+
+    /// Why clients' requests are held back.
+    pub(super) fn suspended(&self) -> Suspended {
+        Suspended {
+            user: self.suspended_by_user,
+            no_data: (0..self.volumes.len()).any(|at| self.no_data(at)),
+        }
+    }
+
+    /// Starts a client's request, or has it wait.
+    pub(super) fn start_client(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        let at = self.slots.at(id).volume;
+        match self.way(at) {
+            Way::Here => self.start_here(id, mem),
+            Way::There => self.start_there(id, mem),
+            Way::Wait if self.serving => self.freeze(id),
+            // Its connection is being dropped.
+            Way::Wait => self.end_client(id, ClientError::NotServing, mem),
+            Way::Error => self.end_client(id, ClientError::Io, mem),
+        }
+    }
+
+    fn end_client(&mut self, id: SlotId, error: ClientError, mem: &mut Mem<'_>) {
+        let slot = self.slots.at(id);
+        slot.error = Some(error);
+        slot.local = Local::Failed;
+        self.finish_if_done(id, mem);
+    }
+
+    fn freeze(&mut self, id: SlotId) {
+        let slot = self.slots.at(id);
+        slot.local = Local::Waiting;
+        let volume = &mut self.volumes[slot.volume];
+        if core::mem::take(&mut slot.logged)
+            && let Some(meta) = &mut volume.meta
+        {
+            meta.log.leave(slot.offset, u64::from(slot.len));
+        }
+        self.slots.push(&mut volume.through.frozen, id);
+    }
+
+    /// Lets what waited go on where there is a way.
+    pub(super) fn thaw(&mut self) {
+        for at in 0..self.volumes.len() {
+            if self.volumes[at].through.frozen.is_empty()
+                || (self.serving && self.way(at) == Way::Wait)
+            {
+                continue;
+            }
+            let mut frozen = core::mem::replace(&mut self.volumes[at].through.frozen, List::EMPTY);
+            while let Some(id) = self.slots.pop(&mut frozen) {
+                self.slots.push(&mut self.ready, id);
+            }
+        }
+        let mut starved = core::mem::replace(&mut self.starved, List::EMPTY);
+        self.starved_until = None;
+        while let Some(id) = self.slots.pop(&mut starved) {
+            self.slots.push(&mut self.ready, id);
+        }
+    }
+
+    /// Whether a read has the memory it needs; otherwise it waits for some.
+    pub(super) fn has_buffer(&mut self, id: SlotId, mem: &mut Mem<'_>) -> bool {
+        let slot = self.slots.at(id);
+        if slot.op != Op::Read || slot.buf.is_some() {
+            return true;
+        }
+        slot.buf = mem.alloc(slot.len);
+        if slot.buf.is_some() {
+            return true;
+        }
+        let mut starved = self.starved;
+        self.slots.push(&mut starved, id);
+        self.starved = starved;
+        self.starved_until = Some(self.now + NO_MEMORY_PAUSE);
+        false
+    }
+
+    /// Starts a client's request on the peer's disk; the own one, if it is a resync's target, follows.
+    fn start_there(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        let at = self.slots.at(id).volume;
+        if self.volumes[at].usable() && !self.pass_gate(id, mem) {
+            return;
+        }
+        if !self.window_open() {
+            let mut stalled = self.stalled;
+            self.slots.push(&mut stalled, id);
+            self.stalled = stalled;
+            return;
+        }
+        let slot = self.slots.at(id);
+        let volume = &self.volumes[at];
+        let target = volume.usable();
+        match slot.op {
+            Op::Read => {
+                slot.local = Local::Failed;
+                self.ask_peer(id);
+            }
+            // Only a discard that both disks perform leaves the replicas equal.
+            Op::Discard if target && !(volume.config.can_discard && volume.peer_can_discard) => {
+                slot.local = Local::Done;
+                slot.acked = true;
+                self.finish_if_done(id, mem);
+            }
+            op => {
+                slot.local = match op {
+                    Op::Flush => Local::Done,
+                    _ if target => Local::AfterPeer,
+                    _ => Local::Done,
+                };
+                self.send_change(id, true);
+            }
+        }
+    }
+
+    /// Sends a read to the peer.
+    fn ask_peer(&mut self, id: SlotId) {
+        let request = self.slots.wire_id(id);
+        let slot = self.slots.at(id);
+        slot.remote = Remote::Sent;
+        let (offset, len) = (slot.offset, slot.len);
+        let volume = self.volumes[slot.volume].config.index;
+        self.count_sent();
+        self.send(Frame::ReadRequest {
+            volume,
+            request,
+            offset,
+            len,
+        });
+    }
+
+    /// What the peer's disk has where this node's could not be read.
+    pub(super) fn read_reply(
+        &mut self,
+        request: u64,
+        reply: u64,
+        buf: Option<Buf>,
+        mem: &mut Mem<'_>,
+    ) {
+        let found = self.slots.by_wire_id(request).filter(|id| {
+            self.slots
+                .get(*id)
+                .is_some_and(|s| s.remote == Remote::Sent && s.op == Op::Read)
+        });
+        let fits = found.filter(|id| {
+            buf.as_ref()
+                .is_some_and(|b| b.len() == self.slots.at(*id).len)
+        });
+        let (id, buf) = match (fits, buf) {
+            (Some(id), Some(buf)) => (id, buf),
+            (_, buf) => {
+                if let Some(buf) = buf {
+                    mem.free(buf);
+                }
+                return self.protocol_error("the content of a range that nobody asked for");
+            }
+        };
+        self.send(Frame::Ack { request: reply });
+        self.link.outstanding -= 1;
+        self.link.last_progress = self.now;
+        let good = self.volumes[self.slots.at(id).volume].good();
+        let slot = self.slots.at(id);
+        slot.remote = Remote::Done;
+        slot.local = Local::Done;
+        let repairs = slot.repair && good && !slot.at_disk;
+        let (offset, view) = (slot.offset, buf.view());
+        let old = slot.buf.replace(buf);
+        if slot.at_disk {
+            slot.lent = old;
+        } else if let Some(old) = old {
+            mem.free(old);
+        }
+        if repairs {
+            slot.local = Local::Disk;
+            self.issue(id, DiskOp::Write { offset, view });
+        } else {
+            self.finish_if_done(id, mem);
+        }
+        self.release_stalled();
+    }
+
+    /// The disk ended the writing of what it could not read.
+    pub(super) fn repaired(
+        &mut self,
+        id: SlotId,
+        result: Result<(), DiskError>,
+        mem: &mut Mem<'_>,
+    ) {
+        let slot = self.slots.at(id);
+        let (at, offset, len) = (slot.volume, slot.offset, slot.len);
+        slot.local = Local::Done;
+        let index = self.volumes[at].config.index;
+        match result {
+            Ok(()) => self.log(
+                Level::Warn,
+                text!(
+                    "vol{index}: {len} bytes at {offset} that the disk could not read came from the peer and were written anew"
+                ),
+            ),
+            Err(error) => {
+                let why = text!(
+                    "it could neither read nor write ({error:?}) the {len} bytes at {offset}"
+                );
+                self.fail_disk(at, &why, mem);
+            }
+        }
+        self.finish_if_done(id, mem);
+    }
+
+    /// This node's disk has read what the peer asked for.
+    pub(super) fn send_read(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        let connected = self.connected();
+        let reply = self.slots.wire_id(id);
+        let slot = self.slots.at(id);
+        if slot.orphan || !connected {
+            return self.finish_if_done(id, mem);
+        }
+        slot.remote = Remote::Sent;
+        let request = slot.request;
+        let payload = slot.buf.as_ref().map(Buf::view);
+        self.count_sent();
+        self.queue.push(Queued::Send {
+            frame: Frame::ReadReply { request, reply },
+            payload,
+        });
+    }
+
+    /// Whether a slot of which neither half is under way has what it was for. A client's slot that has not
+    /// goes another way, if there is one.
+    pub(super) fn is_served(&mut self, id: SlotId) -> bool {
+        let connected = self.connected();
+        let slot = self.slots.at(id);
+        if slot.owner != Owner::Client || slot.error.is_some() {
+            return true;
+        }
+        let at = slot.volume;
+        let volume = &self.volumes[at];
+        let (good, peer_good) = (volume.good(), connected && volume.peer_good());
+        let done = slot.local == Local::Done;
+        let changes = slot.op != Op::Read;
+        if done && (good || !changes) {
+            return true;
+        }
+        if changes && slot.acked && peer_good {
+            // The peer's disk alone has it.
+            slot.local = Local::Done;
+            return true;
+        }
+        if good {
+            // The disk is in use, and has refused this.
+            if !changes && !slot.repair && peer_good {
+                slot.repair = true;
+                self.ask_peer(id);
+                return false;
+            }
+            slot.error = Some(ClientError::Io);
+            return true;
+        }
+        if !changes && slot.remote == Remote::Done {
+            // Nor could the peer.
+            slot.error = Some(ClientError::Io);
+            return true;
+        }
+        if !self.serving {
+            slot.error = Some(ClientError::NotServing);
+            return true;
+        }
+        slot.remote = Remote::None;
+        slot.acked = false;
+        if self.way(at) == Way::Wait {
+            self.freeze(id);
+        } else {
+            let slot = self.slots.at(id);
+            slot.local = Local::Waiting;
+            self.slots.push(&mut self.ready, id);
+        }
+        false
+    }
+
+    /// The disk of this Primary is not used any more: what serves its clients from now on?
+    pub(super) fn lose_disk(&mut self, at: usize) {
+        let connected = self.connected();
+        let volume = &mut self.volumes[at];
+        let peer_good = connected && volume.peer_good();
+        if volume.good() {
+            let current = volume.gens.current;
+            (volume.through.exposed, volume.through.offered) = (current, current);
+            if volume.mirrored {
+                volume.through.there.written();
+            }
+        }
+        volume.through.stale = false;
+        if peer_good && self.role == Role::Primary {
+            self.volumes[at].through.on = true;
+            self.tell_lost(at);
+        }
+    }
+
+    /// Has the peer begin a new generation, in which its disk is the only good one.
+    fn tell_lost(&mut self, at: usize) {
+        let uuid = self.random();
+        let volume = &mut self.volumes[at];
+        let index = volume.config.index;
+        volume.through.telling = true;
+        volume.through.offered = uuid;
+        let request = self.tell_peer(at, Op::DiskLost { uuid });
+        self.send(Frame::DiskLost {
+            volume: index,
+            request,
+            uuid,
+        });
+    }
+
+    /// A slot for a word to the peer.
+    fn tell_peer(&mut self, at: usize, op: Op) -> u64 {
+        self.metas_live += 1;
+        let id = self.slots.insert(Slot {
+            local: Local::Done,
+            remote: Remote::Sent,
+            ..Slot::new(Owner::Meta, op, at, 0, 0)
+        });
+        self.count_sent();
+        self.slots.wire_id(id)
+    }
+
+    /// The peer's disk carries on: what was answered on both must be durable there.
+    pub(super) fn flush_there(&mut self) {
+        for at in 0..self.volumes.len() {
+            let volume = &mut self.volumes[at];
+            let there = &mut volume.through.there;
+            if volume.through.on && there.since && !there.covered {
+                there.flush_begins();
+                let index = volume.config.index;
+                let request = self.tell_peer(at, Op::PeerFlush);
+                self.send(Frame::Flush {
+                    volume: index,
+                    request,
+                });
+            }
+        }
+    }
+
+    /// The peer answered one of these words.
+    pub(super) fn told(&mut self, at: usize, op: Op, mem: &mut Mem<'_>) {
+        let through = &mut self.volumes[at].through;
+        match op {
+            Op::DiskLost { uuid } if through.offered == uuid => {
+                through.exposed = uuid;
+                through.telling = false;
+                let index = self.volumes[at].config.index;
+                self.log(
+                    Level::Warn,
+                    text!(
+                        "vol{index}: this node serves from the peer's disk, in generation {uuid:016x}"
+                    ),
+                );
+                self.look_again(at, mem);
+            }
+            Op::PeerFlush => through.there.flushed(),
+            _ => {}
+        }
+    }
+
+    /// Clients' slots whose answers were held are looked at again.
+    pub(super) fn look_again(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let mut held = core::mem::replace(&mut self.volumes[at].held, List::EMPTY);
+        while let Some(id) = self.slots.pop(&mut held) {
+            let slot = self.slots.at(id);
+            if slot.owner == Owner::Client {
+                slot.local = Local::Done;
+                self.finish_if_done(id, mem);
+            } else {
+                self.slots.push(&mut self.volumes[at].held, id);
+            }
+        }
+    }
+
+    /// The peer's disk cannot be used for this Primary's clients any more.
+    pub(super) fn leave_through(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let through = &mut self.volumes[at].through;
+        through.there.flush_lost();
+        if core::mem::take(&mut through.on) {
+            through.telling = false;
+            self.look_again(at, mem);
+        }
+    }
+
+    /// After a handshake: whether a Primary without a good disk goes on with the peer's.
+    pub(super) fn go_through(&mut self, at: usize, theirs: &HelloVolume, known: u64) {
+        let volume = &mut self.volumes[at];
+        let index = volume.config.index;
+        if self.role != Role::Primary || volume.good() || theirs.disk <= DiskState::Failed {
+            return;
+        }
+        if !volume.peer_has_it(theirs, known) {
+            let why = if volume.through.there.any() && known != theirs.instance {
+                "the peer lost writes that it had not flushed"
+            } else {
+                "the peer does not have what this node's clients saw last"
+            };
+            self.complain(
+                Level::Error,
+                text!(
+                    "vol{index}: {why}, and this node's disk is not good: 'attach vol{index}' if it is sound, or 'secondary --force' here and 'primary' on the peer"
+                ),
+            );
+            return;
+        }
+        volume.through.on = true;
+        volume.peer_disk = DiskState::UpToDate;
+        if volume.usable() {
+            // The target of a resync that begins: never again to be taken for something whole.
+            volume.through.exposed = theirs.current;
+            volume.through.offered = theirs.current;
+            volume.disk = DiskState::Inconsistent;
+        } else {
+            self.tell_lost(at);
+        }
+    }
+
+    /// On the Secondary: the peer serves its clients from this node's disk from now on.
+    pub(super) fn disk_lost(&mut self, index: u16, request: u64, uuid: u64, mem: &mut Mem<'_>) {
+        let Some(at) = self.volume_by_index(index) else {
+            return self.protocol_error("a lost disk of an unknown volume");
+        };
+        if self.role == Role::Primary || self.peer_role != Role::Primary {
+            return self.protocol_error("a lost disk of a node that is not Primary");
+        }
+        let volume = &mut self.volumes[at];
+        if !matches!(volume.disk, DiskState::UpToDate | DiskState::Consistent) {
+            return self.send(Frame::Nack { request });
+        }
+        volume.mirrored = false;
+        volume.end_sync();
+        volume.peer_disk = DiskState::Failed;
+        volume.disk = DiskState::UpToDate;
+        volume.gens.promoted_alone(uuid);
+        volume.through.for_peer = true;
+        volume.through.owed = Some(request);
+        self.log(
+            Level::Warn,
+            text!(
+                "vol{index}: the Primary lost its disk and serves from this node's, the only good one now, in generation {uuid:016x}"
+            ),
+        );
+        self.tell_state();
+        self.save(at, mem);
+        self.pay(at);
+    }
+
+    /// What the peer writes here lacks on its own disk.
+    pub(super) fn note_for_peer(&mut self, id: SlotId) {
+        let slot = self.slots.at(id);
+        let volume = &mut self.volumes[slot.volume];
+        if slot.owner == Owner::Peer && slot.changes_data() && volume.through.for_peer {
+            volume.mark_dirty(slot.offset, u64::from(slot.len));
+        }
+    }
+
+    /// Answers [`Frame::DiskLost`] when that is durable.
+    pub(super) fn pay(&mut self, at: usize) {
+        let volume = &mut self.volumes[at];
+        if volume.saving() && volume.usable() {
+            return;
+        }
+        let usable = volume.usable();
+        if let Some(request) = volume.through.owed.take()
+            && self.connected()
+        {
+            self.send(if usable {
+                Frame::Ack { request }
+            } else {
+                Frame::Nack { request }
+            });
+        }
+    }
+
+    /// Whether a write that the disk refused is the client's business.
+    pub(super) fn passes_on(&self, id: SlotId) -> bool {
+        let client = self.slots.get(id).is_some_and(|s| s.owner == Owner::Client);
+        client && self.config.trouble.on_io_error == OnIoError::PassOn
+    }
+}
