@@ -60,8 +60,8 @@ impl World {
                 }
             }
             unfinished |= now.disk == DiskState::Inconsistent;
-            // Either node's part of the decision makes it last, though the other's may have been lost.
             failed |= now.disk == DiskState::Failed;
+            // Either node's part of the decision makes it last, though the other's may have been lost.
             self.oracle.given_up[n] |= self.oracle.discarding[n] && now.replication.is_target();
             self.oracle.given_up[1 - n] |=
                 self.oracle.discarding[1 - n] && now.replication.is_source();
