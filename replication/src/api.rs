@@ -336,7 +336,7 @@ pub enum Action {
         id: RequestId,
         /// How it went.
         result: Result<(), ClientError>,
-        /// A read's buffer, given back.
+        /// A read's buffer, or another one of the same length; `None` only if it failed and there is no memory.
         buf: Option<Buf>,
     },
     /// Try to have a connection to the peer (dial or accept); report [`Event::LinkUp`], or

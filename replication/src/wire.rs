@@ -275,6 +275,15 @@ pub struct Hello {
     pub resource: Name,
 }
 
+/// What the clients of a Primary without a good disk saw last: what the peer must have, to be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The peer's current generation must be one of these; the first is not 0.
+    pub generations: [u64; 2],
+    /// And its disk the one under this number, since another may have lost something; 0: any.
+    pub instance: u64,
+}
+
 /// A volume's identity and lineage in the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelloVolume {
@@ -307,6 +316,8 @@ pub struct HelloVolume {
     pub steady: bool,
     /// The sender's operator has paused the volume's resync.
     pub paused: bool,
+    /// The sender is Primary without a good disk of its own.
+    pub seen: Option<Seen>,
 }
 
 /// What came of a comparison.

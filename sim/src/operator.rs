@@ -136,7 +136,7 @@ impl World {
 
     fn think(&mut self) -> Option<(usize, Command)> {
         if !self.healing {
-            if self.plan.reckless && self.rng.one_in(20) {
+            if self.plan.reckless && self.rng.one_in(20) && self.primaries_are_whole() {
                 let n = self.rng.index(2);
                 if self.nodes[n].runs() && self.whim_allowed(n, "operator: reckless force") {
                     self.stats.count(Kind::RecklessForce);
@@ -164,6 +164,7 @@ impl World {
         }
         // To be refused; but when the link dies before the peer is asked, it is a word that counts.
         let peer_is_primary = self.plan.reckless
+            && self.primaries_are_whole()
             && self.oracle.connected(n)
             && self.oracle.is_primary(1 - n)
             && self.oracle.connected(1 - n)
@@ -234,6 +235,17 @@ impl World {
     fn whim_allowed(&mut self, n: usize, what: &'static str) -> bool {
         self.whims += 1;
         self.allows(Id::Whim(self.whims), what, n)
+    }
+
+    /// Whether every Primary has all of its disks. One that lost a disk has part of its history on the other node: were
+    /// that forced, each volume would have a branch of its own, which is more than the oracle keeps apart.
+    fn primaries_are_whole(&self) -> bool {
+        (0..2).all(|n| {
+            let status = self.oracle.status[n].as_ref();
+            status.is_none_or(|s| {
+                s.role != Role::Primary || s.volumes.iter().all(|v| v.disk == DiskState::UpToDate)
+            })
+        })
     }
 
     pub(crate) fn same_link(&self) -> bool {

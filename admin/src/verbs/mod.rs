@@ -195,6 +195,10 @@ impl Verb {
             Self::Invalidate { volume } => Some(Command::Invalidate { volume }),
             Self::InvalidateRemote { volume } => Some(Command::InvalidateRemote { volume }),
             Self::Outdate => Some(Command::Outdate),
+            Self::Attach { volume } => Some(Command::Attach { volume }),
+            Self::Detach { volume, force } => Some(Command::Detach { volume, force }),
+            Self::SuspendIo => Some(Command::SuspendIo),
+            Self::ResumeIo => Some(Command::ResumeIo),
             _ => None,
         }
     }

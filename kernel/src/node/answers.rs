@@ -101,10 +101,6 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         Verb::Version => status::version(VERSION, u32::from(wire::VERSION), out),
         Verb::Connect { dry_run: true, .. }
         | Verb::Explain
-        | Verb::SuspendIo
-        | Verb::ResumeIo
-        | Verb::Attach { .. }
-        | Verb::Detach { .. }
         | Verb::Inspect { .. }
         | Verb::Resize { .. } => {
             return Err(text!(
@@ -113,6 +109,10 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         }
         // Those are the console's or the engine's.
         Verb::CreateMd { .. }
+        | Verb::Attach { .. }
+        | Verb::Detach { .. }
+        | Verb::SuspendIo
+        | Verb::ResumeIo
         | Verb::Primary { .. }
         | Verb::Secondary { .. }
         | Verb::Connect { .. }

@@ -1,7 +1,7 @@
 //! The configuration's policies as the engine and the link take them.
 
 use admin::config::{self, Config};
-use replication::api::{ResyncConfig, ResyncLimits};
+use replication::api::{OnIoError, OnNoData, ResyncConfig, ResyncLimits, Trouble};
 use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
 
@@ -53,6 +53,21 @@ pub fn split_brain(config: &Config) -> Policies {
             config::RrConflict::CallPriLost => RrConflict::CallPriLost,
         },
         always_asbp: chosen.always_asbp,
+    }
+}
+
+/// What to do when disks fail.
+pub fn trouble(config: &Config) -> Trouble {
+    Trouble {
+        on_io_error: match config.disk.on_io_error {
+            config::OnIoError::Detach => OnIoError::Detach,
+            config::OnIoError::PassOn => OnIoError::PassOn,
+        },
+        on_no_data: match config.resource.on_no_data {
+            config::OnNoData::SuspendIo => OnNoData::SuspendIo,
+            config::OnNoData::IoError => OnNoData::IoError,
+        },
+        disk_timeout: config.disk.timeout.unwrap_or(0),
     }
 }
 

@@ -241,6 +241,9 @@ impl Session {
             return;
         };
         let (owner, from) = (part.request, part.at);
+        if buf.is_none() {
+            shared.forget_read(part.capacity);
+        }
         let errno = errno.or_else(|| {
             let whole = buf.as_ref().is_some_and(|buf| buf.len() == part.len);
             (!whole).then_some(Errno::Io)

@@ -184,6 +184,12 @@ impl Shared {
         Ok(buf)
     }
 
+    /// A read's buffer does not come back: the engine had no other for the one that its disk keeps.
+    pub(super) fn forget_read(&mut self, capacity: u32) {
+        self.read_bytes = self.read_bytes.saturating_sub(u64::from(capacity));
+        self.stir();
+    }
+
     /// Gives a read's buffer back.
     pub(super) fn free_read(&mut self, buf: Buf, pool: &mut Pool) {
         self.read_bytes = self.read_bytes.saturating_sub(u64::from(buf.capacity()));

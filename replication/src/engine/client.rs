@@ -1,6 +1,7 @@
 //! Clients' requests: admission, start, and the end of both halves.
 
 use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
+use super::through::Way;
 use super::{Engine, Queued};
 use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, RequestId, Role};
 use crate::buf::{Buf, Mem};
@@ -34,12 +35,16 @@ impl Engine {
         }
         self.clients_live += 1;
         self.controller.client_started(self.now);
-        self.enter(Slot {
+        let waits = self.way(at) != Way::Here;
+        let id = self.enter(Slot {
             fua,
             buf,
             request: id,
             ..Slot::new(Owner::Client, op, at, offset, len)
         });
+        if waits {
+            self.lighten(id, pool);
+        }
     }
 
     fn admit(&self, volume: u16, offset: u64, op: Op, len: u32) -> Result<usize, ClientError> {
@@ -274,10 +279,10 @@ impl Engine {
             return;
         }
         self.settle_sync_end(id, pool);
-        if !self.is_served(id) || self.hold(id) {
+        if !self.is_served(id, pool) || self.hold(id) {
             return;
         }
-        let slot = self.take_out(id, pool);
+        let slot = self.take_out(id);
         if slot.logged
             && let Some(meta) = &mut self.volumes[slot.volume].meta
         {
@@ -324,7 +329,12 @@ impl Engine {
             return;
         }
         let result = slot.error.map_or(Ok(()), Err);
-        self.answer(slot.request, slot.op, result, slot.buf, pool);
+        let mut buf = slot.buf;
+        if slot.op == Op::Read && buf.is_none() {
+            // A reader gets a buffer back even if there is nothing in it.
+            buf = pool.alloc(slot.len);
+        }
+        self.answer(slot.request, slot.op, result, buf, pool);
     }
 
     /// Lets slots that waited for the peer's window try again.

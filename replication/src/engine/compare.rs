@@ -6,7 +6,7 @@
 
 use super::slots::{Compare, Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued};
-use crate::api::ReplicationState;
+use crate::api::{ReplicationState, Role};
 use crate::buf::{Buf, BufView, Mem, PAGE};
 use crate::wire::{Comparison, Frame};
 use resync::digest::{Digest, Digester, diff};
@@ -196,6 +196,7 @@ impl Engine {
             buf: Some(buf),
             digests: Some(digests),
             request,
+            unlocked: self.role == Role::Primary,
             ..Slot::new(Owner::Peer, Op::Compare, at, offset, len)
         });
     }
@@ -208,6 +209,10 @@ impl Engine {
             return self.send(Frame::Nack { request });
         }
         let outcome = match (&slot.buf, &slot.digests) {
+            // What is read may be in the disk's cache for good: all is to be written again.
+            (Some(_), Some(_)) if slot.local == Local::Done && volume.through.doomed => {
+                Comparison::Blocks(u32::MAX)
+            }
             (Some(data), Some(theirs)) if slot.local == Local::Done => {
                 let (chunks, _) = mem.bytes(theirs).as_chunks::<DIGEST>();
                 let (key, theirs) = chunks.split_first().unwrap_or((&[0; DIGEST], &[]));

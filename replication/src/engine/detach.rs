@@ -35,6 +35,7 @@ impl Volume {
         if newest && !through.here.any() && self.disk == DiskState::Consistent {
             self.disk = DiskState::UpToDate;
             self.crashed = false;
+            self.through.end();
         } else {
             through.stale = true;
             self.disk = self.disk.min(DiskState::Outdated);

@@ -3,7 +3,7 @@
 use super::attach::Attach;
 use super::flush::FLUSH_TOKEN;
 use super::meta::META_TOKEN;
-use super::slots::{Local, Op, Owner, Remote, SlotId};
+use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{ClientError, DiskError, DiskState, DiskToken, Level, Role};
 use crate::buf::Mem;
@@ -56,6 +56,7 @@ impl Engine {
         }
         let slot = self.slots.at(id);
         slot.local = if ok { Local::Done } else { Local::Failed };
+        slot.refused = !ok;
         if ok && fua && !orphan && !mutation::is(Mutation::ForgetFuaFlush) {
             return self.want_flush(id, pool);
         }
@@ -127,6 +128,12 @@ impl Engine {
         mem: &mut Mem<'_>,
     ) {
         self.lose_disk(at);
+        for id in 0..self.slots.capacity() as SlotId {
+            let waits = |s: &Slot| s.volume == at && s.local == Local::Waiting;
+            if self.slots.get(id).is_some_and(waits) {
+                self.lighten(id, mem);
+            }
+        }
         let volume = &mut self.volumes[at];
         volume.disk = disk;
         volume.attach = attach;

@@ -7,11 +7,12 @@
 
 use super::advice::refusal_text;
 use super::link::Next;
+use super::through::left_behind;
 use super::volume::side;
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
-use crate::lineage::{Decision, Explanation, JUST_CREATED, Verdict, decide};
+use crate::lineage::{Decision, Explanation, JUST_CREATED, Side, Verdict, decide};
 use crate::mutation::{self, Mutation};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 
@@ -230,9 +231,21 @@ impl Engine {
             let Some(told) = &volume.told else {
                 return;
             };
+            let behind = [
+                left_behind(told, &self.link.peer_volumes[at]),
+                left_behind(&self.link.peer_volumes[at], told),
+            ];
             let mine = side(told, self.link.told.0, self.link.told.1, first);
             let theirs = &self.link.peer_volumes[at];
             let theirs = side(theirs, peer.role, peer.discard_my_data, !first);
+            let mine = Side {
+                left_behind: behind[0],
+                ..mine
+            };
+            let theirs = Side {
+                left_behind: behind[1],
+                ..theirs
+            };
             let decision = decide(&mine, &theirs, &policies);
             let Decision { verdict, rule, .. } = decision;
             let index = volume.config.index;
@@ -269,10 +282,6 @@ impl Engine {
             let reason = text!("{}", refusal_text(refusal, index));
             return self.refuse(refusal, index, Next::StandAlone, reason);
         }
-        if let Some(index) = self.left_behind() {
-            let reason = text!("{}", refusal_text(Refusal::PrimaryIsTarget, index));
-            return self.refuse(Refusal::PrimaryIsTarget, index, Next::StandAlone, reason);
-        }
         if peer.role == Role::Primary && self.link.told.0 == Role::Primary {
             // Their data may not keep them apart: a disk is missing, or is not what they serve from.
             let reason = text!("{}", refusal_text(Refusal::BothPrimary, 0));
@@ -295,17 +304,6 @@ impl Engine {
             self.complain(Level::Warn, reason);
         }
         self.tell_state();
-    }
-
-    /// A volume of this Primary that would be the target of a peer without what the clients saw last.
-    fn left_behind(&self) -> Option<u16> {
-        let theirs = self.link.peer_volumes.iter();
-        let mut volumes = self.volumes.iter().zip(theirs).filter(|(volume, theirs)| {
-            self.role == Role::Primary
-                && matches!(volume.verdict, Some((Verdict::Target { .. }, _)))
-                && !volume.peer_has_it(theirs, volume.peer_instance)
-        });
-        volumes.next().map(|(volume, _)| volume.config.index)
     }
 
     /// The loser of a split brain is Primary: by policy it drops its clients, becomes Secondary and connects again,
@@ -383,7 +381,7 @@ impl Engine {
                     Level::Info,
                     text!("vol{index}: resync from the peer: {}", rule.text()),
                 );
-                self.go_through(at, &theirs, known);
+                self.go_through(at, &theirs);
             }
             // All of these are complained about at once.
             Verdict::Undecided => {}
@@ -398,7 +396,7 @@ impl Engine {
             }
         }
         if verdict == Verdict::NoDisk {
-            self.go_through(at, &theirs, known);
+            self.go_through(at, &theirs);
         }
         self.ensure_generation(at, mem);
         self.save(at, mem);

@@ -8,7 +8,7 @@
 
 use super::attach::Attach;
 use super::meta::Lane;
-use super::slots::{Local, Op, Owner, Slot, SlotId};
+use super::slots::{Local, Owner, Slot, SlotId};
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{DiskOp, DiskState, Micros};
 use crate::buf::Mem;
@@ -73,22 +73,14 @@ impl Engine {
     }
 
     /// Removes a slot that ended. If the disk still has its number, that stays behind, with the buffer.
-    pub(super) fn take_out(&mut self, id: SlotId, mem: &mut Mem<'_>) -> Slot {
+    pub(super) fn take_out(&mut self, id: SlotId) -> Slot {
         let slot = self.slots.at(id);
         if !slot.at_disk {
             return self.slots.remove(id);
         }
-        let reads = slot.op == Op::Read;
-        let (lent, len) = (slot.lent.take(), slot.len);
-        let kept = lent.is_some();
-        let buf = lent.or_else(|| slot.buf.take());
-        let mut slot = self.slots.abandon(id, buf);
+        let buf = slot.lent.take().or_else(|| slot.buf.take());
         self.abandoned += 1;
-        if reads && !kept && slot.owner == Owner::Client {
-            // A client gets a buffer back even if there is nothing in it.
-            slot.buf = mem.alloc(len);
-        }
-        slot
+        self.slots.abandon(id, buf)
     }
 
     pub(super) fn hang_deadline(&self) -> Option<Micros> {

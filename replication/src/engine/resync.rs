@@ -271,6 +271,7 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let index = volume.config.index;
         volume.gens.end_target(uuid);
+        volume.through.doomed = false;
         volume.mark_all_clean();
         volume.in_sync();
         self.log(

@@ -145,6 +145,8 @@ pub(super) struct Slot {
     pub acked: bool,
     /// The peer was told to do it durably.
     pub fua_there: bool,
+    /// The disk has tried, and could not.
+    pub refused: bool,
     /// Of a read: the disk could not, and what the peer sent is written in its place.
     pub repair: bool,
     /// Does not keep others out of its range: a resync's data on a Primary, see `through`.
@@ -179,6 +181,7 @@ impl Slot {
             lent: None,
             acked: false,
             fua_there: false,
+            refused: false,
             repair: false,
             unlocked: false,
             error: None,

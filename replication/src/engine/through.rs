@@ -28,7 +28,7 @@ use crate::api::{
     ReplicationState, Role, Suspended,
 };
 use crate::buf::{Buf, Mem};
-use crate::wire::{Frame, HelloVolume};
+use crate::wire::{Frame, HelloVolume, Seen};
 
 /// Pause before memory is looked for again.
 const NO_MEMORY_PAUSE: Micros = 10_000;
@@ -68,7 +68,7 @@ pub(super) struct Through {
     pub on: bool,
     /// The peer has not said yet that it knows: no write is answered.
     pub telling: bool,
-    /// While the own disk is not good: the generation that clients saw last...
+    /// While a Primary's own disk is not good: the generation that clients saw last; 0 otherwise...
     pub exposed: u64,
     /// ...or this one, which the peer may have begun, though nothing was answered in it.
     pub offered: u64,
@@ -82,6 +82,8 @@ pub(super) struct Through {
     pub owed: Option<u64>,
     /// This Primary's disk was attached again and is not what its clients saw last.
     pub stale: bool,
+    /// A flush failed: what the disk says that it has written, it may never make durable.
+    pub doomed: bool,
     /// Clients' slots that wait for good data.
     pub frozen: List,
 }
@@ -90,6 +92,7 @@ impl Through {
     /// The disk is whole again, or no clients are served.
     pub fn end(&mut self) {
         (self.on, self.telling, self.stale) = (false, false, false);
+        (self.exposed, self.offered) = (0, 0);
     }
 
     pub const fn new() -> Self {
@@ -109,6 +112,7 @@ impl Through {
             for_peer: false,
             owed: None,
             stale: false,
+            doomed: false,
             frozen: List::EMPTY,
         }
     }
@@ -141,14 +145,29 @@ impl Volume {
                 && self.replication == ReplicationState::Established)
     }
 
-    /// Whether the peer has what this Primary's clients saw last. `known` is the instance of its disk that
-    /// this node last had to do with.
-    pub fn peer_has_it(&self, theirs: &HelloVolume, known: u64) -> bool {
-        let generation = [self.through.exposed, self.through.offered].contains(&theirs.current);
-        let lost = self.through.there.any() && known != theirs.instance;
-        let whole = matches!(theirs.disk, DiskState::Consistent | DiskState::UpToDate);
-        theirs.current != 0 && generation && whole && !lost
+    /// What a peer must have so that this Primary can go on with it.
+    pub fn seen(&self) -> Option<Seen> {
+        let Through {
+            exposed,
+            offered,
+            there,
+            ..
+        } = self.through;
+        (!self.good() && exposed != 0).then(|| Seen {
+            generations: [exposed, offered],
+            instance: if there.any() { self.peer_instance } else { 0 },
+        })
     }
+}
+
+/// Whether a node cannot go on with the other one's disk, since its clients saw last what is not there.
+pub(super) fn left_behind(node: &HelloVolume, other: &HelloVolume) -> bool {
+    node.seen.is_some_and(|seen| {
+        let whole = matches!(other.disk, DiskState::Consistent | DiskState::UpToDate);
+        let generation = other.current != 0 && seen.generations.contains(&other.current);
+        let lost = seen.instance != 0 && seen.instance != other.instance;
+        !whole || !generation || lost
+    })
 }
 
 impl Engine {
@@ -199,7 +218,7 @@ impl Engine {
         match self.way(at) {
             Way::Here => self.start_here(id, mem),
             Way::There => self.start_there(id, mem),
-            Way::Wait if self.serving => self.freeze(id),
+            Way::Wait if self.serving => self.freeze(id, mem),
             // Its connection is being dropped.
             Way::Wait => self.end_client(id, ClientError::NotServing, mem),
             Way::Error => self.end_client(id, ClientError::Io, mem),
@@ -213,7 +232,8 @@ impl Engine {
         self.finish_if_done(id, mem);
     }
 
-    fn freeze(&mut self, id: SlotId) {
+    fn freeze(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        self.lighten(id, mem);
         let slot = self.slots.at(id);
         slot.local = Local::Waiting;
         let volume = &mut self.volumes[slot.volume];
@@ -279,8 +299,8 @@ impl Engine {
         let target = volume.usable();
         match slot.op {
             Op::Read => {
-                slot.local = Local::Failed;
-                self.ask_peer(id);
+                slot.local = Local::AfterPeer;
+                self.ask_peer(id, mem);
             }
             // Only a discard that both disks perform leaves the replicas equal.
             Op::Discard if target && !(volume.config.can_discard && volume.peer_can_discard) => {
@@ -299,8 +319,22 @@ impl Engine {
         }
     }
 
+    /// Frees the buffer of a read that waits for others than the disk. What the peer sends comes with memory of its
+    /// own; were all memory with those who wait for it, it could never arrive.
+    pub(super) fn lighten(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        let slot = self.slots.at(id);
+        let reads = slot.owner == Owner::Client && slot.op == Op::Read;
+        if reads
+            && !slot.at_disk
+            && let Some(buf) = slot.buf.take()
+        {
+            mem.free(buf);
+        }
+    }
+
     /// Sends a read to the peer.
-    fn ask_peer(&mut self, id: SlotId) {
+    fn ask_peer(&mut self, id: SlotId, mem: &mut Mem<'_>) {
+        self.lighten(id, mem);
         let request = self.slots.wire_id(id);
         let slot = self.slots.at(id);
         slot.remote = Remote::Sent;
@@ -413,7 +447,7 @@ impl Engine {
 
     /// Whether a slot of which neither half is under way has what it was for. A client's slot that has not
     /// goes another way, if there is one.
-    pub(super) fn is_served(&mut self, id: SlotId) -> bool {
+    pub(super) fn is_served(&mut self, id: SlotId, mem: &mut Mem<'_>) -> bool {
         let connected = self.connected();
         let slot = self.slots.at(id);
         if slot.owner != Owner::Client || slot.error.is_some() {
@@ -432,17 +466,17 @@ impl Engine {
             slot.local = Local::Done;
             return true;
         }
-        if good {
+        if good && slot.refused {
             // The disk is in use, and has refused this.
             if !changes && !slot.repair && peer_good {
                 slot.repair = true;
-                self.ask_peer(id);
+                self.ask_peer(id, mem);
                 return false;
             }
             slot.error = Some(ClientError::Io);
             return true;
         }
-        if !changes && slot.remote == Remote::Done {
+        if !good && !changes && slot.remote == Remote::Done {
             // Nor could the peer.
             slot.error = Some(ClientError::Io);
             return true;
@@ -452,9 +486,9 @@ impl Engine {
             return true;
         }
         slot.remote = Remote::None;
-        slot.acked = false;
+        (slot.acked, slot.refused, slot.repair) = (false, false, false);
         if self.way(at) == Way::Wait {
-            self.freeze(id);
+            self.freeze(id, mem);
         } else {
             let slot = self.slots.at(id);
             slot.local = Local::Waiting;
@@ -468,7 +502,7 @@ impl Engine {
         let connected = self.connected();
         let volume = &mut self.volumes[at];
         let peer_good = connected && volume.peer_good();
-        if volume.good() {
+        if volume.good() && self.role == Role::Primary {
             let current = volume.gens.current;
             (volume.through.exposed, volume.through.offered) = (current, current);
             if volume.mirrored {
@@ -572,14 +606,18 @@ impl Engine {
     }
 
     /// After a handshake: whether a Primary without a good disk goes on with the peer's.
-    pub(super) fn go_through(&mut self, at: usize, theirs: &HelloVolume, known: u64) {
+    pub(super) fn go_through(&mut self, at: usize, theirs: &HelloVolume) {
         let volume = &mut self.volumes[at];
         let index = volume.config.index;
         if self.role != Role::Primary || volume.good() || theirs.disk <= DiskState::Failed {
             return;
         }
-        if !volume.peer_has_it(theirs, known) {
-            let why = if volume.through.there.any() && known != theirs.instance {
+        let told = volume.told.as_ref();
+        if told.is_none_or(|told| left_behind(told, theirs)) {
+            let instance = told
+                .and_then(|told| told.seen)
+                .map_or(0, |seen| seen.instance);
+            let why = if instance != 0 && instance != theirs.instance {
                 "the peer lost writes that it had not flushed"
             } else {
                 "the peer does not have what this node's clients saw last"

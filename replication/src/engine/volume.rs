@@ -255,6 +255,7 @@ impl Volume {
             crashed: self.crashed,
             was_primary: self.was_primary,
             steady: self.steady,
+            seen: self.seen(),
             paused,
         }
     }
@@ -274,6 +275,7 @@ pub(super) fn side(volume: &HelloVolume, role: Role, discard: bool, first: bool)
         was_primary: volume.was_primary,
         steady: volume.steady,
         discard,
+        left_behind: false,
         first,
     }
 }

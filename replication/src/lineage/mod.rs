@@ -64,6 +64,9 @@ pub struct Side {
     pub steady: bool,
     /// Whether the operator gave this node's changes up.
     pub discard: bool,
+    /// Whether the node is Primary without a good disk, and its clients saw last what the other side has not: then
+    /// it cannot go on with the other side's data.
+    pub left_behind: bool,
     /// Whether this node's name sorts before the peer's: breaks ties.
     pub first: bool,
 }

@@ -373,6 +373,8 @@ pub(super) fn respect_roles(
 ) -> Verdict {
     let demotes = policies.rr_conflict == RrConflict::Violently;
     match verdict {
+        Verdict::Source { .. } if peer.left_behind => Verdict::PrimaryIsTarget,
+        Verdict::Target { .. } if mine.left_behind => Verdict::PrimaryIsTarget,
         Verdict::Source { .. } if peer.primary => {
             if demotes {
                 Verdict::SourceAfterDemotion

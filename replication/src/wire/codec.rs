@@ -6,7 +6,7 @@
 
 use super::{
     Comparison, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal,
-    State, VERSION, VolumeState, WireError,
+    Seen, State, VERSION, VolumeState, WireError,
 };
 use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
 use crate::crc32c::crc32c;
@@ -669,6 +669,11 @@ fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_
     }
     body.bytes(&volume.dirty.to_le_bytes());
     body.bytes(&volume.instance.to_le_bytes());
+    let [exposed, offered] = volume.seen.map_or([0; 2], |seen| seen.generations);
+    let instance = volume.seen.map_or(0, |seen| seen.instance);
+    for number in [exposed, offered, instance] {
+        body.bytes(&number.to_le_bytes());
+    }
 }
 
 fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, WireError> {
@@ -687,6 +692,14 @@ fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, W
         was_primary: header.flags & WAS_PRIMARY != 0,
         steady: header.flags & STEADY != 0,
         paused: header.flags & HELD != 0,
+        seen: {
+            let generations = [body.u64()?, body.u64()?];
+            let instance = body.u64()?;
+            (generations[0] != 0).then_some(Seen {
+                generations,
+                instance,
+            })
+        },
     })
 }
 

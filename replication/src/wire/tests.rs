@@ -100,6 +100,10 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     was_primary,
                     steady,
                     paused,
+                    seen: (instance % 2 == 1).then_some(Seen {
+                        generations: [instance, current],
+                        instance: bitmap,
+                    }),
                 })
             },
         )

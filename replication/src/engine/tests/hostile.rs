@@ -134,6 +134,7 @@ impl Victim {
 
     fn hello_volume(&mut self, volume: u16) -> Frame {
         Frame::HelloVolume(HelloVolume {
+            seen: None,
             volume,
             size: self.one_of(&[SIZE, SIZE, SIZE, SIZE, u64::MAX]),
             block_size: 512,

@@ -12,6 +12,7 @@ use crate::api::DiskState;
 /// A whole Secondary.
 fn up(current: u64, bitmap: u64, history: u64) -> Side {
     Side {
+        left_behind: false,
         current,
         bitmap,
         history: [history, 0],

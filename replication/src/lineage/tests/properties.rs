@@ -25,6 +25,7 @@ fn side() -> impl Strategy<Value = Side> {
         .prop_map(|((current, bitmap, newer, older), dirty, disk, flags)| {
             let [primary, crashed, was_primary, discard, steady] = flags;
             Side {
+                left_behind: false,
                 current,
                 bitmap,
                 history: [newer, older],

@@ -168,6 +168,7 @@ impl Node {
             history,
         } = self.generations;
         Side {
+            left_behind: false,
             current,
             bitmap,
             history,
