@@ -205,7 +205,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         let target = status
             .and_then(|s| s.volumes.get(volume))
-            .is_some_and(|v| v.replication == replication::api::ReplicationState::SyncTarget);
+            .is_some_and(|v| v.replication.is_target());
         if !target {
             return;
         }
