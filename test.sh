@@ -27,7 +27,7 @@ step() {
   names+=("$name") results+=("$result $((SECONDS - begun)) s")
 }
 
-crates=(admin boot drivers fencing mdtool net replication resync sim)
+crates=(admin boot drivers fencing fuzz mdtool net replication resync sim)
 host_crates() {
   printf -- '-p %s ' "${crates[@]}"
   say
@@ -40,7 +40,7 @@ lint_host() {
 }
 lint_kernel() { cargo clippy --quiet -p kernel --release --target x86_64-unknown-linux-gnu -- -D warnings; }
 lint_scripts() {
-  shellcheck -x -a run-qemu.sh && shellcheck -x test.sh bench.sh && shellcheck tools/guest-init.sh tools/build-kernel.sh .ci/run
+  shellcheck -x -a run-qemu.sh && shellcheck -x test.sh bench.sh fuzz.sh && shellcheck tools/guest-init.sh tools/build-kernel.sh .ci/run
 }
 unit_tests() {
   local packages

@@ -44,6 +44,7 @@ package_of() {
     modprobe) say kmod ;;
     flock) say util-linux ;;
     cc) say gcc ;;
+    c++) say g++ ;;
     strip) say binutils ;;
     *) say "$1" ;;
   esac

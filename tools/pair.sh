@@ -165,7 +165,8 @@ first_sync() {
   else
     open_line a.console
     console_answers 60 || die "node a does not answer on its console; its log is $dir/a.log"
-    if wait_until 20000 accepted primary; then
+    wait_until 20000 decided primary || :
+    if [ "$mark_value" = 0 ]; then
       serving=1
     else
       warn "node a does not become Primary: ${lines[*]:-no answer on its console}"
@@ -174,6 +175,8 @@ first_sync() {
   close_line
 }
 accepted() { run_command "$1" 20 && [ "$mark_value" = 0 ]; }
+# decided COMMAND - accepted, or refused for a reason that waiting does not change.
+decided() { accepted "$1" || [[ "${lines[*]}" == *create-md* ]]; }
 refused() {
   warn "node $1 refuses: ${lines[*]:-no answer on its console}"
   die "its log is $dir/$1.log"

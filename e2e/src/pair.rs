@@ -1,7 +1,8 @@
 //! A pair of nodes, driven by `./run-qemu.sh`.
 
 use crate::tools::{
-    checkout, first_difference, free_port, kernel, must, palisade_md, scratch, tail, text, wait_for,
+    checkout, first_difference, free_port, kernel, must, palisade_md, run, scratch, tail, text,
+    wait_for,
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -232,6 +233,13 @@ impl Pair {
         self.must_script(&["resume", node.name()]);
     }
 
+    /// A signal to the node's QEMU, as `STOP`.
+    pub fn signal(&self, node: Node, signal: &str) {
+        let pid = self.dir.path().join(format!("{}.pid", node.name()));
+        let pid = std::fs::read_to_string(pid).expect("the node runs");
+        must("kill", &[&format!("-{signal}"), pid.trim()], 5);
+    }
+
     /// Pulls the cable of a network on both nodes.
     pub fn cut(&self, network: &str) {
         self.must_script(&["link", "cut", network]);
@@ -264,15 +272,21 @@ impl Pair {
             }
         }
         for node in [Node::A, Node::B] {
-            self.must_exec(node, "poweroff");
-        }
-        for node in [Node::A, Node::B] {
-            wait_for("the node is switched off", 20, || {
-                self.exec(node, "version").is_err().then_some(())
-            });
+            self.power_off(node);
         }
         self.down();
         self.assert_identical(volumes);
+    }
+
+    /// Switches a node off by its console.
+    pub fn power_off(&self, node: Node) {
+        // The line may be gone before the answer is through.
+        let said = self.exec(node, "poweroff");
+        wait_for(
+            &format!("{} is off; it said {said:?}", node.name()),
+            20,
+            || self.exec(node, "version").is_err().then_some(()),
+        );
     }
 
     /// Compares every volume of the two nodes, byte by byte, and has their metadata checked. The
@@ -287,9 +301,9 @@ impl Pair {
                 difference, None,
                 "vol{volume} differs between a and b at this byte"
             );
-            for image in &images {
-                let path = image.to_str().expect("UTF-8");
-                must(tool(), &["check", path], 30);
+            for node in [Node::A, Node::B] {
+                let image = self.metadata_image(node, volume);
+                must(tool(), &["check", image.to_str().expect("UTF-8")], 30);
             }
         }
     }
@@ -301,12 +315,24 @@ impl Pair {
             .expect("the size of the volume")
     }
 
-    /// What `palisade-md inspect --json` says of a disk. The node must be off.
+    /// What `palisade-md inspect --json` says of a volume's metadata. The node must be off.
     pub fn metadata(&self, node: Node, volume: u32) -> Value {
-        let image = self.image(node, volume);
+        let image = self.metadata_image(node, volume);
         let path = image.to_str().expect("UTF-8");
-        let json = must(tool(), &["inspect", "--json", path], 30);
+        let json = text(&run(tool(), &["inspect", "--json", path], 30).stdout);
         serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"))
+    }
+
+    /// The file with a volume's metadata: its disk, or the one that is there for nothing else.
+    fn metadata_image(&self, node: Node, volume: u32) -> PathBuf {
+        let other = self
+            .dir
+            .path()
+            .join(format!("{}-md{volume}.img", node.name()));
+        if other.exists() {
+            return other;
+        }
+        self.image(node, volume)
     }
 
     /// The size of every resync of which the node was the source since its boot, by its log.

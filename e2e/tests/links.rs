@@ -82,7 +82,14 @@ fn two_primaries_after_a_cut_are_a_split_brain_that_the_operator_resolves() {
     );
     pair.restore("replication");
     for node in [Node::A, Node::B] {
-        pair.wait_status(node, "StandAlone", 60, |s| s.connection() == "StandAlone");
+        let status = pair.wait_status(node, "StandAlone", 60, |s| s.connection() == "StandAlone");
+        let reason = status.0["reason"].as_str().expect("text");
+        assert!(
+            reason.contains("split brain") && reason.contains("connect --discard-my-data"),
+            "what happened, and what to do: {reason}"
+        );
+        let log = pair.must_exec(node, "log 50 --level warn");
+        assert!(log.contains("split brain"), "{log}");
     }
     // Nothing was merged, and both serve on with what they have.
     pair.qemu_io(

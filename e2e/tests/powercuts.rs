@@ -223,10 +223,7 @@ fn nothing_is_lost_by_power_cuts() {
         if rig.pair.status(node).role() == "Primary" {
             rig.pair.must_exec(node, "secondary --force");
         }
-        rig.pair.must_exec(node, "poweroff");
-        wait_for("the node is off", 20, || {
-            rig.pair.exec(node, "version").is_err().then_some(())
-        });
+        rig.pair.power_off(node);
         disk.save(&rig.pair.image(node, 0));
     }
     rig.pair.assert_identical(1);

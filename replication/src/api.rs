@@ -637,6 +637,8 @@ pub struct Progress {
     pub total: u64,
     /// Bytes per second over the last few seconds.
     pub rate_now: u64,
+    /// Bytes per second over the last 18 s or so.
+    pub rate_18s: u64,
     /// Bytes per second over its life so far, pauses left out.
     pub rate_avg: u64,
     /// Seconds that the rest takes at the rate of the last 18 s; `None` while nothing moves.

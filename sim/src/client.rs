@@ -37,9 +37,9 @@ impl Client {
 impl World {
     pub(crate) fn client_turn(&mut self, c: usize) {
         let gap = if self.clients[c].burst > 0 {
-            200
+            200 * self.plan.pace
         } else {
-            40_000
+            40_000 * self.plan.pace * self.plan.pace.min(8)
         };
         let next = self.rng.range(gap / 4, gap * 2);
         self.schedule.push(self.now + next, Occurrence::Client(c));

@@ -143,6 +143,18 @@ impl Disk {
         page
     }
 
+    /// The page as a power cut would leave it.
+    #[must_use]
+    pub fn durable_page(&self, offset: u64) -> Page {
+        self.page(offset, Some(&self.durable))
+    }
+
+    /// This model's number of a real sector that is in use.
+    #[must_use]
+    pub fn number_of(&self, real: usize) -> usize {
+        self.number(real).unwrap_or(0)
+    }
+
     /// Sectors of data and metadata.
     #[must_use]
     pub fn sectors(&self) -> usize {
@@ -184,6 +196,15 @@ impl Disk {
     #[must_use]
     pub fn busy(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// Whether a write of metadata is in flight, or covered by no flush.
+    #[must_use]
+    pub fn saving(&self) -> bool {
+        let data = self.shape.places.sectors;
+        let pending = |p: &Pending| changes(&p.op) && self.range(&p.op).end > data;
+        self.pending.iter().any(pending)
+            || self.cache.iter().any(|c| c.first + c.values.len() > data)
     }
 
     /// Whether a write in flight covers `sector`.
@@ -263,6 +284,14 @@ impl Disk {
             return None;
         }
         self.trouble.lie.take()
+    }
+
+    /// Whether this operation, which completes now, changes data of the volume.
+    #[must_use]
+    pub fn completes_data(&self, token: DiskToken) -> bool {
+        let found = self.pending.iter().find(|p| p.token == token);
+        let data = self.shape.places.sectors;
+        found.is_some_and(|p| changes(&p.op) && self.range(&p.op).start < data)
     }
 
     /// Ends an operation; `None` if it is unknown (the node restarted since).

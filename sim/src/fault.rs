@@ -126,11 +126,11 @@ impl Fates {
         }
     }
 
-    /// What a random seed has in store.
+    /// What a random seed has in store, in a world of that pace (1: the fastest).
     #[must_use]
-    pub fn draw(rng: &mut Rng) -> Self {
+    pub fn draw(rng: &mut Rng, pace: Time) -> Self {
         let chance = rng.pick(&[15, 35, 60, 90]);
-        let (errors, lies) = (rng.percent(15), rng.percent(10));
+        let (errors, lies) = (rng.percent(15), rng.percent(20));
         let mut weights = Vec::new();
         for &fault in Fault::ALL {
             let weight = rng.pick(&[1, 2, 2, 4, 12]);
@@ -142,7 +142,7 @@ impl Fates {
         }
         Self {
             seed: rng.next(),
-            gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]),
+            gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]) * pace,
             weights,
         }
     }
@@ -178,7 +178,7 @@ mod tests {
     fn seeds_differ_in_what_they_enable() {
         let mut seen = vec![0; Fault::ALL.len()];
         for seed in 0..500 {
-            let fates = Fates::draw(&mut Rng::new(seed));
+            let fates = Fates::draw(&mut Rng::new(seed), 1);
             for (fault, _) in fates.weights {
                 seen[fault as usize] += 1;
             }
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_fault_follows_from_its_number_alone() {
-        let fates = Fates::draw(&mut Rng::new(7));
+        let fates = Fates::draw(&mut Rng::new(7), 1);
         let tell = |n| fates.nth(n).map(|d| (d.fault, d.node, d.gap));
         let forward: Vec<_> = (0..50).map(tell).collect();
         let backward: Vec<_> = (0..50).rev().map(tell).collect();

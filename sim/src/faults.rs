@@ -5,9 +5,11 @@ use crate::fault::{Drawn, Fault};
 use crate::record::Id;
 use crate::rng::Rng;
 use crate::schedule::{Occurrence, Recovery};
+use crate::stamp::SECTOR;
 use crate::world::{Time, World};
 use replication::api::DiskState;
 use replication::lineage::JUST_CREATED;
+use replication::ondisk::PAGE;
 
 /// Highest number of a kind of frame that a link may lose (numbers that are none wait in vain).
 const FRAME_KINDS: u64 = 40;
@@ -205,21 +207,30 @@ impl World {
         self.nodes[n].disks[volume].trouble.lie = Some(misdeed);
     }
 
-    /// One bit of data or metadata changes. Not while the copies of the superblock differ: damage of the
-    /// newer one in the very moment in which the other is rewritten cannot be survived with two copies.
+    /// One bit of data or metadata changes. Not while metadata is being written: damage of one copy of the
+    /// superblock in the very moment in which the other is rewritten cannot be survived with two copies.
     fn bit_rot(&mut self, n: usize, rng: &mut Rng) {
         let volume = rng.index(self.plan.volumes.len());
-        let (at, _) = self.place_of_metadata(volume);
-        let at = if rng.coin() { at } else { volume };
-        let settled = self.superblocks_agree(n, volume);
+        let (meta, layout) = self.place_of_metadata(volume);
+        let at = if rng.coin() { meta } else { volume };
+        let attached = self.oracle.disk_state(n, volume) >= Some(DiskState::Inconsistent);
+        let settled = attached && !self.nodes[n].disks[meta].saving();
         let disk = &mut self.nodes[n].disks[at];
         let data = disk.current().len();
         let all = if settled { disk.sectors() } else { data };
         if all == 0 {
             return;
         }
-        let sector = if settled && all > data && rng.coin() {
-            rng.range(data as u64, all as u64 - 1) as usize
+        let sector = if settled && at == meta && rng.coin() {
+            // Superblocks, activity log and bitmap are hit alike, whatever their size.
+            let last = layout.superblock_b + PAGE as u64;
+            let (from, to) = rng.pick(&[
+                (layout.superblock_a, layout.activity),
+                (layout.activity, layout.bitmap),
+                (layout.bitmap, layout.superblock_b),
+                (layout.superblock_b, last),
+            ]);
+            disk.number_of(rng.range(from / SECTOR, to / SECTOR - 1) as usize)
         } else {
             rng.index(all)
         };
@@ -258,7 +269,7 @@ impl World {
             let then = self.metadata(n, volume, Some(&self.nodes[n].copies));
             let peer = self.metadata(1 - n, volume, None);
             let known = match (now, then, peer) {
-                (Ok(now), Ok(then), Ok(peer)) => {
+                (Some(now), Some(then), Some(peer)) => {
                     let over = ![now.current, peer.current, peer.bitmap].contains(&then.current);
                     over && then.current != JUST_CREATED
                         && then.bitmap == 0
@@ -326,7 +337,7 @@ impl World {
         let unfinished: Vec<bool> = (0..self.plan.volumes.len())
             .map(|v| {
                 let found = self.metadata(n, v, None);
-                found.is_ok_and(|s| s.disk == DiskState::Inconsistent)
+                found.is_some_and(|s| s.disk == DiskState::Inconsistent)
             })
             .collect();
         self.oracle.stopped(n, power_cut, &unfinished);

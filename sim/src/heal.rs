@@ -4,7 +4,7 @@ use crate::request::{Kinds, Wanted};
 use crate::schedule::Occurrence;
 use crate::stamp::SECTOR;
 use crate::world::{Time, World};
-use replication::api::Command;
+use replication::api::{Command, VerifyReport};
 use std::collections::BTreeSet;
 
 /// Simulated time within which a pair must be in sync again once faults ended, in timeouts and
@@ -44,9 +44,66 @@ impl World {
                 return;
             }
         }
+        self.end_verifies();
+        self.repair(bound);
         self.scrub(bound);
         self.closing_write(bound);
         self.check_rest();
+    }
+
+    /// A verify of a large volume would go on for long.
+    fn end_verifies(&mut self) {
+        for n in 0..2 {
+            for volume in 0..self.plan.volumes.len() {
+                if self
+                    .verified(n, volume)
+                    .is_some_and(|report| report.running)
+                {
+                    let volume = volume as u16;
+                    // It may have come to its end meanwhile.
+                    let _ = self.command(n, Command::VerifyAbort { volume });
+                }
+            }
+        }
+    }
+
+    fn verified(&self, n: usize, volume: usize) -> Option<VerifyReport> {
+        let status = self.oracle.status[n].as_ref()?;
+        status.volumes.get(volume)?.verify
+    }
+
+    /// Where a disk lied the replicas may differ: a verify with repair finds it and makes them equal. Whether what
+    /// they then hold is right nobody could say.
+    fn repair(&mut self, bound: Time) {
+        let n = usize::from(self.oracle.is_primary(1));
+        for volume in 0..self.plan.volumes.len() {
+            let places = self.plan.volumes[volume].places;
+            if self.oracle.spoiled[volume].is_empty() || places.sectors != places.volume() {
+                continue;
+            }
+            let answer = self.command(
+                n,
+                Command::Verify {
+                    volume: volume as u16,
+                    start: Some(0),
+                    stop: None,
+                    repair: true,
+                },
+            );
+            let ended = |w: &mut Self| w.verified(n, volume).is_some_and(|r| r.finished);
+            if answer.is_err() || !self.run_until(bound, ended) {
+                self.fail_unhealthy("a verify of a healthy pair comes to its end");
+                return;
+            }
+            let differs = |s: &usize| {
+                let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[*s]);
+                a != b
+            };
+            if let Some(sector) = (0..places.sectors).find(differs) {
+                let detail = format!("vol{volume} sector {sector}");
+                self.fail("a verify with repair leaves the replicas equal", detail);
+            }
+        }
     }
 
     /// Where a disk lied the replicas may differ, and no mirror without checksums of data could know: the
@@ -163,7 +220,9 @@ impl World {
                     v.bitmap_uuid
                 );
             }
-            detail += &format!("\n      the oracle: {:?}", self.oracle.standing[n]);
+            let (pool, standing) = (&self.nodes[n].pool, &self.oracle.standing[n]);
+            let (free, all) = (pool.free_bytes(), pool.total_bytes());
+            detail += &format!("\n      memory free {free} of {all}; the oracle: {standing:?}");
         }
         for r in self.requests.values().take(3) {
             detail += &format!(

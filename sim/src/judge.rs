@@ -144,6 +144,9 @@ impl World {
             self.oracle.falls_behind(peer, volume);
         }
         let good = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
+        if alone && good && request.mutates() && request.begin.is_multiple_of(4) {
+            self.judge_generation(n, volume);
+        }
         let counts = request.mutates() || !hardened.is_empty();
         if !good && alone && !self.oracle.amnesty {
             self.fail(
@@ -176,6 +179,40 @@ impl World {
                     self.judge_sector(holder, volume, sector, Level::Durable);
                 }
             }
+        }
+    }
+
+    /// Before the first answer that the peer has no part in, the generation it is given in is durable.
+    fn judge_generation(&mut self, n: usize, volume: usize) {
+        let status = self.oracle.status[n].as_ref();
+        let said = status.and_then(|s| s.volumes.get(volume));
+        let said = said.map(|v| v.current_uuid);
+        let durable = self.durable_metadata(n, volume).map(|s| s.current);
+        if durable.is_some() && durable != said {
+            let detail = format!(
+                "node {} vol{volume}: {durable:x?}, not {said:x?}",
+                letter(n)
+            );
+            self.fail("a generation is durable before it is used", detail);
+        }
+    }
+
+    /// Before a target is overwritten it is durably Inconsistent.
+    pub(crate) fn judge_target(&mut self, n: usize, volume: usize) {
+        let status = self.oracle.status[n].as_ref();
+        let target = status
+            .and_then(|s| s.volumes.get(volume))
+            .is_some_and(|v| v.replication == ReplicationState::SyncTarget);
+        if !target {
+            return;
+        }
+        let durable = self.durable_metadata(n, volume).map(|s| s.disk);
+        if durable.is_some_and(|disk| disk != DiskState::Inconsistent) {
+            let detail = format!("node {} vol{volume}: {durable:?}", letter(n));
+            self.fail(
+                "a target is durably Inconsistent before its first block",
+                detail,
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::stamp::Value;
 use crate::world::World;
-use replication::ondisk::{self, Layout, Superblock, Unusable};
+use replication::ondisk::{Layout, Page, Superblock};
 
 impl World {
     /// Position of the disk that holds a volume's metadata, and where it lies there.
@@ -22,27 +22,33 @@ impl World {
         }
     }
 
+    /// What an attach would read after a power cut in which nothing unflushed survives.
+    pub(crate) fn durable_metadata(&self, n: usize, volume: usize) -> Option<Superblock> {
+        let (at, layout) = self.place_of_metadata(volume);
+        let disk = &self.nodes[n].disks[at];
+        let pages = [layout.superblock_a, layout.superblock_b];
+        newest(pages.map(|offset| disk.durable_page(offset)))
+    }
+
     /// What an attach would read now, or from an old copy of the disk.
     pub(crate) fn metadata(
         &self,
         n: usize,
         volume: usize,
         copies: Option<&[Vec<Value>]>,
-    ) -> Result<Superblock, Unusable> {
+    ) -> Option<Superblock> {
         let (at, layout) = self.place_of_metadata(volume);
         let disk = &self.nodes[n].disks[at];
         let copy = copies.map(|copies| copies[at].as_slice());
-        let a = Superblock::decode(&disk.page(layout.superblock_a, copy));
-        let b = Superblock::decode(&disk.page(layout.superblock_b, copy));
-        ondisk::choose(a, b).map(|chosen| chosen.superblock)
-    }
-
-    /// Whether both copies of a volume's superblock say the same.
-    pub(crate) fn superblocks_agree(&self, n: usize, volume: usize) -> bool {
-        let (at, layout) = self.place_of_metadata(volume);
-        let disk = &self.nodes[n].disks[at];
         let pages = [layout.superblock_a, layout.superblock_b];
-        let [a, b] = pages.map(|offset| Superblock::decode(&disk.page(offset, None)));
-        a.is_ok() && a == b
+        newest(pages.map(|offset| disk.page(offset, copy)))
     }
+}
+
+/// The newest sound copy. (The engine's own choice is not asked: it may be what is wrong.)
+fn newest(pages: [Page; 2]) -> Option<Superblock> {
+    let sound = pages
+        .iter()
+        .filter_map(|page| Superblock::decode(page).ok());
+    sound.max_by_key(|s| s.sequence)
 }

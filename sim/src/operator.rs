@@ -353,7 +353,7 @@ impl World {
             for v in 0..self.plan.volumes.len() {
                 let disk = self.oracle.disk_state(n, v);
                 let out = matches!(disk, Some(DiskState::Failed | DiskState::Diskless));
-                if out && self.metadata(n, v, None).is_err() {
+                if out && self.metadata(n, v, None).is_none() {
                     let volume = v as u16;
                     return Some((n, Command::CreateMd { volume, force }));
                 }
@@ -369,7 +369,7 @@ impl World {
             for v in 0..self.plan.volumes.len() {
                 let disk = self.oracle.disk_state(n, v);
                 let out = matches!(disk, Some(DiskState::Failed | DiskState::Diskless));
-                if out && self.metadata(n, v, None).is_ok() && self.rng.coin() {
+                if out && self.metadata(n, v, None).is_some() && self.rng.coin() {
                     let volume = v as u16;
                     return Some((n, Command::Attach { volume }));
                 }

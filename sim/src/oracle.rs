@@ -57,6 +57,8 @@ pub(crate) struct Oracle {
     pub(crate) given_up: [bool; 2],
     /// Sectors per volume about which a disk lied: their content is not judged.
     pub(crate) spoiled: Vec<BTreeSet<usize>>,
+    /// The node has been up since the volume was last in sync, or whole: it cannot have lost anything.
+    pub(crate) unbroken: [Vec<bool>; 2],
     failed: [bool; 2],
 }
 
@@ -94,6 +96,10 @@ impl Oracle {
             discarding: [false; 2],
             given_up: [false; 2],
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
+            unbroken: [
+                vec![false; plan.volumes.len()],
+                vec![false; plan.volumes.len()],
+            ],
             failed: [false; 2],
         }
     }
@@ -146,6 +152,7 @@ impl Oracle {
     pub(crate) fn disk_failed(&mut self, n: usize, unflushed: Option<usize>) {
         self.failed[n] = true;
         if let Some(volume) = unflushed {
+            self.unbroken[n][volume] = false;
             let standing = &mut self.standing[n][volume];
             *standing = standing.map(|_| Level::Durable);
         }
@@ -184,6 +191,7 @@ impl Oracle {
     /// A node lost power or was killed.
     pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool]) {
         self.booted(n);
+        self.unbroken[n].fill(false);
         for (volume, unfinished) in unfinished.iter().enumerate() {
             let before = self.before_resync[n][volume].take();
             if !unfinished && self.standing[n][volume].is_none() {
@@ -201,6 +209,7 @@ impl Oracle {
     pub(crate) fn falls_behind(&mut self, n: usize, volume: usize) {
         self.standing[n][volume] = None;
         self.before_resync[n][volume] = None;
+        self.unbroken[n][volume] = false;
     }
 
     /// A node's disk was replaced: what it knew is gone with it.

@@ -123,6 +123,8 @@ pub struct Plan {
     pub start: Start,
     /// Sectors that a disk writes wholly or not at all: 1 or 8.
     pub atom: usize,
+    /// Factor of all pauses of clients, operator and fate: a slow world sees what engines do when they are idle.
+    pub pace: u64,
     /// What breaks.
     pub fates: Fates,
     /// How each node brings the other in sync.
@@ -154,6 +156,7 @@ impl Plan {
             max_parallel: rng.pick(&[None, None, Some(1)]),
         };
         let chained = rng.percent(20);
+        let pace = rng.pick(&[1, 1, 1, 1, 8, 30]);
         let timeout = rng.pick(&[100_000, 300_000, 1_000_000]);
         let dialer = rng.pick(&[Dialer::Node(0), Dialer::Node(1), Dialer::Both]);
         let net = rng.pick(&[30, 200, 1_000, 5_000]);
@@ -197,7 +200,7 @@ impl Plan {
             disk_delay: (disk, disk * rng.pick(&[2, 10])),
             flush_delay: (disk * 2, disk * rng.pick(&[4, 20])),
             window: rng.pick(&[6_000, 40_000, 300_000]).max(window as usize),
-            pool_pages: rng.pick(&[256, 512, 1024]),
+            pool_pages: rng.pick(&[512, 512, 1024]),
             max_requests: rng.pick(&[64, 256]),
             clients: rng.pick(&[1, 2, 3]),
             depth: rng.pick(&[1, 4, 12, 30]),
@@ -213,10 +216,11 @@ impl Plan {
                 Start::DataOn(1),
             ]),
             atom: rng.pick(&[1, 1, 8]),
-            fates: Fates::draw(rng),
             resync: [resync(rng), resync(rng)],
+            pace,
+            fates: Fates::draw(rng, pace),
             reckless: rng.percent(20),
-            operator_gap: rng.pick(&[20_000, 100_000]),
+            operator_gap: rng.pick(&[20_000, 100_000]) * pace.min(8),
         }
     }
 
@@ -253,6 +257,7 @@ impl Plan {
             replace_link: false,
             start: Start::Blank,
             atom: 1,
+            pace: 1,
             fates: Fates::none(),
             resync: [ResyncConfig::default(); 2],
             reckless: false,

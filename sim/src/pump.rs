@@ -161,6 +161,10 @@ impl World {
             self.later(n, rest, NodeEvent::DiskDone { disk, token });
             return;
         }
+        let drive = self.nodes[n].disks.get(disk);
+        if drive.is_some_and(|d| d.completes_data(token)) {
+            self.judge_target(n, disk);
+        }
         let misdeed = self.draw_misdeed(n, disk);
         let node = &mut self.nodes[n];
         let Some(drive) = node.disks.get_mut(disk) else {

@@ -211,7 +211,7 @@ impl World {
         let Some(e) = self.endpoint(n, conn) else {
             return;
         };
-        e.received[at] ^= 1 << (seed >> 32) % 8;
+        e.received[at] ^= 1 << ((seed >> 32) % 8);
         let accepted = e.received.first_chunk::<HEADER_LEN>().is_some_and(|fixed| {
             let body = &e.received[HEADER_LEN..body_end];
             Header::parse(fixed).is_ok_and(|header| Frame::decode(&header, body).is_ok())

@@ -53,8 +53,9 @@ impl World {
                 let (blocks, copied) = before
                     .filter(|_| was_running)
                     .map_or((0, 0), |b| (b.differing_blocks, b.repaired_blocks));
-                repaired += u64::from(report.repaired_blocks > copied);
-                if report.differing_blocks > blocks {
+                repaired += u64::from(report.running && report.repaired_blocks > copied);
+                let moved = was_running || report.running;
+                if moved && report.differing_blocks > blocks {
                     differs = Some(v);
                 }
             }
@@ -172,6 +173,15 @@ impl World {
                 let detail = format!("vol{v}: node {who} becomes the target: {standing:?}");
                 self.fail("the better copy is never the target", detail);
             }
+            let whole = mine == Some(Level::Answered) && self.oracle.unbroken[n][v];
+            if whole && theirs == Some(Level::Durable) && !self.nodes[1 - n].disks[v].busy() {
+                // What the source lost with its power is still here.
+                for sector in 0..self.plan.volumes[v].places.sectors {
+                    if !self.judge_sector(1 - n, v, sector, Level::Answered) {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -206,6 +216,7 @@ impl World {
             }
         }
         self.oracle.standing[n][volume] = Some(level);
+        self.oracle.unbroken[n][volume] = level == Level::Answered;
         self.oracle.before_resync[n][volume] = None;
     }
 
@@ -214,7 +225,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         match status.and_then(|s| s.volumes.get(volume)) {
             Some(v) if v.disk > DiskState::Failed => Some(v.current_uuid),
-            _ => self.metadata(n, volume, None).ok().map(|s| s.current),
+            _ => self.metadata(n, volume, None).map(|s| s.current),
         }
     }
 
@@ -291,6 +302,7 @@ impl World {
         }
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
+            self.oracle.unbroken[n][volume] = true;
             self.oracle.before_resync[n][volume] = None;
             self.oracle.served[n] = false;
         }
@@ -354,6 +366,12 @@ impl World {
         }
         let branch = self.oracle.of[n];
         for volume in 0..self.plan.volumes.len() {
+            let in_use = self.oracle.disk_state(n, volume) > Some(DiskState::Failed);
+            if in_use && self.durable_metadata(n, volume).is_some_and(|s| !s.primary) {
+                let detail = format!("node {} vol{volume}", letter(n));
+                self.fail("a promotion is durable before clients are let in", detail);
+                return;
+            }
             let Some(level) = self.oracle.standing[n][volume] else {
                 continue;
             };

@@ -5,7 +5,7 @@ use super::{
     phase_name, replication_name, role_name,
 };
 use core::fmt::{self, Write};
-use replication::api::{Progress, ReplicationState, Status, VolumeStatus};
+use replication::api::{Progress, ReplicationState, Status, VerifyReport, VolumeStatus};
 
 /// The number in the field `schema`: raised when a field goes away or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -94,6 +94,7 @@ fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
     self::progress(json, "resync", progress.filter(|_| !verifying))?;
     self::progress(json, "verify", progress.filter(|_| verifying))?;
     json.string("waits", &volume.waits)?;
+    verified(json, volume.verify.as_ref())?;
     json.string("metadata", metadata_name(volume.metadata))?;
     json.object(Some("activity"), |json| {
         json.number("hot", volume.activity_hot.into())?;
@@ -114,6 +115,21 @@ fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
     json.number("received_bytes", volume.received_bytes)
 }
 
+fn verified(json: &mut Json<'_>, report: Option<&VerifyReport>) -> fmt::Result {
+    let Some(report) = report else {
+        return json.raw("verified", format_args!("null"));
+    };
+    json.object(Some("verified"), |json| {
+        json.bool("running", report.running)?;
+        json.bool("finished", report.finished)?;
+        json.number("position", report.position)?;
+        json.number("compared", report.compared)?;
+        json.number("differing_blocks", report.differing_blocks)?;
+        json.number("repaired_blocks", report.repaired_blocks)?;
+        json.number("unreadable_bytes", report.unreadable_bytes)
+    })
+}
+
 fn progress(json: &mut Json<'_>, key: &str, progress: Option<&Progress>) -> fmt::Result {
     let Some(progress) = progress else {
         return json.raw(key, format_args!("null"));
@@ -127,6 +143,7 @@ fn progress(json: &mut Json<'_>, key: &str, progress: Option<&Progress>) -> fmt:
             format_args!("{}.{}", permille / 10, permille % 10),
         )?;
         json.number("rate", progress.rate_now)?;
+        json.number("rate_18s", progress.rate_18s)?;
         json.number("rate_avg", progress.rate_avg)?;
         json.optional("eta_s", progress.eta_seconds)?;
         json.bool("stalled", progress.stalled)

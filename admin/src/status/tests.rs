@@ -1,13 +1,12 @@
 //! What an operator and a program are told.
 
 use super::*;
-use replication::api::{MetadataKind, Name, Status, Suspended, Text, VolumeStatus};
+use replication::api::{MetadataKind, Name, Status, Suspended, Text, VerifyReport, VolumeStatus};
 use std::string::String;
 use std::vec::Vec;
 
 fn volume(index: u16) -> VolumeStatus {
     VolumeStatus {
-        verify: None,
         index,
         size: 1 << 30,
         disk: DiskState::UpToDate,
@@ -16,6 +15,7 @@ fn volume(index: u16) -> VolumeStatus {
         out_of_sync: 0,
         progress: None,
         waits: Text::new(),
+        verify: None,
         activity_hot: 0,
         activity_limit: 0,
         metadata: MetadataKind::None,
@@ -55,6 +55,7 @@ fn syncing() -> Status {
         done: 500 << 20,
         total: 1 << 30,
         rate_now: 25 << 19,
+        rate_18s: 11 << 20,
         rate_avg: 20 << 19,
         eta_seconds: Some(42),
         stalled: false,
@@ -129,7 +130,7 @@ fn status_of_a_resync() {
         text.contains(
             "\nvol0         1 GiB  UpToDate      Inconsistent  SyncSource       524 MiB\n\
              \x20       [=========>..........] 48.8%  500 MiB of 1 GiB, 42s left\n\
-             \x20       12.5 MiB/s now, 10 MiB/s on average\n\
+             \x20       12.5 MiB/s now, 11 MiB/s over 18s, 10 MiB/s on average\n\
              \x20       generation 0123456789ABCDEF, peer left at 000000000000FEDC\n"
         ),
         "{text}"
@@ -142,7 +143,7 @@ fn status_of_a_resync() {
     assert!(
         text.contains(
             " of 1 GiB\n\
-             \x20       0 B/s now, 10 MiB/s on average\n\
+             \x20       0 B/s now, 11 MiB/s over 18s, 10 MiB/s on average\n\
              \x20       STALLED: nothing moves, and nothing is waited for; see 'log'\n"
         ),
         "{text}"
@@ -253,6 +254,7 @@ fn the_widest_progress_fits() {
             done: most,
             total: most,
             rate_now: most,
+            rate_18s: most,
             rate_avg: most,
             eta_seconds: Some(seconds),
             stalled: false,
@@ -267,6 +269,40 @@ fn the_widest_progress_fits() {
         };
         assert!(line.lines().next().unwrap().ends_with(end), "{text}");
     }
+}
+
+#[test]
+fn the_last_verify_is_told() {
+    let mut status = status();
+    let report = VerifyReport {
+        running: false,
+        finished: true,
+        position: 1 << 30,
+        compared: 1 << 30,
+        differing_blocks: 0,
+        repaired_blocks: 0,
+        unreadable_bytes: 0,
+    };
+    let mut told = |report: VerifyReport| {
+        status.volumes[0].verify = Some(report);
+        text_of(&status, &[])
+    };
+    let text = told(report);
+    assert!(
+        text.contains("        verify: 1 GiB compared, no difference\n"),
+        "{text}"
+    );
+    let text = told(VerifyReport {
+        finished: false,
+        position: 4096,
+        differing_blocks: 5,
+        repaired_blocks: 3,
+        unreadable_bytes: 8192,
+        ..report
+    });
+    let expected = "verify: 1 GiB compared, 5 blocks differ, 3 repaired, 8 KiB unreadable\n        \
+                    verify: stopped at byte 4096\n";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]
@@ -348,12 +384,14 @@ fn json_has_the_documented_fields() {
                 "total": 1 << 30,
                 "percent": 48.8,
                 "rate": 13_107_200,
+                "rate_18s": 11_534_336,
                 "rate_avg": 10_485_760,
                 "eta_s": 42,
                 "stalled": false,
             },
             "verify": null,
             "waits": "",
+            "verified": null,
             "metadata": "none",
             "activity": { "hot": 0, "limit": 0 },
             "lag": 0,
@@ -422,6 +460,7 @@ fn extremes_do_not_overflow() {
             done,
             total,
             rate_now: rate,
+            rate_18s: rate,
             rate_avg: rate,
             eta_seconds: Some(u64::MAX),
             stalled: false,

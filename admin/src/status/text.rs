@@ -7,7 +7,7 @@ use super::{
 use crate::text::wrapped;
 use crate::units::{Size, Span};
 use core::fmt::{self, Write};
-use replication::api::{DiskState, MetadataKind, Progress, Status, VolumeStatus};
+use replication::api::{DiskState, MetadataKind, Progress, Status, VerifyReport, VolumeStatus};
 
 /// Characters of the progress bar.
 const BAR_COLUMNS: u16 = 20;
@@ -115,6 +115,9 @@ fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
             "{INDENT}STALLED: nothing moves, and nothing is waited for; see 'log'"
         )?;
     }
+    if let Some(report) = &volume.verify {
+        verified(report, out)?;
+    }
     match volume.current_uuid {
         0 => write!(out, "{INDENT}generation: none known")?,
         current => write!(out, "{INDENT}generation {current:016X}")?,
@@ -148,9 +151,27 @@ fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
     )
 }
 
+/// What the last verify of this node has found.
+fn verified(report: &VerifyReport, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "{INDENT}verify: {} compared, ", Size(report.compared))?;
+    match (report.differing_blocks, report.repaired_blocks) {
+        (0, _) => write!(out, "no difference")?,
+        (blocks, 0) => write!(out, "{blocks} blocks differ")?,
+        (blocks, repaired) if blocks == repaired => write!(out, "{blocks} blocks repaired")?,
+        (blocks, repaired) => write!(out, "{blocks} blocks differ, {repaired} repaired")?,
+    }
+    if report.unreadable_bytes > 0 {
+        write!(out, ", {} unreadable", Size(report.unreadable_bytes))?;
+    }
+    if report.running || report.finished {
+        return writeln!(out);
+    }
+    writeln!(out, "\n{INDENT}verify: stopped at byte {}", report.position)
+}
+
 /// ```text
 /// [=========>..........] 48.8%  500 MiB of 1 GiB, 42s left
-/// 12.5 MiB/s now, 10 MiB/s on average
+/// 12.5 MiB/s now, 11 MiB/s over 18s, 10 MiB/s on average
 /// ```
 fn progress(progress: &Progress, out: &mut dyn Write) -> fmt::Result {
     let permille = permille(progress);
@@ -179,8 +200,9 @@ fn progress(progress: &Progress, out: &mut dyn Write) -> fmt::Result {
         (0, 0) => writeln!(out, "{INDENT}nothing moved yet"),
         (now, _) => writeln!(
             out,
-            "{INDENT}{}/s now, {}/s on average",
+            "{INDENT}{}/s now, {}/s over 18s, {}/s on average",
             Size(now),
+            Size(progress.rate_18s),
             Size(progress.rate_avg)
         ),
     }

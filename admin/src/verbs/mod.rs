@@ -182,6 +182,23 @@ impl Verb {
             Self::Detach { volume, force } => Some(Command::Detach { volume, force }),
             Self::SuspendIo => Some(Command::SuspendIo),
             Self::ResumeIo => Some(Command::ResumeIo),
+            Self::PauseSync { volume } => Some(Command::PauseSync { volume }),
+            Self::ResumeSync { volume } => Some(Command::ResumeSync { volume }),
+            Self::Verify {
+                volume,
+                start,
+                stop,
+                repair,
+            } => Some(Command::Verify {
+                volume,
+                start,
+                stop,
+                repair,
+            }),
+            Self::VerifyAbort { volume } => Some(Command::VerifyAbort { volume }),
+            Self::Invalidate { volume } => Some(Command::Invalidate { volume }),
+            Self::InvalidateRemote { volume } => Some(Command::InvalidateRemote { volume }),
+            Self::Outdate => Some(Command::Outdate),
             _ => None,
         }
     }

@@ -132,6 +132,37 @@ fn engine_commands() {
     );
     assert_eq!(command("suspend-io"), Some(Command::SuspendIo));
     assert_eq!(command("resume-io"), Some(Command::ResumeIo));
+    assert_eq!(
+        command("verify vol1 --start 4096 --repair"),
+        Some(Command::Verify {
+            volume: 1,
+            start: Some(4096),
+            stop: None,
+            repair: true
+        })
+    );
+    let volume = 1;
+    assert_eq!(
+        command("verify vol1 --abort"),
+        Some(Command::VerifyAbort { volume })
+    );
+    assert_eq!(
+        command("pause-sync"),
+        Some(Command::PauseSync { volume: None })
+    );
+    assert_eq!(
+        command("resume-sync vol1"),
+        Some(Command::ResumeSync { volume: Some(1) })
+    );
+    assert_eq!(
+        command("invalidate vol1"),
+        Some(Command::Invalidate { volume })
+    );
+    assert_eq!(
+        command("invalidate-remote vol1"),
+        Some(Command::InvalidateRemote { volume })
+    );
+    assert_eq!(command("outdate"), Some(Command::Outdate));
     assert_eq!(command("status"), None);
     assert_eq!(command("connect --dry-run"), None);
 }

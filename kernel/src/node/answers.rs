@@ -102,14 +102,7 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         Verb::Connect { dry_run: true, .. }
         | Verb::Explain
         | Verb::Inspect { .. }
-        | Verb::Resize { .. }
-        | Verb::Outdate
-        | Verb::Invalidate { .. }
-        | Verb::InvalidateRemote { .. }
-        | Verb::PauseSync { .. }
-        | Verb::ResumeSync { .. }
-        | Verb::Verify { .. }
-        | Verb::VerifyAbort { .. } => {
+        | Verb::Resize { .. } => {
             return Err(text!(
                 "this version understands the command but cannot carry it out yet"
             ));
@@ -125,6 +118,13 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::Connect { .. }
         | Verb::Disconnect
         | Verb::NewCurrentUuid
+        | Verb::Outdate
+        | Verb::Invalidate { .. }
+        | Verb::InvalidateRemote { .. }
+        | Verb::PauseSync { .. }
+        | Verb::ResumeSync { .. }
+        | Verb::Verify { .. }
+        | Verb::VerifyAbort { .. }
         | Verb::Reboot { .. }
         | Verb::Poweroff { .. }
         | Verb::Clear => Ok(()),

@@ -207,14 +207,19 @@ impl Terminal {
         let _ = self
             .engine_command(appliance, Command::Secondary { force: true }, origin)
             .await;
+        if let Some(node) = appliance.borrow_mut().node.as_mut() {
+            node.core.engine.save_everything();
+            node.core.now = time::now_micros();
+            node.core.event(Event::Tick);
+        }
+        signals::DATA_PATH.signal(());
         let mut waited = Duration::from_ticks(0);
         while waited < SAVE_PATIENCE {
-            if !appliance
-                .borrow()
-                .node
-                .as_ref()
-                .is_some_and(|node| !node.core.engine.is_saved())
-            {
+            let saved = match &appliance.borrow().node {
+                Some(node) => node.core.engine.is_saved(),
+                None => true,
+            };
+            if saved {
                 return;
             }
             Timer::after(SAVE_POLL).await;

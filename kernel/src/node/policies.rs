@@ -1,9 +1,23 @@
 //! The configuration's policies as the engine and the link take them.
 
 use admin::config::{self, Config};
-use replication::api::{OnIoError, OnNoData, Trouble};
+use replication::api::{OnIoError, OnNoData, ResyncConfig, ResyncLimits, Trouble};
 use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
+
+/// How resyncs from this node go about.
+pub fn resync(config: &Config) -> ResyncConfig {
+    let chosen = &config.resync;
+    ResyncConfig {
+        limits: ResyncLimits {
+            min_rate: Some(chosen.c_min_rate),
+            max_rate: chosen.c_max_rate,
+        },
+        csums: chosen.csums,
+        rs_discard: chosen.rs_discard,
+        max_parallel: Some(chosen.max_parallel),
+    }
+}
 
 /// What to do about a split brain.
 pub fn split_brain(config: &Config) -> Policies {

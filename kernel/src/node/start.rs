@@ -244,6 +244,7 @@ fn build(
         timers: config.timers(),
         policies: policies::split_brain(config),
         trouble: policies::trouble(config),
+        resync: policies::resync(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,
     };
@@ -263,6 +264,7 @@ fn build(
             size_limit: volume.size,
             can_discard: info.discard,
             can_write_zeroes: info.write_zeroes,
+            resync_after: volume.resync_after,
         };
         // The configuration has as many volumes as the engine takes, at most.
         let _ = engine.volumes.push(volume_config);

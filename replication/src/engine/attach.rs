@@ -12,6 +12,7 @@ use crate::api::{
 };
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
 use crate::lineage::{Generations, JUST_CREATED};
+use crate::mutation::{self, Mutation};
 use crate::ondisk::{self, Layout, LayoutError, Repair, Superblock, SuperblockError};
 use ::resync::{Bitmap, PAGE_WORDS};
 use alloc::boxed::Box;
@@ -64,6 +65,7 @@ pub(super) enum Attach {
     /// It did not answer while its metadata was read or created, and may still use the buffer.
     Stuck(Buf),
     /// The operator detached it.
+    #[allow(dead_code)]
     Detached,
 }
 
@@ -423,10 +425,14 @@ impl Engine {
                 let id = meta.superblock.device_id;
                 match ondisk::bitmap::decode(id, page, bytes, &mut words) {
                     Ok(sequence) => meta.page_loaded(page, sequence, &words),
+                    Err(_) if mutation::is(Mutation::BadPageIsClean) => words = [0; PAGE_WORDS],
                     Err(_) => bad += 1,
                 }
             } else {
                 bad += 1;
+            }
+            if mutation::is(Mutation::BitmapNotRead) {
+                continue;
             }
             let start = page as usize * PAGE_WORDS;
             for (n, word) in words.iter().enumerate().filter(|(_, word)| **word != 0) {
@@ -468,7 +474,8 @@ impl Engine {
             meta.touch_all();
         }
         let mut hot = 0;
-        for range in meta.log.hot_ranges() {
+        let ranges = meta.log.hot_ranges();
+        for range in ranges.filter(|_| !mutation::is(Mutation::HotNotMarked)) {
             dirty.set_range(range.start, range.end - range.start);
             hot += 1;
         }

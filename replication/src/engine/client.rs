@@ -5,6 +5,7 @@ use super::through::Way;
 use super::{Engine, Queued};
 use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, RequestId, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use resync::controller::Class;
 
@@ -114,6 +115,10 @@ impl Engine {
         // A Primary takes no requests; what it wrote is for itself to flush.
         let to_primary = self.peer_role == Role::Primary;
         let slot = self.slots.at(id);
+        if slot.owner == Owner::Meta && mutation::is(Mutation::CooledWithoutFlush) {
+            slot.local = Local::Done;
+            return self.finish_if_done(id, pool);
+        }
         let mirrors = match slot.owner {
             Owner::Client => true,
             Owner::Meta => !to_primary,
@@ -156,7 +161,12 @@ impl Engine {
         }
         let volume = &mut self.volumes[slot.volume];
         if !volume.mirrored {
-            volume.mark_dirty(slot.offset, u64::from(slot.len));
+            if !mutation::is(Mutation::AloneNotMarked) {
+                volume.mark_dirty(slot.offset, u64::from(slot.len));
+            }
+            return true;
+        }
+        if slot.op == Op::Flush && mutation::is(Mutation::ForgetPeerFlush) {
             return true;
         }
         if !window_open {
@@ -231,6 +241,10 @@ impl Engine {
             (Op::Write, Some(view)) => DiskOp::Write { offset, view },
             (Op::Discard, _) => DiskOp::Discard { offset, len },
             (Op::Zeroes { unmap }, _) => DiskOp::WriteZeroes { offset, len, unmap },
+            (Op::SyncEnd { .. }, _) if mutation::is(Mutation::UpToDateBeforeFlush) => {
+                slot.local = Local::Done;
+                return self.finish_if_done(id, pool);
+            }
             (Op::Flush | Op::SyncEnd { .. }, _) => return self.want_flush(id, pool),
             (Op::Bitmap { .. } | Op::DiskLost { .. } | Op::PeerFlush, _) => {
                 unreachable!("this is for the peer only")
@@ -245,6 +259,21 @@ impl Engine {
 
     /// Ends a slot of which neither the disk nor the peer has anything left to do.
     pub(super) fn finish_if_done(&mut self, id: SlotId, pool: &mut Mem<'_>) {
+        let slot = self.slots.at(id);
+        if mutation::is(Mutation::AckBeforePeer)
+            && slot.owner == Owner::Client
+            && slot.op != Op::Read
+            && (slot.local, slot.remote) == (Local::Done, Remote::Sent)
+        {
+            let early = core::mem::replace(&mut slot.request, RequestId::MAX);
+            if early != RequestId::MAX {
+                self.queue.push(Queued::Reply {
+                    id: early,
+                    result: Ok(()),
+                    buf: None,
+                });
+            }
+        }
         let slot = self.slots.at(id);
         if !matches!(slot.local, Local::Done | Local::Failed) || slot.remote == Remote::Sent {
             return;
@@ -292,6 +321,12 @@ impl Engine {
         if slot.error.is_some() && slot.changes_data() {
             let volume = &mut self.volumes[slot.volume];
             volume.mark_dirty(slot.offset, u64::from(slot.len));
+        }
+        if slot.request == RequestId::MAX && mutation::is(Mutation::AckBeforePeer) {
+            if let Some(buf) = slot.buf {
+                pool.free(buf);
+            }
+            return;
         }
         let result = slot.error.map_or(Ok(()), Err);
         let mut buf = slot.buf;

@@ -7,6 +7,7 @@ use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{ClientError, DiskError, DiskState, DiskToken, Level, Role};
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 
 impl Engine {
     pub(super) fn disk_done(
@@ -56,7 +57,7 @@ impl Engine {
         let slot = self.slots.at(id);
         slot.local = if ok { Local::Done } else { Local::Failed };
         slot.refused = !ok;
-        if ok && fua && !orphan {
+        if ok && fua && !orphan && !mutation::is(Mutation::ForgetFuaFlush) {
             return self.want_flush(id, pool);
         }
         if owner == Owner::Resync && op == Op::Read && !orphan {

@@ -5,6 +5,7 @@
 use super::Engine;
 use super::slots::{Local, Op, Owner, Remote, Slot};
 use crate::buf::{Buf, Mem, PAGE};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use resync::codec::Encoder;
 
@@ -15,7 +16,7 @@ impl Engine {
     /// On the target: begins to send the bitmap, or goes on. One message at a time.
     pub(super) fn send_bitmap(&mut self, at: usize, mem: &mut Mem<'_>) {
         let volume = &mut self.volumes[at];
-        if volume.dirty.count() == 0 {
+        if volume.dirty.count() == 0 || mutation::is(Mutation::BitsNotUnited) {
             return;
         }
         let encoder = volume.sending.get_or_insert_with(Encoder::new);

@@ -6,6 +6,7 @@ use super::Engine;
 use super::slots::{List, Local, Owner, SlotId};
 use crate::api::{DiskError, DiskToken};
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 
 /// Disk operations from this number on are flushes of the volume at the position that is added.
 pub(super) const FLUSH_TOKEN: DiskToken = 0x8000_0000;
@@ -15,6 +16,10 @@ impl Engine {
     pub(super) fn want_flush(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let at = self.slots.at(id).volume;
         self.slots.at(id).local = Local::Flush;
+        let flush = &mut self.volumes[at].flush;
+        if flush.busy && mutation::is(Mutation::FlushServesLatecomers) {
+            return self.slots.push(&mut flush.running, id);
+        }
         self.slots.push(&mut self.volumes[at].flush.waiting, id);
         if !self.volumes[at].flush.busy {
             self.next_flush(at, pool);

@@ -13,6 +13,7 @@ use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
 use crate::lineage::{Decision, Explanation, JUST_CREATED, Side, Verdict, decide};
+use crate::mutation::{self, Mutation};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 
 /// How long a refusal may take to reach the peer before this side hangs up.
@@ -29,7 +30,9 @@ impl Engine {
             if self.attaching() {
                 return;
             }
-            if self.orphans > 0 {
+            let awaited = !mutation::is(Mutation::OrphansNotAwaited)
+                && !mutation::is(Mutation::AcceptStaleAck);
+            if self.orphans > 0 && awaited {
                 let waiting = text!(
                     "handshake waits for the disk to finish requests of the previous connection"
                 );
@@ -361,8 +364,8 @@ impl Engine {
                 }
                 let uuid = volume.gens.begin_source(theirs.current, full, fresh);
                 let bytes = volume.dirty.dirty_bytes();
-                volume.steady = true;
-                self.begin_source(at, uuid, theirs.dirty > 0);
+                let unite = theirs.dirty > 0 && !mutation::is(Mutation::BitsNotUnited);
+                self.begin_source(at, uuid, unite);
                 self.log(
                     Level::Info,
                     text!(

@@ -21,6 +21,7 @@ use crate::api::{
     Text,
 };
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 use crate::wire::{Hello, HelloVolume};
 
 /// What comes after the connection that is being closed.
@@ -274,7 +275,7 @@ impl Engine {
                     if slot.local == Local::AfterPeer {
                         slot.local = Local::Failed;
                     }
-                    if slot.changes_data() {
+                    if slot.changes_data() && !mutation::is(Mutation::InFlightNotMarked) {
                         let (at, offset, len) = (slot.volume, slot.offset, slot.len);
                         self.volumes[at].mark_dirty(offset, u64::from(len));
                     }
@@ -309,6 +310,9 @@ impl Engine {
                 .is_some_and(|s| s.remote == Remote::Sent)
         });
         let Some(id) = found else {
+            if mutation::is(Mutation::AcceptStaleAck) {
+                return;
+            }
             return self.protocol_error("an answer to nothing that was asked");
         };
         let slot = self.slots.at(id);

@@ -15,6 +15,7 @@ use crate::activity::{ActivityLog, Commit, PageCopy, Unflushed, limit_for};
 use crate::api::{DiskError, DiskOp, DiskState, DiskToken, Micros, Role};
 use crate::buf::{Buf, Mem};
 use crate::lineage::{Generations, JUST_CREATED};
+use crate::mutation::{self, Mutation};
 use crate::ondisk::{self, Layout, Superblock, activity::Evidence};
 use alloc::{vec, vec::Vec};
 use resync::{BLOCK, Bitmap, PAGE_COVERS, PAGE_WORDS};
@@ -264,6 +265,11 @@ impl Meta {
         first(&self.pages.changed).map(|_| self.bitmap_from)
     }
 
+    /// Whether the bitmap on the disk is the one in memory.
+    pub fn bitmap_saved(&self) -> bool {
+        first(&self.pages.changed).is_none()
+    }
+
     fn end_cooling(&mut self, ok: bool) {
         self.cooling = Cooling::None;
         if !core::mem::take(&mut self.bitmap_only) {
@@ -335,7 +341,8 @@ impl Volume {
                 _ => DiskState::UpToDate,
             },
             // A Primary that leaves its disk behind in order has not crashed on it.
-            primary: (role == Role::Primary && !self.leaving()) || self.crashed,
+            primary: ((role == Role::Primary && !self.leaving()) || self.crashed)
+                && !mutation::is(Mutation::NoPrimaryFlag),
             was_primary: self.was_primary,
             all_dirty: meta.all_dirty,
             verify_cursor: self.verify.cursor,
@@ -379,7 +386,8 @@ impl Volume {
     /// The peer may have lost what it had acknowledged and not flushed.
     pub fn peer_forgot(&mut self) {
         if let Some(meta) = &mut self.meta {
-            for range in meta.unflushed.ranges() {
+            let ranges = meta.unflushed.ranges();
+            for range in ranges.filter(|_| !mutation::is(Mutation::UnflushedForgotten)) {
                 self.dirty.set_range(range.start, range.end - range.start);
             }
             meta.unflushed.clear();
@@ -556,6 +564,14 @@ impl Engine {
                 meta.durable_count = meta.covers;
                 meta.stage = SuperStage::WriteB;
                 let durable = !meta.saving();
+                if mutation::is(Mutation::SecondCopyNotWritten) {
+                    meta.stage = SuperStage::Idle;
+                    return if durable {
+                        self.release(at, mem);
+                    } else {
+                        self.start_save(at, mem);
+                    };
+                }
                 let offset = meta.layout().superblock_b;
                 self.write_page(at, Lane::Super, offset);
                 if durable {
@@ -595,7 +611,7 @@ impl Engine {
         let Some(meta) = &mut volume.meta else {
             return true;
         };
-        let may = if !client {
+        let may = if !client || mutation::is(Mutation::SkipActivityLog) {
             true
         } else if slot.logged {
             meta.log.ready(offset, len)
@@ -603,7 +619,8 @@ impl Engine {
             slot.logged = true;
             meta.log.enter(self.now, offset, len)
         };
-        if may && !meta.saving() {
+        let waits = meta.saving() && (client || !mutation::is(Mutation::ResyncBeforeInconsistent));
+        if may && !waits {
             return true;
         }
         self.slots.push(&mut volume.gate, id);
@@ -646,9 +663,13 @@ impl Engine {
             Owner::Peer => matches!(slot.op, Op::SyncEnd { .. }) && !slot.orphan,
             Owner::Resync | Owner::Meta | Owner::Abandoned => false,
         };
+        let early = match slot.owner {
+            Owner::Client => mutation::is(Mutation::GenerationNotDurable),
+            _ => mutation::is(Mutation::EndNotHeld),
+        };
         let saves = volume.saving() && volume.usable();
         let tells = volume.through.telling && slot.owner == Owner::Client;
-        if !answers || slot.local != Local::Done || !(saves || tells) {
+        if early || !answers || slot.local != Local::Done || !(saves || tells) {
             return false;
         }
         slot.local = Local::Held;
@@ -698,6 +719,14 @@ impl Engine {
         self.release_gate(at);
         self.pump_log(at, mem);
         self.cool(at);
+    }
+
+    /// The node is about to be stopped: what is known goes to the disks with the next [`crate::api::Event::Tick`],
+    /// [`Engine::is_saved`] tells when it is there.
+    pub fn save_everything(&mut self) {
+        for meta in self.volumes.iter_mut().filter_map(|v| v.meta.as_mut()) {
+            meta.bitmap_from = 0;
+        }
     }
 
     /// When extents should be looked at for cooling.
@@ -792,6 +821,9 @@ impl Engine {
                 continue;
             }
             put(&mut meta.pages.changed, page, false);
+            if mutation::is(Mutation::CooledWithoutBitmap) {
+                continue;
+            }
             let mut words = [0; PAGE_WORDS];
             bits_of(&volume.dirty, &meta.unflushed, page, &mut words);
             let blank = words.iter().all(|word| *word == 0);
@@ -866,7 +898,8 @@ fn bits_of(dirty: &Bitmap, unflushed: &Unflushed, page: u32, words: &mut [u64; P
         *word = all.get(n).copied().unwrap_or(0);
     }
     let start = u64::from(page) * PAGE_COVERS;
-    for range in unflushed.ranges_in(start..start + PAGE_COVERS) {
+    let ranges = unflushed.ranges_in(start..start + PAGE_COVERS);
+    for range in ranges.filter(|_| !mutation::is(Mutation::PageWithoutUnflushed)) {
         for block in (range.start - start) / BLOCK..(range.end - start).div_ceil(BLOCK) {
             words[(block / 64) as usize] |= 1 << (block % 64);
         }

@@ -46,6 +46,7 @@ use crate::api::{
     Action, CommandId, DiskState, EngineConfig, Event, Level, MAX_VOLUMES, Micros, Role, Text,
 };
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 use crate::wire::{Frame, State};
 use ::resync::Order;
 use ::resync::controller::{Controller, Held, RUNS_MAX};
@@ -278,7 +279,11 @@ impl Engine {
     /// Whether everything that this node knows is on its disks.
     #[must_use]
     pub fn is_saved(&self) -> bool {
-        self.volumes.iter().all(Volume::is_settled)
+        let saved = |volume: &Volume| {
+            let bitmap = volume.meta.as_ref().is_none_or(|meta| meta.bitmap_saved());
+            volume.is_settled() && (bitmap || !volume.usable())
+        };
+        self.volumes.iter().all(saved)
     }
 
     /// Bytes of the pool that the engine keeps for writing metadata.
@@ -370,6 +375,9 @@ impl Engine {
     /// A Primary that goes on without its peer's disk begins a new generation, before any write
     /// of it is answered.
     fn ensure_generation(&mut self, at: usize, mem: &mut Mem<'_>) {
+        if mutation::is(Mutation::NoNewGeneration) {
+            return;
+        }
         let volume = &self.volumes[at];
         if self.role == Role::Primary
             && !volume.mirrored

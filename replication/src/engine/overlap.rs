@@ -9,6 +9,7 @@
 //! which a write touches two at most. Ranges of more extents (discards, write-zeroes) are rare
 //! and are compared with all others.
 
+use crate::mutation::{self, Mutation};
 use alloc::{vec, vec::Vec};
 
 const EXTENT_SHIFT: u32 = 17;
@@ -41,6 +42,8 @@ impl Range {
             && self.start < other.end
             && other.start < self.end
             && !(self.reads && other.reads)
+            && !(mutation::is(Mutation::NotSerialised) && !self.reads && !other.reads)
+            && !(mutation::is(Mutation::ReadsDoNotWait) && (self.reads || other.reads))
     }
 }
 

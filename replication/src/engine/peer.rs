@@ -4,6 +4,7 @@ use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, RESYNC_SLOTS};
 use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::{Frame, MAX_PAYLOAD};
 
 /// A request of the peer, before it is checked.
@@ -191,6 +192,11 @@ impl Engine {
             volume.sync_left = volume.sync_left.saturating_sub(len);
         }
         self.peers_live += 1;
+        if mutation::is(Mutation::AckBeforeDisk) && request.op == Op::Write {
+            self.send(Frame::Ack {
+                request: request.number,
+            });
+        }
         self.enter(Slot {
             fua: request.fua,
             buf,
@@ -204,7 +210,9 @@ impl Engine {
         if !self.connected() {
             return Err("a request before the end of the handshake");
         }
-        if self.role == Role::Primary && !request.resync {
+        // A comparison only reads: of a disk that is attached again, say, and is being resynced.
+        let writes = !request.resync && request.op != Op::Compare;
+        if self.role == Role::Primary && writes {
             return Err("a write to a Primary");
         }
         if self.peers_live >= usize::from(self.config.max_requests + RESYNC_SLOTS) {
@@ -271,10 +279,16 @@ impl Engine {
             self.answer_comparison(&slot, pool);
         }
         for buf in [slot.buf, slot.digests].into_iter().flatten() {
-            pool.free(buf);
+            if !mutation::is(Mutation::BufferLeak) {
+                pool.free(buf);
+            }
         }
         let over = slot.op == Op::Compare || slot.remote == Remote::Done;
-        if over || slot.orphan || !self.connected() {
+        let orphan = slot.orphan && !mutation::is(Mutation::AcceptStaleAck);
+        if over || orphan || !self.connected() {
+            return;
+        }
+        if mutation::is(Mutation::AckBeforeDisk) && slot.op == Op::Write {
             return;
         }
         let request = slot.request;

@@ -11,6 +11,7 @@ use super::worker::Budget;
 use super::{Engine, Queued, text};
 use crate::api::{DiskState, Level, Micros, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use resync::codec::Decoder;
 use resync::{MAX_RUN, Scheduler};
@@ -27,6 +28,7 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let bytes = volume.dirty.dirty_bytes();
         volume.disk = DiskState::UpToDate;
+        volume.steady = true;
         volume.peer_disk = DiskState::Inconsistent;
         volume.replication = ReplicationState::SyncSource;
         volume.mirrored = true;
@@ -106,6 +108,11 @@ impl Engine {
         let request = self.slots.wire_id(id);
         let slot = self.slots.at(id);
         slot.remote = Remote::Sent;
+        if mutation::is(Mutation::ClearBitEarly) {
+            let (offset, len) = (slot.offset, u64::from(slot.len));
+            self.volumes[at].mark_clean(offset, len);
+        }
+        let slot = self.slots.at(id);
         let (volume, offset, len) = (self.volumes[at].config.index, slot.offset, slot.len);
         let (frame, payload) = if all_zero {
             if let Some(buf) = slot.buf.take() {
@@ -206,9 +213,13 @@ impl Engine {
         });
     }
 
+    /// The peer is UpToDate. That is void if this node's disk has failed since the end was announced.
     pub(super) fn end_resync(&mut self, at: usize) {
         let now = self.now;
         let volume = &mut self.volumes[at];
+        if volume.source.is_none() {
+            return;
+        }
         let index = volume.config.index;
         let bytes = volume.sync_total;
         let milliseconds = now.saturating_sub(volume.sync_started) / 1000;

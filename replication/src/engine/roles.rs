@@ -8,6 +8,7 @@ use crate::api::{
 };
 use crate::buf::Mem;
 use crate::lineage::JUST_CREATED;
+use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use fencing::{DiskGrade, Facts, PeerView, Policy, may_promote};
 
@@ -383,7 +384,8 @@ impl Engine {
 
     /// Everything that was to be saved is: tell whoever waits for that.
     pub(super) fn durable(&mut self) {
-        if self.volumes.iter().any(Volume::saving) {
+        let early = mutation::is(Mutation::ServesBeforeDurable);
+        if self.volumes.iter().any(Volume::saving) && !early {
             return;
         }
         if let Some(uuid) = self.generation_taken.take()

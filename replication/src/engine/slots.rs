@@ -2,6 +2,7 @@
 
 use crate::api::{ClientError, Micros, RequestId};
 use crate::buf::Buf;
+use crate::mutation::{self, Mutation};
 use alloc::vec::Vec;
 
 /// Index of a slot.
@@ -195,6 +196,9 @@ impl Slot {
 
     /// Whether the slot is about a range, and so keeps out overlapping ones (unless both read).
     pub fn locks_range(&self) -> bool {
+        if self.owner == Owner::Resync && mutation::is(Mutation::ResyncNotLocked) {
+            return false;
+        }
         matches!(
             self.op,
             Op::Read | Op::Verify | Op::Compare | Op::Write | Op::Discard | Op::Zeroes { .. }
@@ -324,7 +328,8 @@ impl Slots {
     /// The live slot of a number on the wire.
     pub fn by_wire_id(&self, wire: u64) -> Option<SlotId> {
         let entry = self.entries.get((wire & 0xffff_ffff) as usize)?;
-        let alive = entry.slot.is_some() && u64::from(entry.generation) == wire >> 32;
+        let same = u64::from(entry.generation) == wire >> 32;
+        let alive = entry.slot.is_some() && (same || mutation::is(Mutation::AcceptStaleAck));
         alive.then_some((wire & 0xffff_ffff) as SlotId)
     }
 

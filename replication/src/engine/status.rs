@@ -111,6 +111,7 @@ fn progress(volume: &Volume, now: Micros) -> Option<Progress> {
         done: report.total.saturating_sub(report.left),
         total: report.total,
         rate_now: report.rate_3s,
+        rate_18s: report.rate_18s,
         rate_avg: report.rate_whole,
         eta_seconds: report.eta,
         stalled: report.stalled,

@@ -8,6 +8,7 @@ use super::through::Through;
 use super::verify::Verifying;
 use crate::api::{CommandId, DiskState, Micros, ReplicationState, Role, VolumeConfig};
 use crate::lineage::{Explanation, Generations, Rule, Side, Verdict};
+use crate::mutation::{self, Mutation};
 use crate::wire::HelloVolume;
 use alloc::boxed::Box;
 use resync::codec::{Decoder, Encoder};
@@ -198,7 +199,7 @@ impl Volume {
 
     /// A Secondary without its peer cannot know whether that went on.
     pub fn doubt(&mut self) {
-        if self.disk == DiskState::UpToDate {
+        if self.disk == DiskState::UpToDate && !mutation::is(Mutation::SecondaryKnowsBest) {
             self.disk = DiskState::Consistent;
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Rule, Side, Verdict};
 use crate::api::DiskState;
+use crate::mutation::{self, Mutation};
 
 type Found = (Verdict, Rule);
 
@@ -102,9 +103,13 @@ fn equal(mine: &Side, peer: &Side) -> Found {
     // while the other may have lost with its power what was not flushed. (A write that was not answered
     // may go either way: reads show only what is on both.)
     // Otherwise clients saw the data of the crashed Primary last. Marks alone say who has what the other has not, or lost.
+    let counts = !mutation::is(Mutation::SteadyIgnored);
     let preferences = [
         (bitmaps, Rule::EqualEndMissed),
-        ((mine.steady, peer.steady), Rule::EqualSteady),
+        (
+            (mine.steady && counts, peer.steady && counts),
+            Rule::EqualSteady,
+        ),
         ((mine.crashed, peer.crashed), Rule::EqualCrashed),
         ((mine.dirty > 0, peer.dirty > 0), Rule::EqualDirty),
         ((mine.first, peer.first), Rule::EqualDirty),

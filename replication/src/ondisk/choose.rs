@@ -1,6 +1,7 @@
 //! Which of the two superblock copies counts.
 
 use super::{Superblock, SuperblockError};
+use crate::mutation::{self, Mutation};
 use core::fmt;
 
 /// One of the two copies.
@@ -113,7 +114,8 @@ pub fn choose(
                 return Err(Unusable::Conflict);
             }
             let repair = (behind != 0).then_some(Repair::Behind { by: behind });
-            Ok(if a.sequence >= b.sequence {
+            let first = a.sequence >= b.sequence;
+            Ok(if first != mutation::is(Mutation::StaleSuperblock) {
                 chosen(a, Which::A, repair)
             } else {
                 chosen(b, Which::B, repair)

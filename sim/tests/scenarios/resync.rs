@@ -1,6 +1,7 @@
 //! Resyncs, disturbed in every way.
 
 use super::*;
+use replication::api::ResyncConfig;
 
 #[test]
 fn s06_write_to_a_block_during_its_resync() {
@@ -213,5 +214,152 @@ fn s21_the_only_good_copy_is_lost_in_mid_resync() {
             assert!(refusal.is_err_and(|why| !why.is_empty()), "node {n}");
         }
         assert_eq!(world.violation(), None, "seed {seed}");
+    }
+}
+
+/// By digests, and of zero blocks that stay holes or not.
+fn resyncs(plan: &Plan) -> impl Iterator<Item = Plan> {
+    [(true, true), (false, false), (true, false)]
+        .map(|(csums, rs_discard)| Plan {
+            resync: [ResyncConfig {
+                csums,
+                rs_discard,
+                ..ResyncConfig::default()
+            }; 2],
+            ..plan.clone()
+        })
+        .into_iter()
+}
+
+#[test]
+fn s07_a_write_while_the_resync_is_paused() {
+    for pauser in 0..2 {
+        each_seed(&Plan::scripted(128), |world| {
+            diverge(world, 100);
+            wait_resync(world);
+            let pause = Command::PauseSync { volume: Some(0) };
+            world.command(pauser, pause).expect("paused");
+            world.run_for(5_000);
+            for round in 0..60 {
+                let _ = world.write(0, (round * 37 % 120) * BLOCK + round % 8, 9, round % 7 == 0);
+                world.run_for(100);
+            }
+            world.wait_answers().expect("mirrored meanwhile");
+            let resume = Command::ResumeSync { volume: None };
+            world.command(pauser, resume).expect("resumed");
+            world.wait_in_sync().expect("in sync");
+        });
+    }
+}
+
+#[test]
+fn s12_digests_and_zero_blocks_do_not_diverge() {
+    for plan in resyncs(&Plan::scripted(64)) {
+        each_seed(&plan, |world| {
+            for block in 0..64 {
+                let _ = world.write(0, block * BLOCK, BLOCK, false);
+                world.wait_answers().expect("answers");
+            }
+            world.block_network(true, true);
+            wait_alone(world, 0);
+            world.zero(0, 0, 16 * BLOCK).expect("room");
+            world.discard(0, 16 * BLOCK, 16 * BLOCK).expect("room");
+            world.write(0, 40 * BLOCK, 1, false).expect("room");
+            world.wait_answers().expect("answers");
+            world.block_network(false, false);
+            for round in 0..40 {
+                let _ = world.write(0, round * 11 % 500, 1 + round % 11, false);
+                let _ = world.zero(0, (round * 7 % 60) * BLOCK, BLOCK);
+                world.run_for(60);
+            }
+            world.wait_in_sync().expect("in sync");
+        });
+    }
+}
+
+#[test]
+fn s15_paused_resumed_and_interrupted_with_swapped_roles() {
+    for plan in resyncs(&Plan::scripted(128)) {
+        each_seed(&plan, |world| {
+            diverge(world, 100);
+            for round in 0..9 {
+                world.run_for(round * 200);
+                match round % 5 {
+                    0 => world.order(1, Command::PauseSync { volume: None }),
+                    1 => world.tear_link([true, true]),
+                    2 => world.order(0, Command::Secondary { force: true }),
+                    3 => world.order(1, Command::ResumeSync { volume: None }),
+                    _ => world.order(0, Command::Primary { force: false }),
+                }
+                let _ = world.write(0, 30 * BLOCK, BLOCK, false);
+            }
+        });
+    }
+}
+
+#[test]
+fn s17_a_node_stopped_in_mid_repair() {
+    for stopped in 0..2 {
+        each_seed(&loaded(128), |world| {
+            let verify = Command::Verify {
+                volume: 0,
+                start: None,
+                stop: None,
+                repair: true,
+            };
+            world.command(0, verify).expect("a verify begins");
+            world.run_for(2_000);
+            world.power_cut(stopped);
+            world.run_for(700_000);
+            world.boot(stopped);
+        });
+    }
+}
+
+#[test]
+fn s18_peer_lost_in_mid_repair_does_not_hang() {
+    each_seed(&Plan::scripted(128), |world| {
+        let verify = Command::Verify {
+            volume: 0,
+            start: None,
+            stop: None,
+            repair: true,
+        };
+        world.command(0, verify).expect("a verify begins");
+        world.block_network(true, true);
+        world.write(0, 0, 16 * BLOCK, true).expect("room");
+        world.wait_answers().expect("the Primary goes on");
+        world.block_network(false, false);
+        world.wait_in_sync().expect("in sync again");
+        world.command(0, verify).expect("and again");
+    });
+}
+
+#[test]
+fn a_copy_given_up_while_everything_breaks() {
+    for command in [
+        Command::Invalidate { volume: 0 },
+        Command::InvalidateRemote { volume: 0 },
+    ] {
+        let giver = usize::from(matches!(command, Command::Invalidate { .. }));
+        for broken in 0..3 {
+            each_seed(&loaded(128), |world| {
+                world.command(giver, command).expect("agreed");
+                world.run_for(1_500);
+                match broken {
+                    0 => world.tear_link([true, true]),
+                    1 => {
+                        world.power_cut(1);
+                        world.run_for(600_000);
+                        world.boot(1);
+                    }
+                    _ => {
+                        world.kill(0);
+                        world.run_for(600_000);
+                        world.boot(0);
+                    }
+                }
+            });
+        }
     }
 }

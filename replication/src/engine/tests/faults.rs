@@ -414,3 +414,23 @@ fn what_waits_for_the_end_of_a_dying_connection_is_written_when_it_is_over() {
     assert_eq!(pair.reply(0, id), Some(Ok(())));
     assert_eq!(pair.nodes[0].out_of_sync(), 4096);
 }
+
+#[test]
+fn what_a_node_knows_is_on_its_disk_before_it_stops() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.write(0, 0, 4096, 7);
+    // Long enough for the bitmap's pages to be saved as they are now.
+    pair.wait(6_000_000);
+    pair.heal();
+    pair.assert_in_sync();
+    assert!(!pair.nodes[0].engine.is_saved(), "pages are saved lazily");
+    pair.nodes[0].engine.save_everything();
+    pair.handle(0, Event::Tick);
+    pair.run();
+    assert!(pair.nodes[0].engine.is_saved());
+    pair.ok(0, Command::Secondary { force: false });
+    pair.network = false;
+    pair.reboot(0);
+    assert_eq!(pair.nodes[0].out_of_sync(), 0, "nothing is left to copy");
+}

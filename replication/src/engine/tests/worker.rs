@@ -394,3 +394,24 @@ fn a_lost_connection_in_the_middle_of_a_comparison_loses_nothing() {
         pair.assert_in_sync();
     }
 }
+
+#[test]
+fn an_end_acknowledged_to_a_disk_that_failed_meanwhile_is_void() {
+    let mut pair = behind(Pair::ready(), 1);
+    pair.nodes[1].meta_held = true;
+    pair.network = true;
+    while pair.nodes[0].out_of_sync() > 0 || pair.nodes[0].replication().is_source() {
+        if pair.nodes[1].logged("vol0: resync done") {
+            break;
+        }
+        if !pair.step() {
+            pair.complete_meta(1);
+        }
+    }
+    // The target's answer waits until the end is durable there.
+    pair.handle(0, Event::DiskChanged { volume: 0, size: 0 });
+    pair.nodes[1].meta_held = false;
+    pair.run();
+    assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
+    assert_ne!(pair.nodes[1].disk(), DiskState::Failed);
+}
