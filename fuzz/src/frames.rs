@@ -160,6 +160,7 @@ pub fn hello_volume(volume: u16) -> HelloVolume {
         was_primary: false,
         steady: true,
         paused: false,
+        seen: None,
     }
 }
 

@@ -286,12 +286,11 @@ impl Disk {
         self.trouble.lie.take()
     }
 
-    /// Whether this operation, which completes now, changes data of the volume.
+    /// Whether an operation changes data of the volume.
     #[must_use]
-    pub fn completes_data(&self, token: DiskToken) -> bool {
-        let found = self.pending.iter().find(|p| p.token == token);
-        let data = self.shape.places.sectors;
-        found.is_some_and(|p| changes(&p.op) && self.range(&p.op).start < data)
+    pub fn changes_data(&self, op: &DiskOp) -> bool {
+        let r = self.range(op);
+        changes(op) && !r.is_empty() && r.start < self.shape.places.sectors
     }
 
     /// Ends an operation; `None` if it is unknown (the node restarted since).

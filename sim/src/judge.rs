@@ -6,13 +6,13 @@ use crate::request::{Kinds, Request};
 use crate::stamp::Value;
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, ReplicationState};
+use replication::api::DiskState;
 
 impl World {
     pub(crate) fn oracle_submit(&mut self, n: usize, request: &Request) {
         let weak = request.wanted.kind == Kinds::Discard && self.plan.discards_differ();
-        let branch = &mut self.oracle.branches[self.oracle.of[n]];
-        let history = &mut branch.volumes[request.wanted.volume];
+        let branch = self.oracle.of[n][request.wanted.volume];
+        let history = &mut self.oracle.branches[branch].volumes[request.wanted.volume];
         for (sector, &value) in request.sectors().zip(&request.values) {
             history.submit(sector, value, weak, request.begin);
         }
@@ -49,7 +49,7 @@ impl World {
             .values()
             .find(|r| r.wanted.kind == Kinds::Read);
         let oldest_read = first_read.map_or(now, |r| r.begin);
-        let branch = &mut self.oracle.branches[self.oracle.of[n]];
+        let branch = &mut self.oracle.branches[self.oracle.of[n][volume]];
         let history = &mut branch.volumes[volume];
         let mut hardened = Vec::new();
         if request.wanted.kind == Kinds::Flush {
@@ -79,8 +79,8 @@ impl World {
             }
         }
         if request.mutates() {
-            self.oracle.claims[n] = true;
-            self.oracle.served[n] = true;
+            self.oracle.claims[n][volume] = true;
+            self.oracle.served[n][volume] = true;
         }
         self.judge_copies(n, request, &hardened);
     }
@@ -90,7 +90,7 @@ impl World {
             return;
         }
         let volume = request.wanted.volume;
-        let branch = self.oracle.of[n];
+        let branch = self.oracle.of[n][volume];
         if read.len() != request.wanted.count {
             self.fail(
                 "a read returns what was asked for",
@@ -136,7 +136,7 @@ impl World {
                 .as_ref()
                 .and_then(|s| s.volumes.get(volume))
                 .is_none_or(|v| v.peer_disk != DiskState::UpToDate);
-        let same_branch = !self.oracle.split();
+        let same_branch = !self.oracle.parted(volume);
         // A target that is whole already may have said so without having been heard: it gets what
         // is written meanwhile.
         let alone = alone && !self.mirrors_to_whole(n, volume);
@@ -202,7 +202,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         let target = status
             .and_then(|s| s.volumes.get(volume))
-            .is_some_and(|v| v.replication == ReplicationState::SyncTarget);
+            .is_some_and(|v| v.replication == replication::api::ReplicationState::SyncTarget);
         if !target {
             return;
         }
@@ -236,7 +236,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         let source = status
             .and_then(|s| s.volumes.get(volume))
-            .is_some_and(|v| v.replication == ReplicationState::SyncSource);
+            .is_some_and(|v| v.replication.is_source());
         source
             && self.same_link()
             && self.oracle.connected(n)
@@ -252,7 +252,7 @@ impl World {
         sector: usize,
         level: Level,
     ) -> bool {
-        let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+        let history = &self.oracle.branches[self.oracle.of[n][volume]].volumes[volume];
         let disk = &self.nodes[n].disks[volume];
         let (value, rule) = match level {
             Level::Answered => (

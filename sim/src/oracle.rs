@@ -36,11 +36,12 @@ pub(crate) struct Branch {
 #[derive(Debug)]
 pub(crate) struct Oracle {
     pub(crate) branches: Vec<Branch>,
-    pub(crate) of: [usize; 2],
+    /// The branch that a node's volume follows.
+    pub(crate) of: [Vec<usize>; 2],
     /// Since the split a node answered writes of its own (or was ahead at the split).
-    pub(crate) claims: [bool; 2],
+    pub(crate) claims: [Vec<bool>; 2],
     /// A node answered writes since it was last in sync.
-    pub(crate) served: [bool; 2],
+    pub(crate) served: [Vec<bool>; 2],
     pub(crate) standing: [Vec<Standing>; 2],
     /// What a sync target was worth before: it still is if the node stops before the beginning of the
     /// resync is durable, since no block is overwritten before that.
@@ -54,7 +55,7 @@ pub(crate) struct Oracle {
     pub(crate) forced: [Option<bool>; 2],
     pub(crate) discarding: [bool; 2],
     /// Both nodes agreed that this node's changes go, as the operator said: that outlives a restart.
-    pub(crate) given_up: [bool; 2],
+    pub(crate) given_up: [Vec<bool>; 2],
     /// Sectors per volume about which a disk lied: their content is not judged.
     pub(crate) spoiled: Vec<BTreeSet<usize>>,
     /// The node has been up since the volume was last in sync, or whole: it cannot have lost anything.
@@ -71,7 +72,8 @@ impl Oracle {
         let history = |d: &crate::disk::Disk| History::new(d.current(), d.durable());
         let data = &nodes[best].disks[..plan.volumes.len()];
         let volumes = data.iter().map(history).collect();
-        let good = vec![Some(Level::Answered); plan.volumes.len()];
+        let count = plan.volumes.len();
+        let good = vec![Some(Level::Answered); count];
         let mut standing = [good.clone(), good];
         if let crate::plan::Start::DataOn(n) = plan.start {
             standing[1 - n].fill(None);
@@ -81,25 +83,19 @@ impl Oracle {
                 volumes,
                 unflushed: Vec::new(),
             }],
-            of: [0; 2],
-            claims: [false; 2],
-            served: [false; 2],
+            of: [vec![0; count], vec![0; count]],
+            claims: [vec![false; count], vec![false; count]],
+            served: [vec![false; count], vec![false; count]],
             standing,
-            before_resync: [
-                vec![None; plan.volumes.len()],
-                vec![None; plan.volumes.len()],
-            ],
+            before_resync: [vec![None; count], vec![None; count]],
             status: [None, None],
             amnesty: false,
-            in_sync: vec![false; plan.volumes.len()],
+            in_sync: vec![false; count],
             forced: [None; 2],
             discarding: [false; 2],
-            given_up: [false; 2],
+            given_up: [vec![false; count], vec![false; count]],
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
-            unbroken: [
-                vec![false; plan.volumes.len()],
-                vec![false; plan.volumes.len()],
-            ],
+            unbroken: [vec![false; count], vec![false; count]],
             failed: [false; 2],
         }
     }
@@ -139,8 +135,14 @@ impl Oracle {
         self.in_sync.iter().all(|&s| s)
     }
 
+    /// Whether any volume's histories have parted.
     pub(crate) fn split(&self) -> bool {
         self.of[0] != self.of[1]
+    }
+
+    /// Whether a volume's histories have parted.
+    pub(crate) fn parted(&self, volume: usize) -> bool {
+        self.of[0][volume] != self.of[1][volume]
     }
 
     pub(crate) fn disks_failed(&self) -> bool {
@@ -216,8 +218,8 @@ impl Oracle {
     pub(crate) fn blanked(&mut self, n: usize) {
         self.standing[n].fill(None);
         self.before_resync[n].fill(None);
-        self.served[n] = false;
-        self.claims[n] = false;
+        self.served[n].fill(false);
+        self.claims[n].fill(false);
     }
 
     /// Whether a node's volume has metadata that says no more than that it was created.

@@ -131,6 +131,10 @@ impl World {
     }
 
     fn disk_start(&mut self, n: usize, disk: usize, token: u32, op: replication::api::DiskOp) {
+        let drive = self.nodes[n].disks.get(disk);
+        if drive.is_some_and(|d| d.changes_data(&op)) {
+            self.judge_target(n, disk);
+        }
         let early = self.rng.coin();
         let node = &mut self.nodes[n];
         let fails = self.now < node.disk_fails_until && self.rng.one_in(4);
@@ -160,10 +164,6 @@ impl World {
             let rest = hangs_until - self.now;
             self.later(n, rest, NodeEvent::DiskDone { disk, token });
             return;
-        }
-        let drive = self.nodes[n].disks.get(disk);
-        if drive.is_some_and(|d| d.completes_data(token)) {
-            self.judge_target(n, disk);
         }
         let misdeed = self.draw_misdeed(n, disk);
         let node = &mut self.nodes[n];

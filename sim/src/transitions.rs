@@ -61,13 +61,16 @@ impl World {
             }
             unfinished |= now.disk == DiskState::Inconsistent;
             failed |= now.disk == DiskState::Failed;
-            self.oracle.given_up[n] |= self.oracle.discarding[n] && now.replication.is_target();
+            // Either node's part of the decision makes it last, though the other's may have been lost.
+            self.oracle.given_up[n][v] |= self.oracle.discarding[n] && now.replication.is_target();
+            self.oracle.given_up[1 - n][v] |=
+                self.oracle.discarding[1 - n] && now.replication.is_source();
             // From here on blocks may be overwritten.
             if now.replication.is_target()
                 && now.disk == DiskState::Inconsistent
                 && now.current_uuid != JUST_CREATED
             {
-                targets.push(v);
+                targets.push((v, was.map(|w| w.current_uuid)));
             }
             if now.disk == DiskState::UpToDate
                 && was.is_some_and(|w| w.disk == DiskState::Inconsistent)
@@ -90,6 +93,7 @@ impl World {
         if let Some(v) = differs
             && self.oracle.spoiled[v].is_empty()
             && !self.oracle.amnesty
+            && self.oracle.spoiled[v].is_empty()
         {
             self.fail(
                 "verify reports only what differs",
@@ -138,21 +142,21 @@ impl World {
         }
     }
 
-    fn becomes_target(&mut self, n: usize, volumes: &[usize]) {
+    fn becomes_target(&mut self, n: usize, volumes: &[(usize, Option<u64>)]) {
         self.judge_direction(n, volumes);
-        if self.oracle.split() {
-            if self.oracle.claims[n] && !self.oracle.discarding[n] && !self.oracle.given_up[n] {
-                let detail = format!(
-                    "node {} gives up its writes without --discard-my-data",
-                    letter(n)
-                );
-                self.fail("a split brain is never resolved silently", detail);
+        for &(v, _) in volumes {
+            if self.oracle.parted(v) {
+                let given_up = self.oracle.discarding[n] || self.oracle.given_up[n][v];
+                if self.oracle.claims[n][v] && !given_up {
+                    let who = letter(n);
+                    let detail = format!(
+                        "node {who} gives up its writes to vol{v} without --discard-my-data"
+                    );
+                    self.fail("a split brain is never resolved silently", detail);
+                }
+                self.oracle.of[n][v] = self.oracle.of[1 - n][v];
+                self.oracle.falls_behind(n, v);
             }
-            self.oracle.of[n] = self.oracle.of[1 - n];
-            self.oracle.standing[n].fill(None);
-            self.oracle.before_resync[n].fill(None);
-        }
-        for &v in volumes {
             if let Some(standing) = self.oracle.standing[n][v].take() {
                 self.oracle.before_resync[n][v] = Some(standing);
             }
@@ -160,12 +164,14 @@ impl World {
     }
 
     /// The better copy is overwritten only where the operator said so.
-    fn judge_direction(&mut self, n: usize, volumes: &[usize]) {
-        let given_up = self.oracle.discarding[n] || self.oracle.given_up[n];
-        if self.oracle.split() || given_up || self.oracle.amnesty {
+    fn judge_direction(&mut self, n: usize, volumes: &[(usize, Option<u64>)]) {
+        if self.oracle.discarding[n] || self.oracle.amnesty {
             return;
         }
-        for &v in volumes {
+        for &(v, was) in volumes {
+            if self.oracle.parted(v) || self.oracle.given_up[n][v] {
+                continue;
+            }
             let [mine, theirs] = [n, 1 - n].map(|n| self.oracle.standing[n][v]);
             if mine.is_some() && theirs.is_none() {
                 let standing = &self.oracle.standing;
@@ -174,7 +180,11 @@ impl World {
                 self.fail("the better copy is never the target", detail);
             }
             let whole = mine == Some(Level::Answered) && self.oracle.unbroken[n][v];
-            if whole && theirs == Some(Level::Durable) && !self.nodes[1 - n].disks[v].busy() {
+            // Not if the source had begun a new generation before it lost its power: then it may have
+            // written more, and that was two faults.
+            let same = was == self.generation(1 - n, v);
+            let lost = theirs == Some(Level::Durable) && !self.nodes[1 - n].disks[v].busy();
+            if whole && same && lost {
                 // What the source lost with its power is still here.
                 for sector in 0..self.plan.volumes[v].places.sectors {
                     if !self.judge_sector(1 - n, v, sector, Level::Answered) {
@@ -188,7 +198,8 @@ impl World {
     /// The target of a resync says that it has all: its source may not know yet, or be gone.
     fn becomes_whole(&mut self, n: usize, volume: usize) {
         let source = 1 - n;
-        let Some(least) = self.oracle.standing[source][volume].filter(|_| !self.oracle.split())
+        let Some(least) =
+            self.oracle.standing[source][volume].filter(|_| !self.oracle.parted(volume))
         else {
             return;
         };
@@ -205,7 +216,7 @@ impl World {
                 return;
             }
             // What its source lost with its power since, the target may have.
-            let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+            let history = &self.oracle.branches[self.oracle.of[n][volume]].volumes[volume];
             let value = self.nodes[n].disks[volume].current()[sector];
             let spoiled = self.oracle.spoiled[volume].contains(&sector);
             if !spoiled && !history.legal(sector, value, Level::Answered) {
@@ -232,8 +243,8 @@ impl World {
     /// Both nodes say of themselves and of each other that they are UpToDate.
     pub(crate) fn judge_in_sync(&mut self, volume: usize, began: bool) {
         self.stats.count(Kind::InSyncChecks);
-        if self.oracle.split() {
-            let [a, b] = self.oracle.claims;
+        if self.oracle.parted(volume) {
+            let [a, b] = [0, 1].map(|n: usize| self.oracle.claims[n][volume]);
             if a && b {
                 self.fail(
                     "a split brain is never resolved silently",
@@ -242,10 +253,9 @@ impl World {
                 return;
             }
             let loser = usize::from(a);
-            self.oracle.of[loser] = self.oracle.of[1 - loser];
+            self.oracle.of[loser][volume] = self.oracle.of[1 - loser][volume];
         }
         self.oracle.discarding = [false; 2];
-        self.oracle.given_up = [false; 2];
         let nobody = (0..2).all(|n| self.oracle.standing[n][volume] < Some(Level::Answered));
         let level = if began && nobody {
             Level::Durable
@@ -255,14 +265,14 @@ impl World {
         // A failed disk took the last good copy: the replicas must be equal, no more.
         let lost = nobody && self.oracle.disks_failed();
         if level == Level::Durable && !lost {
-            let branch = self.oracle.of[0];
+            let branch = self.oracle.of[0][volume];
             self.oracle.branches[branch]
                 .unflushed
                 .retain(|u| u.volume != volume);
         }
         for sector in 0..self.plan.volumes[volume].places.sectors {
             let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
-            let branch = self.oracle.of[0];
+            let branch = self.oracle.of[0][volume];
             let history = &self.oracle.branches[branch].volumes[volume];
             if self.in_flight(volume, sector) || self.oracle.spoiled[volume].contains(&sector) {
                 continue;
@@ -304,9 +314,10 @@ impl World {
             self.oracle.standing[n][volume] = Some(Level::Answered);
             self.oracle.unbroken[n][volume] = true;
             self.oracle.before_resync[n][volume] = None;
-            self.oracle.served[n] = false;
+            self.oracle.served[n][volume] = false;
+            self.oracle.claims[n][volume] = false;
+            self.oracle.given_up[n][volume] = false;
         }
-        self.oracle.claims = [false; 2];
         if self.oracle.all_in_sync() && self.disks_are_fine() {
             self.oracle.disks_mended();
         }
@@ -354,7 +365,12 @@ impl World {
                 );
                 return;
             }
-            self.fork(n, worth.is_none());
+            for volume in 0..self.plan.volumes.len() {
+                let behind = self.oracle.standing[n][volume].is_none();
+                if behind || rival {
+                    self.fork(n, volume, behind);
+                }
+            }
         }
     }
 
@@ -364,8 +380,8 @@ impl World {
         if self.oracle.amnesty {
             return;
         }
-        let branch = self.oracle.of[n];
         for volume in 0..self.plan.volumes.len() {
+            let branch = self.oracle.of[n][volume];
             let in_use = self.oracle.disk_state(n, volume) > Some(DiskState::Failed);
             if in_use && self.durable_metadata(n, volume).is_some_and(|s| !s.primary) {
                 let detail = format!("node {} vol{volume}", letter(n));
@@ -393,7 +409,7 @@ impl World {
                     .retain(|u| u.volume != volume);
                 self.oracle.standing[n][volume] = Some(Level::Answered);
             }
-            if !self.oracle.split() && !self.still_holds(peer, volume) {
+            if !self.oracle.parted(volume) && !self.still_holds(peer, volume) {
                 self.oracle.falls_behind(peer, volume);
             }
         }
@@ -404,7 +420,7 @@ impl World {
         let Some(level) = self.oracle.standing[n][volume] else {
             return false;
         };
-        let history = &self.oracle.branches[self.oracle.of[n]].volumes[volume];
+        let history = &self.oracle.branches[self.oracle.of[n][volume]].volumes[volume];
         let disk = &self.nodes[n].disks[volume];
         let holds = |sector: usize| {
             disk.writing(sector)
@@ -416,35 +432,36 @@ impl World {
         (0..disk.current().len()).all(holds)
     }
 
-    /// The operator chose a node although another has or makes newer data: histories part.
-    fn fork(&mut self, n: usize, behind: bool) {
+    /// The operator chose a node although another has or makes newer data: a volume's histories part.
+    fn fork(&mut self, n: usize, volume: usize, behind: bool) {
         self.stats.count(Kind::SplitBrains);
         self.trace.line(self.now, "!!", || {
             let standing = &self.oracle.standing;
-            format!(
-                "histories part: node {} goes its own way ({standing:?})",
-                letter(n)
-            )
+            let who = letter(n);
+            format!("histories of vol{volume} part: node {who} goes its own way ({standing:?})")
         });
         let now = self.order;
-        let mut volumes = Vec::new();
-        for disk in &self.nodes[n].disks[..self.plan.volumes.len()] {
-            let mut history = History::new(disk.current(), disk.durable());
-            for sector in 0..disk.current().len() {
-                for value in disk.may_become(sector, &self.nodes[n].memory) {
-                    history.allow(sector, value, now);
-                }
+        let disk = &self.nodes[n].disks[volume];
+        let mut history = History::new(disk.current(), disk.durable());
+        for sector in 0..disk.current().len() {
+            for value in disk.may_become(sector, &self.nodes[n].memory) {
+                history.allow(sector, value, now);
             }
-            volumes.push(history);
         }
+        // The other volumes' histories go on where they are.
+        let of = self.oracle.of[n][volume];
+        let mut volumes = self.oracle.branches[of].volumes.clone();
+        volumes[volume] = history;
         self.oracle.branches.push(Branch {
             volumes,
             unflushed: Vec::new(),
         });
-        self.oracle.of[n] = self.oracle.branches.len() - 1;
-        self.oracle.claims[1 - n] = behind && self.oracle.served[1 - n];
-        self.oracle.claims[n] = false;
-        self.oracle.given_up = [false; 2];
-        self.oracle.standing[n].fill(Some(Level::Answered));
+        self.oracle.of[n][volume] = self.oracle.branches.len() - 1;
+        self.oracle.claims[1 - n][volume] = behind && self.oracle.served[1 - n][volume];
+        self.oracle.claims[n][volume] = false;
+        for n in 0..2 {
+            self.oracle.given_up[n][volume] = false;
+        }
+        self.oracle.standing[n][volume] = Some(Level::Answered);
     }
 }

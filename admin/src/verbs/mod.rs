@@ -178,10 +178,6 @@ impl Verb {
             Self::Disconnect => Some(Command::Disconnect),
             Self::NewCurrentUuid => Some(Command::NewCurrentUuid),
             Self::CreateMd { volume, force } => Some(Command::CreateMd { volume, force }),
-            Self::Attach { volume } => Some(Command::Attach { volume }),
-            Self::Detach { volume, force } => Some(Command::Detach { volume, force }),
-            Self::SuspendIo => Some(Command::SuspendIo),
-            Self::ResumeIo => Some(Command::ResumeIo),
             Self::PauseSync { volume } => Some(Command::PauseSync { volume }),
             Self::ResumeSync { volume } => Some(Command::ResumeSync { volume }),
             Self::Verify {
@@ -199,6 +195,10 @@ impl Verb {
             Self::Invalidate { volume } => Some(Command::Invalidate { volume }),
             Self::InvalidateRemote { volume } => Some(Command::InvalidateRemote { volume }),
             Self::Outdate => Some(Command::Outdate),
+            Self::Attach { volume } => Some(Command::Attach { volume }),
+            Self::Detach { volume, force } => Some(Command::Detach { volume, force }),
+            Self::SuspendIo => Some(Command::SuspendIo),
+            Self::ResumeIo => Some(Command::ResumeIo),
             _ => None,
         }
     }

@@ -124,14 +124,6 @@ fn engine_commands() {
         command("connect --discard-my-data"),
         Some(Command::Connect { discard_my_data })
     );
-    let (volume, force) = (0, true);
-    assert_eq!(command("attach vol0"), Some(Command::Attach { volume }));
-    assert_eq!(
-        command("detach vol0 --force"),
-        Some(Command::Detach { volume, force })
-    );
-    assert_eq!(command("suspend-io"), Some(Command::SuspendIo));
-    assert_eq!(command("resume-io"), Some(Command::ResumeIo));
     assert_eq!(
         command("verify vol1 --start 4096 --repair"),
         Some(Command::Verify {
@@ -163,6 +155,14 @@ fn engine_commands() {
         Some(Command::InvalidateRemote { volume })
     );
     assert_eq!(command("outdate"), Some(Command::Outdate));
+    let (volume, force) = (0, true);
+    assert_eq!(command("attach vol0"), Some(Command::Attach { volume }));
+    assert_eq!(
+        command("detach vol0 --force"),
+        Some(Command::Detach { volume, force })
+    );
+    assert_eq!(command("suspend-io"), Some(Command::SuspendIo));
+    assert_eq!(command("resume-io"), Some(Command::ResumeIo));
     assert_eq!(command("status"), None);
     assert_eq!(command("connect --dry-run"), None);
 }

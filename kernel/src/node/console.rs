@@ -183,6 +183,8 @@ impl Terminal {
             node.core.event(Event::Command { id, command });
         }
         signals::DATA_PATH.signal(());
+        // A script learns at once that its command is being carried out: some take longer than it would wait for a dead line.
+        self.send().await;
         loop {
             if let Some(node) = appliance.borrow_mut().node.as_mut() {
                 while let Some((ended, result)) = node.core.commands.pop_front() {
@@ -203,10 +205,10 @@ impl Terminal {
     /// A Primary that goes down says so to its disks, and to its peer, as long as these answer: then nothing has to be compared
     /// when it comes back.
     async fn step_down(&mut self, appliance: &'static RefCell<Appliance>, origin: &Origin) {
-        // It goes down whatever the engine answers.
-        let _ = self
-            .engine_command(appliance, Command::Secondary { force: true }, origin)
-            .await;
+        // It goes down whatever the engine answers. The peer must not find it again before it is gone.
+        for command in [Command::Secondary { force: true }, Command::Disconnect] {
+            let _ = self.engine_command(appliance, command, origin).await;
+        }
         if let Some(node) = appliance.borrow_mut().node.as_mut() {
             node.core.engine.save_everything();
             node.core.now = time::now_micros();

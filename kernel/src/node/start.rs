@@ -243,8 +243,8 @@ fn build(
         volumes: heapless::Vec::new(),
         timers: config.timers(),
         policies: policies::split_brain(config),
-        trouble: policies::trouble(config),
         resync: policies::resync(config),
+        trouble: policies::trouble(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,
     };
