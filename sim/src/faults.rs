@@ -65,7 +65,8 @@ impl World {
 
     /// Nobody replaces the only good disk: the other one must be settled, not about to be resynced.
     fn dispensable(&self, n: usize) -> bool {
-        let spare = self.oracle.all_in_sync() || self.oracle.is_primary(1 - n);
+        let serves_here = self.oracle.is_primary(1 - n) && self.primaries_are_whole();
+        let spare = self.oracle.all_in_sync() || serves_here;
         let other_is_good =
             self.oracle.worth(1 - n).is_some() && self.nodes[1 - n].engine.is_some();
         spare && other_is_good && !self.oracle.split() && self.nodes[n].engine.is_some()

@@ -239,7 +239,7 @@ impl World {
 
     /// Whether every Primary has all of its disks. One that lost a disk has part of its history on the other node: were
     /// that forced, each volume would have a branch of its own, which is more than the oracle keeps apart.
-    fn primaries_are_whole(&self) -> bool {
+    pub(crate) fn primaries_are_whole(&self) -> bool {
         (0..2).all(|n| {
             let status = self.oracle.status[n].as_ref();
             status.is_none_or(|s| {
