@@ -32,7 +32,9 @@ impl Volume {
     pub fn reattached(&mut self) {
         let through = &mut self.through;
         let newest = self.gens.current == through.exposed && through.exposed == through.offered;
-        if newest && !through.here.any() && self.disk == DiskState::Consistent {
+        // After a flush that failed nobody knows what the disk still holds, whatever later ones answer.
+        let sound = !through.here.any() && !through.doomed;
+        if newest && sound && self.disk == DiskState::Consistent {
             self.disk = DiskState::UpToDate;
             self.crashed = false;
             self.through.end();
