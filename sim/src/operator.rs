@@ -123,7 +123,8 @@ impl World {
 
     /// The operator has a look.
     pub(crate) fn operator_turn(&mut self) {
-        let gap = self.plan.operator_gap.max(1);
+        let calm = if self.healing { 100_000 } else { Time::MAX };
+        let gap = self.plan.operator_gap.clamp(1, calm);
         let next = self.rng.range(gap / 2, gap * 2);
         self.schedule.push(self.now + next, Occurrence::Operator);
         if self.waiting() {
