@@ -355,7 +355,8 @@ fn clients_that_all_come_at_once() {
     let (port, start) = (node.nbd_port, std::sync::Barrier::new(16));
     let come = || {
         start.wait();
-        let mut client = Client::open(port, "vol0")?;
+        let mut client = Client::connect_within(port, Duration::from_secs(60))?;
+        client.go("vol0")?;
         let read = client.read(0, 4096)?;
         assert_eq!(read, Ok(tools::pattern(9, 4096)));
         std::io::Result::Ok(client)
