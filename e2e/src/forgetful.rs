@@ -2,14 +2,16 @@
 //! since the last flush is in a volatile cache. A power cut keeps a random subset of it, torn at sectors, and
 //! forgets the rest, as a real disk may.
 //!
-//! Beyond that it can have unreadable sectors, which writing mends, and refuse all writes.
+//! Beyond that it can have unreadable sectors, which writing mends, and hang.
 
 use crate::nbd;
-use crate::tools::{Random, wait_for};
+use crate::pair::{Node, Pair};
+use crate::tools::{Random, disk_bytes, wait_for};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// The smallest unit that is written whole or not at all.
 const SECTOR: usize = 512;
@@ -45,9 +47,8 @@ struct State {
     pending: Vec<Pending>,
     /// Sectors that cannot be read until they are written.
     unreadable: Vec<usize>,
-    refuses_writes: bool,
+    hangs: bool,
     connections: u32,
-    flushes: u64,
 }
 
 #[derive(Debug)]
@@ -81,17 +82,28 @@ impl Pending {
 }
 
 impl Disk {
+    /// Puts a blank disk for a volume of `bytes` under each node of a pair that has not been started.
+    pub fn under(pair: &mut Pair, bytes: u64) -> [Self; 2] {
+        pair.set(
+            "PALISADE_DISK",
+            "driver=nbd,export=disk,discard=unmap,server.type=unix,server.path=NODE.disk",
+        );
+        [Node::A, Node::B].map(|node| {
+            let socket = pair.dir().join(format!("{}.disk", node.name()));
+            Self::serve(&socket, disk_bytes(bytes))
+        })
+    }
+
     /// A blank disk of `bytes`, served on a unix socket at `path`.
-    pub fn serve(path: &Path, bytes: u64) -> Self {
+    fn serve(path: &Path, bytes: u64) -> Self {
         let bytes = usize::try_from(bytes).expect("it fits into memory");
         let state = Arc::new(Mutex::new(State {
             shown: vec![0; bytes],
             durable: vec![0; bytes],
             pending: Vec::new(),
             unreadable: Vec::new(),
-            refuses_writes: false,
+            hangs: false,
             connections: 0,
-            flushes: 0,
         }));
         let listener = UnixListener::bind(path).expect("a socket in our directory");
         let weak = Arc::downgrade(&state);
@@ -154,14 +166,9 @@ impl Disk {
         lock(&self.state).unreadable.len()
     }
 
-    /// Whether every write and flush fails from now on.
-    pub fn refuse_writes(&self, refuse: bool) {
-        lock(&self.state).refuses_writes = refuse;
-    }
-
-    /// Flushes that the node has asked for so far.
-    pub fn flushes(&self) -> u64 {
-        lock(&self.state).flushes
+    /// Whether requests get no answer from now on. When that ends, they are carried out.
+    pub fn hang(&self, hangs: bool) {
+        lock(&self.state).hangs = hangs;
     }
 
     /// The first byte at which the first `bytes` of two disks differ.
@@ -201,9 +208,7 @@ impl State {
                 return Err(EIO);
             }
             nbd::CMD_READ => return Ok(self.shown[at..end].to_vec()),
-            _ if self.refuses_writes => return Err(EIO),
             nbd::CMD_FLUSH => {
-                self.flushes += 1;
                 for write in self.pending.drain(..) {
                     write.apply(&mut self.durable, 0, write.len());
                 }
@@ -260,6 +265,9 @@ fn serve(stream: UnixStream, state: &Mutex<State>) -> io::Result<()> {
             let mut bytes = vec![0; len as usize];
             input.read_exact(&mut bytes)?;
             data = Some(bytes);
+        }
+        while lock(state).hangs {
+            std::thread::sleep(Duration::from_millis(10));
         }
         let result = lock(state).request(kind, at, data, len);
         let mut reply = 0x6744_6698_u32.to_be_bytes().to_vec();

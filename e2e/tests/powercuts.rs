@@ -5,7 +5,7 @@
 
 use e2e::forgetful::{Disk, Loss};
 use e2e::load::{Load, Running, Survives};
-use e2e::tools::{Random, disk_bytes, wait_for};
+use e2e::tools::{Random, wait_for};
 use e2e::{Node, Pair};
 use std::time::{Duration, Instant};
 
@@ -34,14 +34,7 @@ struct Rig {
 impl Rig {
     fn boot(seed: u64) -> Self {
         let mut pair = Pair::prepare();
-        pair.set(
-            "PALISADE_DISK",
-            "driver=nbd,export=disk,discard=unmap,server.type=unix,server.path=NODE.disk",
-        );
-        let disks = [Node::A, Node::B].map(|node| {
-            let socket = pair.dir().join(format!("{}.disk", node.name()));
-            Disk::serve(&socket, disk_bytes(SIZE))
-        });
+        let disks = Disk::under(&mut pair, SIZE);
         pair.must_up(&[]);
         Self {
             pair,

@@ -11,7 +11,9 @@ impl Engine {
         match command {
             Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
             Command::Disconnect => self.disconnect(id),
-            Command::CreateMd { volume, force } => self.create_md(id, volume, force, mem),
+            Command::CreateMd { volume, force } if !self.attaching() => {
+                self.create_md(id, volume, force, mem);
+            }
             Command::Attach { volume } => self.attach(id, volume),
             Command::Detach { volume, force } => self.detach(id, volume, force, mem),
             Command::SuspendIo => self.suspend_io(id),
@@ -19,7 +21,9 @@ impl Engine {
             Command::PauseSync { volume } => self.pause_sync(id, volume, true),
             Command::ResumeSync { volume } => self.pause_sync(id, volume, false),
             Command::VerifyAbort { volume } => self.abort_verify(id, volume),
-            Command::Primary { .. }
+            // Right after the boot the disks are still looked at: that is not worth a refusal.
+            Command::CreateMd { .. }
+            | Command::Primary { .. }
             | Command::Secondary { .. }
             | Command::NewCurrentUuid
             | Command::Verify { .. }
@@ -52,6 +56,7 @@ impl Engine {
                 Command::Primary { force } => self.promote(next.id, force, mem),
                 Command::Secondary { force } => self.demote(next.id, force),
                 Command::NewCurrentUuid => self.declare_identical(next.id),
+                Command::CreateMd { volume, force } => self.create_md(next.id, volume, force, mem),
                 Command::Verify {
                     volume,
                     start,
@@ -63,7 +68,6 @@ impl Engine {
                 Command::Outdate => self.outdate(next.id, mem),
                 Command::Connect { .. }
                 | Command::Disconnect
-                | Command::CreateMd { .. }
                 | Command::Attach { .. }
                 | Command::Detach { .. }
                 | Command::SuspendIo
@@ -155,6 +159,8 @@ impl Engine {
             } else {
                 let what = if self.negotiating() {
                     "the handshake with the peer"
+                } else if self.attaching() {
+                    "the reading of the disks' metadata"
                 } else if self.link.probe.is_some() {
                     "the wait for a sign of life of the peer"
                 } else {

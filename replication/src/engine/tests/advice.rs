@@ -63,6 +63,30 @@ fn a_disk_without_metadata_advises_to_create_it() {
 }
 
 #[test]
+fn metadata_is_created_as_soon_as_the_disk_is_known_to_have_none() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    // Its power fails, and somebody puts blank disks in.
+    let config = pair.nodes[1].config.clone();
+    pair.nodes[1] = Node::new(pair.now, config);
+    pair.nodes[1].meta_held = true;
+    pair.handle(1, Event::Tick);
+    pair.run();
+    let id = pair.start(
+        1,
+        Command::CreateMd {
+            volume: 0,
+            force: false,
+        },
+    );
+    pair.run();
+    assert!(!pair.nodes[1].done.contains_key(&id), "it waits");
+    pair.nodes[1].meta_held = false;
+    pair.run();
+    assert_eq!(pair.nodes[1].done.get(&id).map(Result::is_ok), Some(true));
+}
+
+#[test]
 fn what_is_longest_still_fits() {
     let name = |fill: &str| Name::try_from(fill.repeat(32).as_str()).unwrap();
     let many = |me: &str, other: &str| {
