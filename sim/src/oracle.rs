@@ -61,6 +61,9 @@ pub(crate) struct Oracle {
     /// The node has been up since the volume was last in sync, or whole: it cannot have lost anything.
     pub(crate) unbroken: [Vec<bool>; 2],
     failed: [bool; 2],
+    /// A flush of the node's disk failed, and nothing has replaced its content since: what it shows it may never make
+    /// durable.
+    pub(crate) doomed: [Vec<bool>; 2],
 }
 
 impl Oracle {
@@ -97,6 +100,7 @@ impl Oracle {
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
             failed: [false; 2],
+            doomed: [vec![false; count], vec![false; count]],
         }
     }
 
@@ -155,6 +159,7 @@ impl Oracle {
         self.failed[n] = true;
         if let Some(volume) = unflushed {
             self.unbroken[n][volume] = false;
+            self.doomed[n][volume] = true;
             let standing = &mut self.standing[n][volume];
             *standing = standing.map(|_| Level::Durable);
         }

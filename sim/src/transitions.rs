@@ -198,6 +198,7 @@ impl World {
     /// The target of a resync says that it has all: its source may not know yet, or be gone.
     fn becomes_whole(&mut self, n: usize, volume: usize) {
         let source = 1 - n;
+        self.oracle.doomed[n][volume] = false;
         let Some(least) =
             self.oracle.standing[source][volume].filter(|_| !self.oracle.parted(volume))
         else {
@@ -346,6 +347,13 @@ impl World {
             self.fail("only the operator promotes", format!("node {}", letter(n)));
             return;
         };
+        if forced && self.oracle.doomed[n].contains(&true) {
+            // docs/FAULT_MODEL.md: what such a disk shows, the operator vouches for.
+            self.oracle.amnesty = true;
+            self.oracle.standing[n].fill(Some(Level::Answered));
+            self.oracle.doomed[n].fill(false);
+            return;
+        }
         let worth = self.oracle.worth(n);
         let rival = self.oracle.is_primary(peer);
         if worth.is_none() || rival {
