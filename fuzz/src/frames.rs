@@ -210,6 +210,8 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::Compared { request, outcome: Comparison::Blocks(5) },
         Frame::Compared { request, outcome: Comparison::Busy },
         Frame::SyncEnd { volume, request, uuid },
+        Frame::ReadRequest { volume, request, offset, len },
+        Frame::DiskLost { volume, request, uuid },
     ];
     all.extend(plain.into_iter().map(|frame| (frame, 0)));
     #[rustfmt::skip]
@@ -218,6 +220,7 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::SyncData { volume, request, offset },
         Frame::Bitmap { volume, request, last: true },
         Frame::Compare { volume, request, offset, len },
+        Frame::ReadReply { request, reply: 3 },
     ];
     all.extend(bulk.into_iter().map(|frame| (frame, 4096)));
     all

@@ -66,8 +66,11 @@ impl World {
     /// Nobody replaces the only good disk: the other one must be settled, not about to be resynced.
     fn dispensable(&self, n: usize) -> bool {
         let spare = self.oracle.all_in_sync() || self.oracle.is_primary(1 - n);
-        let other_is_good =
-            self.oracle.worth(1 - n).is_some() && self.nodes[1 - n].engine.is_some();
+        // Not one that says itself that this node's disk is all it has.
+        let own = |v| self.oracle.disk_state(1 - n, v) == Some(DiskState::UpToDate);
+        let other_is_good = self.oracle.worth(1 - n).is_some()
+            && self.nodes[1 - n].engine.is_some()
+            && (0..self.plan.volumes.len()).all(own);
         spare && other_is_good && !self.oracle.split() && self.nodes[n].engine.is_some()
     }
 

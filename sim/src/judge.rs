@@ -79,8 +79,11 @@ impl World {
             }
         }
         if request.mutates() {
-            self.oracle.claims[n][volume] = true;
-            self.oracle.served[n][volume] = true;
+            // A Primary without a good disk of its own serves from its peer's.
+            let own = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
+            let holder = if own { n } else { 1 - n };
+            self.oracle.claims[holder][volume] = true;
+            self.oracle.served[holder][volume] = true;
         }
         self.judge_copies(n, request, &hardened);
     }
@@ -202,7 +205,7 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         let target = status
             .and_then(|s| s.volumes.get(volume))
-            .is_some_and(|v| v.replication == replication::api::ReplicationState::SyncTarget);
+            .is_some_and(|v| v.replication.is_target());
         if !target {
             return;
         }

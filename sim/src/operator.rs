@@ -123,7 +123,8 @@ impl World {
 
     /// The operator has a look.
     pub(crate) fn operator_turn(&mut self) {
-        let gap = self.plan.operator_gap.max(1);
+        let calm = if self.healing { 100_000 } else { Time::MAX };
+        let gap = self.plan.operator_gap.clamp(1, calm);
         let next = self.rng.range(gap / 2, gap * 2);
         self.schedule.push(self.now + next, Occurrence::Operator);
         if self.waiting() {
@@ -239,7 +240,7 @@ impl World {
 
     /// Whether every Primary has all of its disks. One that lost a disk has part of its history on the other node: were
     /// that forced, each volume would have a branch of its own, which is more than the oracle keeps apart.
-    fn primaries_are_whole(&self) -> bool {
+    pub(crate) fn primaries_are_whole(&self) -> bool {
         (0..2).all(|n| {
             let status = self.oracle.status[n].as_ref();
             status.is_none_or(|s| {

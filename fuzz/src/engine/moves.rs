@@ -282,7 +282,7 @@ fn client(victim: &mut Victim, input: &mut Input<'_>) {
 
 fn command(victim: &mut Victim, input: &mut Input<'_>) {
     let sure = input.coin();
-    let kind = input.pick(16);
+    let kind = input.pick(20);
     let mut volume = || input.one_of(&[0, 1, 2]);
     let discard_my_data = sure;
     #[rustfmt::skip]
@@ -299,6 +299,10 @@ fn command(victim: &mut Victim, input: &mut Input<'_>) {
         9 => Command::Invalidate { volume: volume() },
         10 => Command::InvalidateRemote { volume: volume() },
         11 => Command::Outdate,
+        13 => Command::Attach { volume: volume() },
+        14 => Command::Detach { volume: volume(), force: sure },
+        15 => Command::SuspendIo,
+        16 => Command::ResumeIo,
         _ => {
             let volume = volume();
             let mut place = || input.one_of(&[None, Some(0), Some(65_536), Some(SIZE), Some(7)]);

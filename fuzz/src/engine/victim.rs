@@ -290,15 +290,26 @@ impl Victim {
         assert!(later, "the tick at {} changed nothing", self.now);
     }
 
+    fn wait(&mut self) {
+        self.complete_all();
+        for _ in 0..32 {
+            self.tick();
+            self.complete_all();
+        }
+    }
+
     /// The peer and the fuzzer are gone: all that was asked comes to its end.
     pub fn end(mut self) {
         self.meta_held = false;
         self.link_down(LinkDownReason::Garbage);
-        self.complete_all();
-        for _ in 0..64 {
-            self.tick();
-            self.complete_all();
-        }
+        self.wait();
+        let suspended = self.status().suspended;
+        let waits = !self.requests.is_empty();
+        assert!(!waits || suspended.any(), "requests wait without a reason");
+        // What waits for good data waits for ever, unless its clients are given up.
+        self.command(Command::ResumeIo);
+        self.command(Command::Secondary { force: true });
+        self.wait();
         assert!(self.engine.is_idle(), "requests are left over");
         let all = self.pool.free_bytes() + self.engine.metadata_bytes();
         assert_eq!(all, self.pool.total_bytes(), "a leak");

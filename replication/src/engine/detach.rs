@@ -32,7 +32,9 @@ impl Volume {
     pub fn reattached(&mut self) {
         let through = &mut self.through;
         let newest = self.gens.current == through.exposed && through.exposed == through.offered;
-        if newest && !through.here.any() && self.disk == DiskState::Consistent {
+        // After a flush that failed nobody knows what the disk still holds, whatever later ones answer.
+        let sound = !through.here.any() && !through.doomed;
+        if newest && sound && self.disk == DiskState::Consistent {
             self.disk = DiskState::UpToDate;
             self.crashed = false;
             self.through.end();
@@ -276,14 +278,20 @@ impl Engine {
         for at in 0..self.volumes.len() {
             self.ensure_generation(at, mem);
         }
-        let result = match (was, self.suspended().no_data) {
-            (_, true) => Err(text!(
-                "clients' requests wait for good data, not for this command: {}",
-                self.reason(self.now)
-            )),
-            (true, false) => Ok(text!("clients' requests go on")),
-            (false, false) => Ok(text!("clients' requests do not wait")),
+        let no_data = self.suspended().no_data;
+        let said = match (was, no_data) {
+            (true, true) => text!(
+                "clients' requests still wait for good data: see 'status'; once more 'resume-io' answers them with errors"
+            ),
+            (false, true) => {
+                self.errors_by_user = true;
+                text!(
+                    "clients' requests that no good disk can serve are answered with errors, until there is one"
+                )
+            }
+            (true, false) => text!("clients' requests go on"),
+            (false, false) => text!("clients' requests do not wait"),
         };
-        self.done(id, result);
+        self.done(id, Ok(said));
     }
 }

@@ -106,6 +106,8 @@ pub struct Engine {
     hang_check: Option<Micros>,
     /// The operator holds clients' requests back.
     suspended_by_user: bool,
+    /// The operator does not want clients to wait for good data any longer.
+    errors_by_user: bool,
     /// Slots of connections that are gone, still busy on the disk.
     orphans: usize,
     /// How fast resyncs and verifies go.
@@ -164,6 +166,7 @@ impl Engine {
             abandoned: 0,
             hang_check: None,
             suspended_by_user: false,
+            errors_by_user: false,
             orphans: 0,
             controller: Controller::new(config.resync.limits),
             held: None,

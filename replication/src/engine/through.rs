@@ -182,11 +182,15 @@ impl Engine {
             Way::There
         } else if self.connected() && volume.peer_disk <= DiskState::Failed {
             Way::Error
-        } else if self.config.trouble.on_no_data == OnNoData::SuspendIo || self.link_in_motion() {
+        } else if self.waits_for_data() || self.link_in_motion() {
             Way::Wait
         } else {
             Way::Error
         }
+    }
+
+    fn waits_for_data(&self) -> bool {
+        self.config.trouble.on_no_data == OnNoData::SuspendIo && !self.errors_by_user
     }
 
     /// A new handshake is under way, after which there may be a good disk.
@@ -247,6 +251,9 @@ impl Engine {
 
     /// Lets what waited go on where there is a way.
     pub(super) fn thaw(&mut self) {
+        if self.errors_by_user && self.volumes.iter().all(|v| v.good() || v.through.on) {
+            self.errors_by_user = false;
+        }
         for at in 0..self.volumes.len() {
             if self.volumes[at].through.frozen.is_empty()
                 || (self.serving && self.way(at) == Way::Wait)

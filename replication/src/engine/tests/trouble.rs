@@ -694,5 +694,19 @@ fn every_command_about_disks_says_what_is_wrong() {
     pair.ok(0, detach(0));
     pair.ok(0, detach(0));
     pair.cut();
-    refused(&mut pair, Command::ResumeIo, "wait for good data");
+    let id = pair.write(0, 0, 4096, 1);
+    pair.run();
+    assert_eq!(pair.reply(0, id), None);
+    let said = pair.command(0, Command::ResumeIo).unwrap();
+    assert!(said.contains("answered with errors"), "{said}");
+    assert_eq!(pair.reply(0, id), Some(Err(ClientError::Io)));
+    // Only until there is good data again.
+    pair.heal();
+    let id = pair.write(0, 0, 4096, 1);
+    pair.run();
+    assert_eq!(pair.reply(0, id), Some(Ok(())));
+    pair.cut();
+    let id = pair.write(0, 0, 4096, 1);
+    pair.run();
+    assert_eq!(pair.reply(0, id), None);
 }
