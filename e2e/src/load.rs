@@ -95,6 +95,7 @@ impl Load {
         let done = Arc::new(AtomicU64::new(0));
         let threads = self.regions.into_iter().map(|mut region| {
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            // One after the other: QEMU's forwarded ports lose all but a few that come in the same instant.
             let client = region.client(port);
             let mut client = client.unwrap_or_else(|error| panic!("the load's client: {error}"));
             std::thread::spawn(move || {

@@ -85,17 +85,8 @@ impl Client {
     /// # Errors
     /// No connection, or no greeting within 2 s.
     pub fn connect(port: u16) -> io::Result<Self> {
-        Self::connect_within(port, Duration::from_secs(2))
-    }
-
-    /// The same with another limit. QEMU's user networking answers a connection at once and then sets about making
-    /// it; a SYN that the node drops is sent again only after seconds.
-    ///
-    /// # Errors
-    /// No connection, or no greeting in time.
-    pub fn connect_within(port: u16, time: Duration) -> io::Result<Self> {
         let mut client = Self::silent(port)?;
-        client.patience(time);
+        client.patience(Duration::from_secs(2));
         let greeting = client.take::<18>()?;
         if &greeting[..8] != MAGIC || &greeting[8..16] != OPTION_MAGIC {
             return Err(io::Error::other("not an NBD greeting"));

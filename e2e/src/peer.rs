@@ -53,6 +53,7 @@ impl Hello {
         body.extend([0; 4 * 8]); // generations
         body.extend(0u64.to_le_bytes()); // dirty blocks
         body.extend(0x55aa_u64.to_le_bytes()); // instance
+        body.extend([0; 3 * 8]); // nothing was seen of this node while it had no disk
         frames.extend(frame(self.version_max, 2, body));
         frames
     }

@@ -349,30 +349,6 @@ fn crowds() {
 }
 
 #[test]
-fn clients_that_all_come_at_once() {
-    // As the guests of a host do after a failover.
-    let mut node = node();
-    let (port, start) = (node.nbd_port, std::sync::Barrier::new(16));
-    let come = || {
-        start.wait();
-        let mut client = Client::connect_within(port, Duration::from_secs(60))?;
-        client.go("vol0")?;
-        let read = client.read(0, 4096)?;
-        assert_eq!(read, Ok(tools::pattern(9, 4096)));
-        std::io::Result::Ok(client)
-    };
-    let clients: Vec<_> = std::thread::scope(|threads| {
-        let threads: Vec<_> = (0..16).map(|_| threads.spawn(come)).collect();
-        let ends = threads.into_iter().map(|thread| thread.join());
-        ends.map(|end| end.expect("no panic")).collect()
-    });
-    for client in clients {
-        client.expect("each is served");
-    }
-    assert_well(&mut node);
-}
-
-#[test]
 fn garbage_on_every_port() {
     let mut node = node();
     for seed in 0..8 {
