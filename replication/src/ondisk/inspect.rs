@@ -107,6 +107,10 @@ impl Inspection {
         };
         let blocks = superblock.layout.volume_bytes.div_ceil(BLOCK);
         let before = u64::from(number) * PAGE_WORDS as u64 * 64;
+        if superblock.all_dirty {
+            // Whatever the pages say.
+            words = [u64::MAX; PAGE_WORDS];
+        }
         let dirty = count(&words, blocks.saturating_sub(before));
         self.bitmap.pages += 1;
         self.bitmap.dirty += dirty;
