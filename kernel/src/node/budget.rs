@@ -50,7 +50,13 @@ impl Budget {
             client_rx: choose(32 << 10, 256 << 10, 256 << 10),
             client_tx: choose(32 << 10, 128 << 10, 256 << 10),
             link_ring: choose(128 << 10, 512 << 10, 1 << 20),
-            max_requests: if small { 256 } else { 1024 },
+            max_requests: if small {
+                256
+            } else if medium {
+                512
+            } else {
+                1024
+            },
             log_bytes: choose(32 << 10, 64 << 10, 256 << 10),
         }
     }
