@@ -9,10 +9,11 @@ use super::activity::Evidence;
 use super::finding::Bytes;
 use super::{
     Chosen, Finding, Layout, PAGE_WORDS, Page, PageError, Place, RELEASE_NEEDED, Superblock,
-    SuperblockError, Unusable, VERSION, Verdict, Which, activity, bitmap, choose, is_blank,
+    SuperblockError, Unusable, VERSION, Verdict, Which, activity, bitmap, choose,
 };
 use crate::api::DiskState;
 use core::fmt;
+use fencing::Record;
 use resync::BLOCK;
 
 /// What the activity log pages said.
@@ -274,8 +275,16 @@ fn superblock_text(f: &mut fmt::Formatter<'_>, chosen: &Chosen) -> fmt::Result {
             superblock.verify_cursor
         )?;
     }
-    if !is_blank(&superblock.reserve) {
-        writeln!(f, "fencing       state is stored")?;
+    match Record::decode(&superblock.reserve) {
+        Ok((_, 0)) => {}
+        Ok((record, revision)) => {
+            write!(f, "fencing       {}", record.own)?;
+            if let Some(mark) = record.mark {
+                write!(f, ", fenced by the peer's episode {mark}")?;
+            }
+            writeln!(f, ", save {revision}")?;
+        }
+        Err(error) => writeln!(f, "fencing       {error}")?,
     }
     let place = match layout.place {
         Place::Internal => "at the end of the data disk",

@@ -20,7 +20,7 @@ pub const INCOMPAT_KNOWN: u64 = 0;
 /// The oldest release that can use what this code writes; stored for the text of a refusal.
 pub const RELEASE_NEEDED: &str = "0.1.0";
 /// Bytes kept for the durable part of fencing, preserved unread.
-pub const RESERVE: usize = 256;
+pub const RESERVE: usize = fencing::RECORD_LEN;
 
 const MAGIC: &[u8; 8] = b"PALISADE";
 /// Where the checksummed part begins.
@@ -70,7 +70,7 @@ pub struct Superblock {
     pub was_primary: bool,
     /// Byte of the volume up to which an interrupted verify came; 0: none was interrupted.
     pub verify_cursor: u64,
-    /// Room of the fencing state; preserved as it is.
+    /// The fencing state ([`fencing::Record`]); preserved as it is.
     pub reserve: [u8; RESERVE],
 }
 

@@ -41,12 +41,30 @@ fn good_metadata_has_no_findings() {
         "disk          UpToDate, peer Outdated, not Primary",
         "generation    0000000000000001, peer left at 0000000000000002, before 0000000000000003 0000000000000004",
         "verify        stopped at byte 4096",
-        "fencing       state is stored",
+        "fencing       the fencing state has form 90, which needs a later release",
         "activity log  0 of 256 extents hot; read 1 of 1 pairs: 0 torn, 0 lost",
         "bitmap        0 B dirty (0 blocks); read 9 of 9 pages: 0 bad",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+}
+
+#[test]
+fn a_fenced_node_is_shown_as_that() {
+    let record = fencing::Record {
+        seen: 9,
+        own: fencing::Own::Releasing(8),
+        mark: Some(9),
+        ..fencing::Record::default()
+    };
+    let mut inspection = inspection(&Superblock {
+        reserve: record.encode(3).unwrap(),
+        ..sample()
+    });
+    read_all(&mut inspection);
+    let text = std::format!("{inspection}");
+    let line = "fencing       episode 8 being released, fenced by the peer's episode 9, save 3";
+    assert!(text.lines().any(|found| found == line), "{text}");
 }
 
 #[test]
