@@ -152,6 +152,8 @@ first_sync() {
   if [ "$origin" = blank ]; then
     for node in b a; do
       open_line $node.console
+      # A UART loses what comes before the kernel has set it up. The banner may be out before the line is open: it is in the log.
+      wait_until 5000 grep -q 'Type help' $node.log || :
       for ((volume = 0; volume < volumes; volume++)); do
         wait_until 20000 accepted "create-md vol$volume" || refused $node
       done
