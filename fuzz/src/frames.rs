@@ -2,7 +2,7 @@
 
 use crate::input::Input;
 use crc::{CRC_32_ISCSI, Crc};
-use replication::api::{DiskState, Name, Role};
+use replication::api::{DiskState, Name, Protocol, Role};
 use replication::lineage::Policies;
 use replication::wire::{
     Comparison, FEATURES, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, Refusal, State,
@@ -140,6 +140,7 @@ pub fn hello(role: Role, volumes: u8) -> Hello {
         node: name("b"),
         peer: name("a"),
         resource: name("r0"),
+        protocol: Protocol::C,
     }
 }
 
@@ -198,6 +199,8 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::WriteZeroes { volume, request, offset, len, unmap, fua },
         Frame::Flush { volume, request },
         Frame::Ack { request },
+        Frame::Received { request },
+        Frame::Barrier,
         Frame::Nack { request },
         Frame::PromoteRequest { request },
         Frame::PromoteReply { request, granted: true },

@@ -49,6 +49,8 @@ pub struct EngineConfig {
     pub trouble: Trouble,
     /// How resyncs from this node go about.
     pub resync: ResyncConfig,
+    /// When clients' writes are answered.
+    pub mirroring: Mirroring,
     /// Seed of the generation identifiers: must be unpredictable in production, fixed in tests.
     pub seed: u64,
     /// Client requests that may be in the engine at once (a power of two, 64 to 4096).
@@ -75,6 +77,38 @@ impl Default for ResyncConfig {
             csums: false,
             rs_discard: true,
             max_parallel: None,
+        }
+    }
+}
+
+/// How clients' writes are mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mirroring {
+    /// When a write is answered; must be the same on both nodes.
+    pub protocol: Protocol,
+}
+
+/// When a client's write is answered while it is mirrored (DRBD's `protocol`). A flush, and a write with FUA, is
+/// answered when it is durable on both nodes, whatever the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// When this node's disk has completed it and it is queued for the peer.
+    A,
+    /// When this node's disk has completed it and the peer has received it.
+    B,
+    /// When both nodes' disks have completed it.
+    #[default]
+    C,
+}
+
+impl Protocol {
+    /// Its letter.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::A => 'A',
+            Self::B => 'B',
+            Self::C => 'C',
         }
     }
 }
@@ -681,6 +715,8 @@ pub struct Status {
     pub peer_role: Role,
     /// The connection.
     pub connection: ConnectionState,
+    /// When clients' writes are answered.
+    pub protocol: Protocol,
     /// Why the node is StandAlone or what it waits for; empty when nothing is amiss.
     pub reason: Text,
     /// NBD clients with an open volume.

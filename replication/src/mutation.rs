@@ -68,6 +68,12 @@ mutations! {
     SecondaryKnowsBest = "secondary-knows-best": "a Secondary that lost its peer goes on calling itself UpToDate",
     SteadyIgnored = "steady-ignored": "a crashed Primary overwrites a survivor that has everything",
     OrphansNotAwaited = "orphans-not-awaited": "the handshake does not wait for the old connection's disk operations",
+    NoBarrier = "no-barrier": "under protocols A and B no epoch is ever ended",
+    EpochsNotKept = "epochs-not-kept": "the peer starts an epoch before the earlier ones are done",
+    FlushHereOnly = "flush-here-only": "under protocols A and B a flush or FUA write is answered without the peer",
+    NotReceived = "not-received": "under protocol B a write is answered before the peer has it in its memory",
+    ReceivedIsDropped = "received-is-dropped": "under protocols A and B a peer that loses its Primary drops what it had received",
+    LaggingIsSteady = "lagging-is-steady": "under protocol A a peer that may lag behind a crashed Primary overwrites it",
     BufferLeak = "buffer-leak": "a mirrored write's buffer is not given back",
 }
 

@@ -8,7 +8,7 @@ mod codec;
 #[cfg(test)]
 mod tests;
 
-use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
+use crate::api::{DiskState, MAX_VOLUMES, Name, Protocol, Role};
 use crate::lineage::Policies;
 
 /// Bytes of a frame's fixed header.
@@ -130,6 +130,15 @@ pub enum Frame {
         /// The number of the request.
         request: u64,
     },
+    /// The receiver has the write, discard or write-zeroes in its memory (protocol B); [`Frame::Ack`] or
+    /// [`Frame::Nack`] follows.
+    Received {
+        /// The number of the request.
+        request: u64,
+    },
+    /// What comes later reaches the receiver's disk when everything that came before is done there: an epoch ends
+    /// (protocols A and B).
+    Barrier,
     /// The sender's role and disk states, whenever one changed.
     State(State),
     /// The sender wants to become Primary.
@@ -273,6 +282,8 @@ pub struct Hello {
     pub peer: Name,
     /// The resource's name.
     pub resource: Name,
+    /// When the sender answers clients' writes.
+    pub protocol: Protocol,
 }
 
 /// What the clients of a Primary without a good disk saw last: what the peer must have, to be gone on with.
@@ -378,6 +389,8 @@ pub enum Refusal {
     PrimaryIsTarget,
     /// Both nodes are Primary, though their data would not forbid a connection.
     BothPrimary,
+    /// The nodes do not answer writes by the same protocol.
+    Protocol,
 }
 
 /// A frame's decoded and checked header: enough to receive the rest.

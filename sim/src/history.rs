@@ -19,6 +19,8 @@ const NEVER: Order = Order::MAX;
 pub enum Level {
     /// Only flushed and FUA writes must be there (after a power cut).
     Durable,
+    /// Of the other answered writes a prefix: none that began after the answer to one that is missing (protocol A).
+    Lagging,
     /// Every answered write must be there.
     Answered,
 }
@@ -164,6 +166,27 @@ impl History {
         self.sectors[sector].iter().any(fits)
     }
 
+    /// When the write that left `value` began; `None` if that is not known for sure.
+    #[must_use]
+    pub fn began(&self, sector: usize, value: Value) -> Option<Order> {
+        let fits = |c: &&Candidate| value != 0 && c.value == value && c.perished == NEVER;
+        let candidates = self.sectors[sector].iter().filter(fits);
+        candidates.map(|c| c.begin).min()
+    }
+
+    /// Whether a disk that has a write that began at `cut` may hold `value`: everything that was answered before
+    /// that must be there, or something later.
+    #[must_use]
+    pub fn before(&self, sector: usize, value: Value, cut: Order) -> bool {
+        let list = &self.sectors[sector];
+        let hidden = |c: &Candidate| {
+            let hides = |x: &Candidate| x.answered && !x.weak && x.end < cut && c.end < x.begin;
+            list.iter().any(hides)
+        };
+        let fits = |c: &Candidate| c.value == value && c.perished == NEVER;
+        list.iter().any(|c| fits(c) && !hidden(c))
+    }
+
     /// Another node serves from now on: what a read saw of writes in flight is not on its disk.
     pub fn forget_sights(&mut self, sector: usize) {
         for c in &mut self.sectors[sector] {
@@ -181,6 +204,7 @@ impl History {
                 if level == Level::Durable && c.perished == NEVER {
                     c.superseded = NEVER;
                 }
+                c.answered &= level == Level::Answered || c.value == value;
             }
             return;
         }
@@ -191,6 +215,8 @@ impl History {
                 c.end = c.end.min(now);
             } else {
                 c.superseded = c.superseded.min(now);
+                // Some of these are lost, and nothing that comes later depends on them any more.
+                c.answered &= level == Level::Answered;
                 if level == Level::Durable {
                     c.perished = c.perished.min(now);
                 }

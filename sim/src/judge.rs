@@ -6,7 +6,7 @@ use crate::request::{Kinds, Request};
 use crate::stamp::Value;
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::DiskState;
+use replication::api::{DiskState, Protocol};
 
 impl World {
     pub(crate) fn oracle_submit(&mut self, n: usize, request: &Request) {
@@ -166,7 +166,11 @@ impl World {
             self.oracle.falls_behind(n, volume);
             self.judge_through(peer, volume);
         }
-        if !alone && same_branch {
+        let protocol = self.plan.mirroring.protocol;
+        let lags = protocol != Protocol::C && request.mutates() && !request.wanted.fua && good;
+        if !alone && same_branch && lags {
+            self.oracle.lags(peer, volume, protocol);
+        } else if !alone && same_branch {
             holders.push(peer);
         }
         for holder in holders {
@@ -262,6 +266,10 @@ impl World {
                 disk.current()[sector],
                 "an answered write is on the disk of both nodes",
             ),
+            Level::Lagging => (
+                disk.current()[sector],
+                "a flushed write is on the disk of both nodes",
+            ),
             Level::Durable => (
                 disk.durable()[sector],
                 "a flushed write survives a power cut",
@@ -279,6 +287,47 @@ impl World {
         );
         self.fail(rule, detail);
         false
+    }
+
+    /// What a node lacks of the answered writes are the last ones: no write is there that began after the
+    /// answer to one that is not.
+    pub(crate) fn judge_prefix(&mut self, n: usize) {
+        if self.oracle.amnesty {
+            return;
+        }
+        let mut held = Vec::new();
+        for volume in 0..self.plan.volumes.len() {
+            if self.oracle.standing[n][volume] < Some(Level::Lagging) || self.oracle.parted(volume)
+            {
+                continue;
+            }
+            let disk = &self.nodes[n].disks[volume];
+            for sector in 0..self.plan.volumes[volume].places.sectors {
+                if !disk.writing(sector) && !self.oracle.spoiled[volume].contains(&sector) {
+                    held.push((volume, sector, disk.current()[sector]));
+                }
+            }
+        }
+        self.stats.count(crate::stats::Kind::PrefixChecks);
+        let history =
+            |volume: usize| &self.oracle.branches[self.oracle.of[n][volume]].volumes[volume];
+        let newest = held
+            .iter()
+            .filter_map(|&(v, s, value)| Some((history(v).began(s, value)?, v, s)))
+            .max();
+        let Some((cut, v, s)) = newest else { return };
+        let missing = |&&(volume, sector, value): &&(usize, usize, Value)| {
+            !history(volume).before(sector, value, cut)
+        };
+        if let Some(&(volume, sector, value)) = held.iter().find(missing) {
+            let detail = format!(
+                "node {} vol{v} sector {s} has what began at {cut}, and vol{volume} sector {sector} still holds {}; legal:{}",
+                letter(n),
+                crate::stamp::describe(value),
+                history(volume).explain(sector)
+            );
+            self.fail("dependent writes reach the peer's disk in order", detail);
+        }
     }
 
     /// Before a power cut and after it: whatever survives must do.

@@ -202,6 +202,7 @@ fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
         policies: Policies::default(),
         trouble: plan.trouble,
         resync: plan.resync[index],
+        mirroring: plan.mirroring,
         seed,
         max_requests: plan.max_requests,
     }

@@ -8,7 +8,7 @@
 use crate::history::{History, Level};
 use crate::node::Node;
 use crate::plan::Plan;
-use replication::api::{Command, ConnectionState, DiskState, Role, Status, Suspended};
+use replication::api::{Command, ConnectionState, DiskState, Protocol, Role, Status, Suspended};
 use replication::lineage::JUST_CREATED;
 use std::collections::BTreeSet;
 
@@ -60,6 +60,8 @@ pub(crate) struct Oracle {
     pub(crate) spoiled: Vec<BTreeSet<usize>>,
     /// The node has been up since the volume was last in sync, or whole: it cannot have lost anything.
     pub(crate) unbroken: [Vec<bool>; 2],
+    /// Answered writes may be in the node's memory only (protocol B).
+    pub(crate) owed: [Vec<bool>; 2],
     failed: [bool; 2],
     /// A flush of the node's disk failed, and nothing has replaced its content since: what it shows it may never make
     /// durable.
@@ -99,6 +101,7 @@ impl Oracle {
             given_up: [vec![false; count], vec![false; count]],
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
+            owed: [vec![false; count], vec![false; count]],
             failed: [false; 2],
             doomed: [vec![false; count], vec![false; count]],
         }
@@ -199,6 +202,11 @@ impl Oracle {
     pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool]) {
         self.booted(n);
         self.unbroken[n].fill(false);
+        for (standing, owed) in self.standing[n].iter_mut().zip(&mut self.owed[n]) {
+            if std::mem::take(owed) {
+                *standing = standing.map(|level| level.min(Level::Lagging));
+            }
+        }
         for (volume, unfinished) in unfinished.iter().enumerate() {
             let before = self.before_resync[n][volume].take();
             if !unfinished && self.standing[n][volume].is_none() {
@@ -209,6 +217,26 @@ impl Oracle {
             for s in &mut self.standing[n] {
                 *s = s.map(|_| Level::Durable);
             }
+        }
+    }
+
+    /// Bytes that a node's clients were told of and its peer has not acknowledged.
+    pub(crate) fn lag(&self, n: usize, volume: usize) -> u64 {
+        let status = self.status[n].as_ref();
+        let volume = status.and_then(|s| s.volumes.get(volume));
+        volume.map_or(0, |v| v.lag_bytes)
+    }
+
+    /// A write was answered that a node's disk need not have yet.
+    pub(crate) fn lags(&mut self, n: usize, volume: usize, protocol: Protocol) {
+        let standing = &mut self.standing[n][volume];
+        match protocol {
+            Protocol::A => {
+                *standing = standing.map(|level| level.min(Level::Lagging));
+                self.unbroken[n][volume] = false;
+            }
+            Protocol::B => self.owed[n][volume] = true,
+            Protocol::C => {}
         }
     }
 

@@ -6,7 +6,9 @@ use crate::places::Places;
 use crate::rng::Rng;
 use crate::stamp::SECTOR;
 use crate::world::Time;
-use replication::api::{OnIoError, OnNoData, ResyncConfig, ResyncLimits, Timers, Trouble};
+use replication::api::{
+    Mirroring, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Timers, Trouble,
+};
 use replication::ondisk::{Layout, PAGE};
 use replication::wire::MAX_PAYLOAD;
 
@@ -129,6 +131,8 @@ pub struct Plan {
     pub fates: Fates,
     /// How each node brings the other in sync.
     pub resync: [ResyncConfig; 2],
+    /// When writes are answered.
+    pub mirroring: Mirroring,
     /// Whether the operator may force a node whose peer has newer data.
     pub reckless: bool,
     /// Mean time between the operator's thoughts; 0: there is none.
@@ -221,6 +225,9 @@ impl Plan {
             fates: Fates::draw(rng, pace),
             reckless: rng.percent(20),
             operator_gap: rng.pick(&[20_000, 100_000]) * pace.min(8),
+            mirroring: Mirroring {
+                protocol: rng.pick(&[Protocol::C, Protocol::C, Protocol::A, Protocol::B]),
+            },
         }
     }
 
@@ -262,6 +269,7 @@ impl Plan {
             resync: [ResyncConfig::default(); 2],
             reckless: false,
             operator_gap: 0,
+            mirroring: Mirroring::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, Role, Status};
+use replication::api::{DiskState, Protocol, Role, Status};
 use replication::lineage::JUST_CREATED;
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
@@ -40,6 +40,12 @@ impl World {
         }
         let primary_now = |s: &Status| s.role == Role::Primary;
         let promoted = primary_now(status) && before.as_ref().is_none_or(|b| !primary_now(b));
+        let demoted = !primary_now(status) && before.as_ref().is_some_and(primary_now);
+        let lag: u64 = status.volumes.iter().map(|v| v.lag_bytes).sum();
+        if lag > self.nodes[n].pool.total_bytes() / 2 {
+            self.fail("the lag of the peer is bounded", format!("{lag} bytes"));
+            return;
+        }
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
         let (mut targets, mut whole) = (Vec::new(), Vec::new());
         let (mut verified, mut repaired, mut differs) = (0, 0, None);
@@ -60,6 +66,8 @@ impl World {
                 }
             }
             unfinished |= now.disk == DiskState::Inconsistent;
+            // Detached: it may not know afterwards what it held.
+            self.oracle.unbroken[n][v] &= now.disk != DiskState::Diskless;
             failed |= now.disk == DiskState::Failed;
             // Either node's part of the decision makes it last, though the other's may have been lost.
             self.oracle.given_up[n][v] |= self.oracle.discarding[n] && now.replication.is_target();
@@ -136,7 +144,7 @@ impl World {
             let in_sync = linked && good(0) && good(1);
             let began = in_sync && !self.oracle.in_sync[volume];
             self.oracle.in_sync[volume] = in_sync;
-            if began || (in_sync && self.rng.one_in(64)) {
+            if began || (in_sync && (demoted || self.rng.one_in(64))) {
                 self.judge_in_sync(volume, began);
             }
         }
@@ -179,10 +187,18 @@ impl World {
                 let detail = format!("vol{v}: node {who} becomes the target: {standing:?}");
                 self.fail("the better copy is never the target", detail);
             }
-            let whole = mine == Some(Level::Answered) && self.oracle.unbroken[n][v];
+            let same = was == self.generation(1 - n, v);
+            if mine == Some(Level::Answered) && theirs == Some(Level::Lagging) && same {
+                let who = letter(n);
+                let detail = format!("vol{v}: node {who} has more than its source");
+                self.fail("the better copy is never the target", detail);
+            }
+            // By protocol A nobody but the Primary can know that it has everything.
+            let whole = mine == Some(Level::Answered)
+                && self.oracle.unbroken[n][v]
+                && self.plan.mirroring.protocol != Protocol::A;
             // Not if the source had begun a new generation before it lost its power: then it may have
             // written more, and that was two faults.
-            let same = was == self.generation(1 - n, v);
             let lost = theirs == Some(Level::Durable) && !self.nodes[1 - n].disks[v].busy();
             if whole && same && lost {
                 // What the source lost with its power is still here.
@@ -208,7 +224,8 @@ impl World {
             // The source has gone on without it since.
             return;
         }
-        let mut level = Level::Answered;
+        let (mut level, mut lags) = (Level::Answered, false);
+        let may_lag = self.oracle.lag(source, volume) > 0;
         for sector in 0..self.plan.volumes[volume].places.sectors {
             if self.in_flight(volume, sector) {
                 continue;
@@ -221,7 +238,11 @@ impl World {
             let value = self.nodes[n].disks[volume].current()[sector];
             let spoiled = self.oracle.spoiled[volume].contains(&sector);
             if !spoiled && !history.legal(sector, value, Level::Answered) {
-                level = Level::Durable;
+                if may_lag {
+                    lags = true;
+                } else {
+                    level = Level::Durable;
+                }
             }
             if level < least && !self.judge_sector(n, volume, sector, least) {
                 return;
@@ -230,6 +251,10 @@ impl World {
         self.oracle.standing[n][volume] = Some(level);
         self.oracle.unbroken[n][volume] = level == Level::Answered;
         self.oracle.before_resync[n][volume] = None;
+        if lags {
+            self.oracle.lags(n, volume, self.plan.mirroring.protocol);
+            self.judge_prefix(n);
+        }
     }
 
     /// The generation of a volume, as the node says or as its disk does.
@@ -257,6 +282,10 @@ impl World {
             self.oracle.of[loser][volume] = self.oracle.of[1 - loser][volume];
         }
         self.oracle.discarding = [false; 2];
+        let lagging = (0..2).find(|n| self.oracle.lag(1 - n, volume) > 0);
+        if let Some(n) = lagging {
+            return self.judge_lagging(n, volume);
+        }
         let nobody = (0..2).all(|n| self.oracle.standing[n][volume] < Some(Level::Answered));
         let level = if began && nobody {
             Level::Durable
@@ -314,6 +343,7 @@ impl World {
         for n in 0..2 {
             self.oracle.standing[n][volume] = Some(Level::Answered);
             self.oracle.unbroken[n][volume] = true;
+            self.oracle.owed[n][volume] = false;
             self.oracle.before_resync[n][volume] = None;
             self.oracle.served[n][volume] = false;
             self.oracle.claims[n][volume] = false;
@@ -322,6 +352,34 @@ impl World {
         if self.oracle.all_in_sync() && self.disks_are_fine() {
             self.oracle.disks_mended();
         }
+    }
+
+    /// Both are UpToDate, but node `n` has yet to do what was answered last.
+    fn judge_lagging(&mut self, n: usize, volume: usize) {
+        self.stats.count(Kind::LagChecks);
+        for sector in 0..self.plan.volumes[volume].places.sectors {
+            if self.in_flight(volume, sector) || self.oracle.spoiled[volume].contains(&sector) {
+                continue;
+            }
+            let whole = self.judge_sector(1 - n, volume, sector, Level::Answered)
+                && self.judge_sector(1 - n, volume, sector, Level::Durable)
+                && self.judge_sector(n, volume, sector, Level::Lagging)
+                && self.judge_sector(n, volume, sector, Level::Durable);
+            if !whole {
+                return;
+            }
+        }
+        for n in 0..2 {
+            self.oracle.standing[n][volume] = Some(Level::Answered);
+            self.oracle.unbroken[n][volume] = true;
+            self.oracle.before_resync[n][volume] = None;
+            self.oracle.served[n][volume] = false;
+            self.oracle.claims[n][volume] = false;
+            self.oracle.given_up[n][volume] = false;
+        }
+        let protocol = self.plan.mirroring.protocol;
+        self.oracle.lags(n, volume, protocol);
+        self.judge_prefix(n);
     }
 
     fn disks_are_fine(&self) -> bool {
@@ -388,6 +446,7 @@ impl World {
         if self.oracle.amnesty {
             return;
         }
+        let mut prefix = false;
         for volume in 0..self.plan.volumes.len() {
             let branch = self.oracle.of[n][volume];
             let in_use = self.oracle.disk_state(n, volume) > Some(DiskState::Failed);
@@ -399,6 +458,11 @@ impl World {
             let Some(level) = self.oracle.standing[n][volume] else {
                 continue;
             };
+            if level == Level::Lagging && !prefix {
+                prefix = true;
+                self.stats.count(Kind::LostSuffix);
+                self.judge_prefix(n);
+            }
             for sector in 0..self.plan.volumes[volume].places.sectors {
                 if !self.judge_sector(n, volume, sector, level) {
                     return;
@@ -411,7 +475,7 @@ impl World {
                         .settle(sector, value, level, order);
                 }
             }
-            if level == Level::Durable {
+            if level < Level::Answered {
                 self.oracle.branches[branch]
                     .unflushed
                     .retain(|u| u.volume != volume);
@@ -434,7 +498,7 @@ impl World {
             disk.writing(sector)
                 || self.oracle.spoiled[volume].contains(&sector)
                 || history.legal(sector, disk.durable()[sector], Level::Durable)
-                    && (level == Level::Durable
+                    && (level < Level::Answered
                         || history.legal(sector, disk.current()[sector], level))
         };
         (0..disk.current().len()).all(holds)

@@ -26,6 +26,10 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
         json.string("role", role_name(status.role))?;
         json.string("peer_role", role_name(status.peer_role))?;
         json.string("connection", connection_name(status.connection))?;
+        json.string(
+            "protocol",
+            status.protocol.letter().encode_utf8(&mut [0; 4]),
+        )?;
         json.string("reason", &status.reason)?;
         json.bool("serving", status.serving)?;
         json.object(Some("suspended"), |json| {

@@ -1,7 +1,9 @@
 //! What an operator and a program are told.
 
 use super::*;
-use replication::api::{MetadataKind, Name, Status, Suspended, Text, VerifyReport, VolumeStatus};
+use replication::api::{
+    MetadataKind, Name, Protocol, Status, Suspended, Text, VerifyReport, VolumeStatus,
+};
 use std::string::String;
 use std::vec::Vec;
 
@@ -37,6 +39,7 @@ fn status() -> Status {
         role: Role::Primary,
         peer_role: Role::Secondary,
         connection: ConnectionState::Connected,
+        protocol: Protocol::C,
         reason: Text::new(),
         open_clients: 1,
         serving: true,
@@ -103,7 +106,7 @@ fn text_of(status: &Status, clients: &[ClientInfo]) -> String {
 #[test]
 fn status_of_a_healthy_pair() {
     let expected = "\
-a: Primary/UpToDate  b: Secondary/UpToDate
+a: Primary/UpToDate  b: Secondary/UpToDate  protocol C
 resource r0  connection: Connected  clients: 1 (serving)  up 3:07
 
 volume        size  disk          peer disk     replication  out of sync
@@ -123,7 +126,7 @@ memory 12.5 MiB of 64 MiB, buffers 0 B of 16 MiB
 fn status_of_a_resync() {
     let text = text_of(&syncing(), &[]);
     assert!(
-        text.starts_with("a: Primary/UpToDate  b: Secondary/Inconsistent\n"),
+        text.starts_with("a: Primary/UpToDate  b: Secondary/Inconsistent  protocol C\n"),
         "{text}"
     );
     assert!(
@@ -321,7 +324,7 @@ fn status_says_why_it_waits() {
     let text = text_of(&status, &[]);
     assert!(
         text.starts_with(
-            "a: Secondary/DUnknown  b: Unknown/UpToDate\n\
+            "a: Secondary/DUnknown  b: Unknown/UpToDate  protocol C\n\
              resource r0  connection: StandAlone  clients: 0 (not serving)  up 3:07\n\
              ! neither node knows which data is the newer: decide with 'primary --force' on\n\
              \x20 the one to go on with, or 'new-current-uuid --clear-bitmap' if both are\n\
@@ -338,7 +341,9 @@ fn a_node_is_as_good_as_its_worst_disk() {
     let mut bad = volume(1);
     bad.disk = DiskState::Failed;
     status.volumes.push(bad).unwrap();
-    assert!(text_of(&status, &[]).starts_with("a: Primary/Failed  b: Secondary/UpToDate\n"));
+    assert!(
+        text_of(&status, &[]).starts_with("a: Primary/Failed  b: Secondary/UpToDate  protocol C\n")
+    );
     status.volumes.clear();
     assert!(text_of(&status, &[]).starts_with("a: Primary/Diskless"));
 }
@@ -368,6 +373,7 @@ fn json_has_the_documented_fields() {
         "role": "Primary",
         "peer_role": "Secondary",
         "connection": "Connected",
+        "protocol": "C",
         "reason": "",
         "serving": true,
         "suspended": { "user": false, "no_data": false },

@@ -25,11 +25,12 @@ pub fn text(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
     let theirs = worst(status, |volume| volume.peer_disk);
     writeln!(
         out,
-        "{me}: {}/{}  {peer}: {}/{}",
+        "{me}: {}/{}  {peer}: {}/{}  protocol {}",
         role_name(status.role),
         disk_state_name(mine),
         role_name(status.peer_role),
-        disk_state_name(theirs)
+        disk_state_name(theirs),
+        status.protocol.letter()
     )?;
     let serving = if status.serving {
         "serving"

@@ -65,6 +65,7 @@ fn config(boots: u64) -> EngineConfig {
         },
         policies: Policies::default(),
         resync: ResyncConfig::default(),
+        mirroring: Default::default(),
         trouble: Default::default(),
         seed: 97 + boots,
         max_requests: 64,

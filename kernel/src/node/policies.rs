@@ -1,7 +1,9 @@
 //! The configuration's policies as the engine and the link take them.
 
 use admin::config::{self, Config};
-use replication::api::{OnIoError, OnNoData, ResyncConfig, ResyncLimits, Trouble};
+use replication::api::{
+    Mirroring, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Trouble,
+};
 use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
 
@@ -16,6 +18,17 @@ pub fn resync(config: &Config) -> ResyncConfig {
         csums: chosen.csums,
         rs_discard: chosen.rs_discard,
         max_parallel: Some(chosen.max_parallel),
+    }
+}
+
+/// When clients' writes are answered.
+pub fn mirroring(config: &Config) -> Mirroring {
+    Mirroring {
+        protocol: match config.resource.protocol {
+            config::Protocol::A => Protocol::A,
+            config::Protocol::B => Protocol::B,
+            config::Protocol::C => Protocol::C,
+        },
     }
 }
 

@@ -244,6 +244,7 @@ fn build(
         timers: config.timers(),
         policies: policies::split_brain(config),
         resync: policies::resync(config),
+        mirroring: policies::mirroring(config),
         trouble: policies::trouble(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,

@@ -208,6 +208,9 @@ pub(super) fn refusal_text(reason: Refusal, volume: u16) -> Text {
         Refusal::Unrelated => text!(
             "vol{volume}: unrelated data on the two nodes. Choose which to give up: there 'secondary', then 'connect --discard-my-data'; on the other node 'connect'"
         ),
+        Refusal::Protocol => text!(
+            "the nodes do not answer writes by the same protocol: set the same 'protocol' under [resource] in both configurations"
+        ),
         Refusal::BothPrimary => text!(
             "vol{volume}: both nodes are Primary: run 'secondary' on one of them, then 'connect' on both"
         ),

@@ -3,7 +3,7 @@
 use super::slots::{List, Local, Op, Owner, Remote, Slot, SlotId};
 use super::through::Way;
 use super::{Engine, Queued};
-use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, RequestId, Role};
+use crate::api::{ClientError, ClientOp, ClientRequest, DiskOp, Micros, RequestId, Role};
 use crate::buf::{Buf, Mem};
 use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
@@ -82,20 +82,26 @@ impl Engine {
     /// one is in its way.
     pub(super) fn enter(&mut self, mut slot: Slot) -> SlotId {
         slot.began = self.now;
+        let id = self.slots.insert(slot);
+        self.enter_slot(id);
+        id
+    }
+
+    /// As [`Engine::enter`], of a slot that is in the table already.
+    pub(super) fn enter_slot(&mut self, id: SlotId) {
+        let slot = self.slots.at(id);
         let range = slot.locks_range().then_some((
             slot.volume,
             slot.offset,
             u64::from(slot.len),
             slot.op.reads(),
         ));
-        let id = self.slots.insert(slot);
         let free = range.is_none_or(|(volume, offset, len, reads)| {
             self.overlaps.enter(id, volume, offset, len, reads)
         });
         if free {
             self.slots.push(&mut self.ready, id);
         }
-        id
     }
 
     /// Starts a slot that nothing blocks.
@@ -109,7 +115,8 @@ impl Engine {
     /// Starts a slot on this node's disk, and beside it on the peer's.
     pub(super) fn start_here(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
-        if self.volumes[slot.volume].usable() && !slot.orphan && !self.pass_gate(id, pool) {
+        let dropped = slot.orphan && !slot.outlives;
+        if self.volumes[slot.volume].usable() && !dropped && !self.pass_gate(id, pool) {
             return;
         }
         // A Primary takes no requests; what it wrote is for itself to flush.
@@ -132,7 +139,7 @@ impl Engine {
             && volume.mirrored
             && !(volume.config.can_discard && volume.peer_can_discard);
         let peer_reads = slot.owner == Owner::Peer && slot.op == Op::Read;
-        if slot.orphan || (usable && forget) {
+        if dropped || (usable && forget) {
             slot.local = Local::Done;
         } else if !usable || (peer_reads && !volume.good()) {
             slot.local = Local::Failed;
@@ -179,6 +186,8 @@ impl Engine {
 
     /// Sends a write, or whatever else changes or flushes data, to the peer.
     pub(super) fn send_change(&mut self, id: SlotId, fua: bool) {
+        self.end_epoch();
+        self.joins_epoch(id);
         let wire = self.slots.wire_id(id);
         let slot = self.slots.at(id);
         let volume = &mut self.volumes[slot.volume];
@@ -275,11 +284,15 @@ impl Engine {
             }
         }
         let slot = self.slots.at(id);
-        if !matches!(slot.local, Local::Done | Local::Failed) || slot.remote == Remote::Sent {
+        if !matches!(slot.local, Local::Done | Local::Failed) {
             return;
         }
+        if slot.remote == Remote::Sent {
+            return self.answer_early(id, pool);
+        }
+        let answered = slot.answered;
         self.settle_sync_end(id, pool);
-        if !self.is_served(id, pool) || self.hold(id) {
+        if !self.is_served(id, pool) || (!answered && self.hold(id)) {
             return;
         }
         let slot = self.take_out(id);
@@ -309,20 +322,35 @@ impl Engine {
         }
     }
 
-    fn finish_client(&mut self, slot: Slot, pool: &mut Mem<'_>) {
-        self.clients_live -= 1;
-        let class = match slot.op {
-            Op::Read => Class::read(slot.len),
-            Op::Write => Class::write(slot.len, slot.fua),
+    /// A client is about to have its answer.
+    pub(super) fn client_served(&mut self, op: Op, len: u32, fua: bool, began: Micros) {
+        let class = match op {
+            Op::Read => Class::read(len),
+            Op::Write => Class::write(len, fua),
             Op::Flush => Class::Flush,
             _ => Class::Other,
         };
-        self.controller.client_finished(self.now, class, slot.began);
+        self.controller.client_finished(self.now, class, began);
+    }
+
+    fn finish_client(&mut self, slot: Slot, pool: &mut Mem<'_>) {
+        self.clients_live -= 1;
+        if slot.answered {
+            self.caught_up(&slot);
+        } else {
+            self.client_served(slot.op, slot.len, slot.fua, slot.began);
+        }
         if slot.error.is_some() && slot.changes_data() {
             let volume = &mut self.volumes[slot.volume];
             volume.mark_dirty(slot.offset, u64::from(slot.len));
         }
         if slot.request == RequestId::MAX && mutation::is(Mutation::AckBeforePeer) {
+            if let Some(buf) = slot.buf {
+                pool.free(buf);
+            }
+            return;
+        }
+        if slot.answered {
             if let Some(buf) = slot.buf {
                 pool.free(buf);
             }

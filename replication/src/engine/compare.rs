@@ -192,7 +192,7 @@ impl Engine {
             return self.send(Frame::Compared { request, outcome });
         };
         self.peers_live += 1;
-        self.enter(Slot {
+        self.enter_epoch(Slot {
             buf: Some(buf),
             digests: Some(digests),
             request,

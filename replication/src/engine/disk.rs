@@ -147,7 +147,7 @@ impl Engine {
             if self.slots.get(id).is_some_and(|s| s.volume == at) {
                 // The activity log goes with the disk, and what is known of the peer's.
                 let slot = self.slots.at(id);
-                (slot.logged, slot.tracked) = (false, false);
+                (slot.logged, slot.tracked, slot.outlives) = (false, false, false);
             }
         }
         let primary = self.role == Role::Primary;

@@ -68,6 +68,7 @@ impl Engine {
             node: self.config.node.clone(),
             peer: self.config.peer.clone(),
             resource: self.config.resource.clone(),
+            protocol: self.config.mirroring.protocol,
         };
         self.send(Frame::Hello(hello));
         for at in 0..self.volumes.len() {
@@ -140,6 +141,15 @@ impl Engine {
                 hello.peer
             );
             return Some((Refusal::NotThePeer, reason));
+        }
+        let (theirs, ours) = (hello.protocol, config.mirroring.protocol);
+        if theirs != ours {
+            let reason = text!(
+                "peer has protocol {}, this node {}: set the same 'protocol' under [resource] on both nodes",
+                theirs.letter(),
+                ours.letter()
+            );
+            return Some((Refusal::Protocol, reason));
         }
         None
     }

@@ -17,8 +17,8 @@
 use super::slots::{Compare, List, Local, Op, Owner, Remote, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{
-    ConnectionState, DiskState, Level, LinkDownReason, MAX_VOLUMES, Micros, ReplicationState, Role,
-    Text,
+    ConnectionState, DiskState, Level, LinkDownReason, MAX_VOLUMES, Micros, Protocol,
+    ReplicationState, Role, Text,
 };
 use crate::buf::Mem;
 use crate::mutation::{self, Mutation};
@@ -221,10 +221,15 @@ impl Engine {
             Level::Warn,
             text!("connection to peer {} lost", self.config.peer),
         );
+        // What a Primary's clients were told may not have come. By protocol B it has, and is done yet.
+        let lags = self.config.mirroring.protocol == Protocol::A
+            && self.peer_role == Role::Primary
+            && !mutation::is(Mutation::LaggingIsSteady);
         self.peer_role = Role::Unknown;
         self.granted = false;
         self.generation_taken = None;
         self.link.outstanding = 0;
+        self.epochs_lost();
         self.controller.link_lost();
         for at in 0..self.volumes.len() {
             let primary = self.role == Role::Primary;
@@ -232,6 +237,7 @@ impl Engine {
             volume.stop_verify("the connection was lost");
             volume.end_sync();
             volume.was_primary = primary;
+            volume.steady &= primary || !lags;
             if let Some(meta) = &mut volume.meta {
                 meta.unflushed.lost();
             }
@@ -284,7 +290,9 @@ impl Engine {
                 self.slots.at(id).remote = Remote::Done;
             } else if !slot.orphan {
                 self.orphans += 1;
+                let outlives = self.outlives_link(slot);
                 let slot = self.slots.at(id);
+                slot.outlives = outlives;
                 slot.orphan = true;
                 slot.remote = Remote::None;
             }
@@ -328,6 +336,8 @@ impl Engine {
         let slot = self.slots.at(id);
         slot.remote = Remote::Done;
         slot.acked = ok;
+        self.leaves_epoch(id);
+        let slot = self.slots.at(id);
         let after = slot.local == Local::AfterPeer;
         let (owner, op, at) = (slot.owner, slot.op, slot.volume);
         let (offset, len, fua) = (slot.offset, u64::from(slot.len), slot.fua_there);

@@ -6,7 +6,8 @@
 //!
 //! Everything in flight sits in one fixed table (`slots`): clients' requests, the peer's requests and
 //! the resync's. A slot has a local half (the disk) and a remote half (the peer), and ends when both
-//! are done. One concern a file: `client` and `peer` admit requests, `disk` and `flush`
+//! are done. One concern a file: `client` and `peer` admit requests, `epochs` keeps their order where they are
+//! answered early, `disk` and `flush`
 //! carry out the local half, `overlap` keeps overlapping ranges apart, `link`, `liveness` and `handshake` manage
 //! the connection, `resync` is the source of a resync, `roles` and `commands` are the operator's side.
 
@@ -18,6 +19,7 @@ mod compare;
 mod create;
 mod detach;
 mod disk;
+mod epochs;
 mod exchange;
 mod flush;
 mod handshake;
@@ -51,6 +53,7 @@ use crate::wire::{Frame, State};
 use ::resync::Order;
 use ::resync::controller::{Controller, Held, RUNS_MAX};
 use alloc::vec::Vec;
+use epochs::Epochs;
 use link::Link;
 use overlap::Overlaps;
 use queue::{Queue, Queued};
@@ -92,6 +95,7 @@ pub struct Engine {
     starved_until: Option<Micros>,
     volumes: Vec<Volume>,
     link: Link,
+    epochs: Epochs,
     role: Role,
     peer_role: Role,
     serving: bool,
@@ -155,6 +159,7 @@ impl Engine {
             starved_until: None,
             volumes: config.volumes.iter().cloned().map(Volume::new).collect(),
             link: Link::new(),
+            epochs: Epochs::new(),
             role: Role::Secondary,
             peer_role: Role::Unknown,
             serving: false,
@@ -304,6 +309,7 @@ impl Engine {
         self.check_detach(mem);
         self.check_demotion();
         self.run_deferred(mem);
+        self.serve_when_received();
         self.pump_resync(mem);
         self.report_verifies();
         self.cool_all();

@@ -108,6 +108,24 @@ impl Overlaps {
         });
     }
 
+    /// From now on a range keeps out only who changes it. Reports the later readers that nothing blocks any more.
+    pub fn let_readers_in(&mut self, slot: u32, mut unblocked: impl FnMut(u32)) {
+        let Some(range) = self.ranges[slot as usize] else {
+            unreachable!("slot {slot} holds no range");
+        };
+        self.for_overlapping(&range, |other, later| {
+            if later.order > range.order && later.reads {
+                later.blockers -= 1;
+                if later.blockers == 0 {
+                    unblocked(other);
+                }
+            }
+        });
+        if let Some(range) = &mut self.ranges[slot as usize] {
+            range.reads = true;
+        }
+    }
+
     fn bucket(&self, volume: usize, extent: u64) -> usize {
         let buckets = self.heads.len() - 1;
         let mixed = (extent ^ (volume as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -2,7 +2,7 @@
 
 use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, RESYNC_SLOTS};
-use crate::api::{DiskState, ReplicationState, Role};
+use crate::api::{DiskState, Protocol, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
 use crate::mutation::{self, Mutation};
 use crate::wire::{Frame, MAX_PAYLOAD};
@@ -137,6 +137,8 @@ impl Engine {
         match frame {
             Frame::Ack { request } => self.answered(request, true, pool),
             Frame::Nack { request } => self.answered(request, false, pool),
+            Frame::Received { request } => self.received(request, pool),
+            Frame::Barrier => self.barrier(),
             Frame::State(state) => self.peer_state(&state, pool),
             Frame::DiskLost {
                 volume,
@@ -197,13 +199,23 @@ impl Engine {
                 request: request.number,
             });
         }
-        self.enter(Slot {
+        let slot = Slot {
             fua: request.fua,
             buf,
             request: request.number,
             unlocked: self.role == Role::Primary,
             ..Slot::new(Owner::Peer, request.op, at, request.offset, request.len)
-        });
+        };
+        if self.config.mirroring.protocol == Protocol::B
+            && slot.changes_data()
+            && !request.resync
+            && !slot.fua
+        {
+            self.send(Frame::Received {
+                request: request.number,
+            });
+        }
+        self.enter_epoch(slot);
     }
 
     fn check_request(&self, request: &Request, payload: bool) -> Result<usize, &'static str> {
@@ -275,6 +287,7 @@ impl Engine {
     /// Answers a request of the peer that the disk has finished.
     pub(super) fn finish_peer(&mut self, slot: Slot, pool: &mut Mem<'_>) {
         self.peers_live -= 1;
+        self.epoch_done(&slot);
         if slot.op == Op::Compare && !slot.orphan && self.connected() {
             self.answer_comparison(&slot, pool);
         }

@@ -194,6 +194,7 @@ impl Engine {
 
     /// On the source: nothing is in the way of the announcement that the resync has ended.
     pub(super) fn send_sync_end(&mut self, id: SlotId, pool: &mut Mem<'_>) {
+        self.end_epoch();
         let request = self.slots.wire_id(id);
         let connected = self.connected();
         let slot = self.slots.at(id);

@@ -382,6 +382,14 @@ impl Engine {
         self.done(task.id, result);
     }
 
+    /// A new Primary lets clients in only when what it had received from the old one is on its disk.
+    pub(super) fn serve_when_received(&mut self) {
+        let serves = |task: &Task| matches!(task.kind, TaskKind::Serving { .. });
+        if self.orphans == 0 && self.task.as_ref().is_some_and(serves) {
+            self.durable();
+        }
+    }
+
     /// Everything that was to be saved is: tell whoever waits for that.
     pub(super) fn durable(&mut self) {
         let early = mutation::is(Mutation::ServesBeforeDurable);
@@ -410,6 +418,7 @@ impl Engine {
         }
         if let Some(task) = self.task
             && let TaskKind::Serving { answered } = task.kind
+            && self.received_all()
         {
             self.task = None;
             self.set_serving(true);

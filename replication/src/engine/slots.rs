@@ -149,6 +149,14 @@ pub(super) struct Slot {
     pub refused: bool,
     /// Of a read: the disk could not, and what the peer sent is written in its place.
     pub repair: bool,
+    /// Of a client's write: it was answered before the peer had it on its disk.
+    pub answered: bool,
+    /// The peer has it in its memory.
+    pub received: bool,
+    /// What the slot belongs to: on the Primary of what was sent, on the peer of what arrived. See `epochs`.
+    pub epoch: u32,
+    /// Of a connection that is gone, but is done nevertheless.
+    pub outlives: bool,
     /// Does not keep others out of its range: a resync's data on a Primary, see `through`.
     pub unlocked: bool,
     /// The end is decided.
@@ -183,6 +191,10 @@ impl Slot {
             fua_there: false,
             refused: false,
             repair: false,
+            answered: false,
+            received: false,
+            epoch: 0,
+            outlives: false,
             unlocked: false,
             error: None,
         }
@@ -229,6 +241,11 @@ impl List {
 
     pub fn is_empty(&self) -> bool {
         self.head == NIL
+    }
+
+    /// The slot that [`Slots::pop`] would take.
+    pub fn first(&self) -> Option<SlotId> {
+        (self.head != NIL).then_some(self.head)
     }
 }
 

@@ -219,8 +219,11 @@ impl Engine {
     /// Starts a client's request, or has it wait.
     pub(super) fn start_client(&mut self, id: SlotId, mem: &mut Mem<'_>) {
         let at = self.slots.at(id).volume;
+        let lags = self.volumes[at].lag.requests > 0 && !self.slots.at(id).answered;
         match self.way(at) {
             Way::Here => self.start_here(id, mem),
+            // What was answered before must be on the peer's disk first: it may have to be sent again.
+            Way::There if lags => self.freeze(id, mem),
             Way::There => self.start_there(id, mem),
             Way::Wait if self.serving => self.freeze(id, mem),
             // Its connection is being dropped.
@@ -557,6 +560,8 @@ impl Engine {
             let there = &mut volume.through.there;
             if volume.through.on && there.since && !there.covered {
                 there.flush_begins();
+                self.end_epoch();
+                let volume = &self.volumes[at];
                 let index = volume.config.index;
                 let request = self.tell_peer(at, Op::PeerFlush);
                 self.send(Frame::Flush {

@@ -2,6 +2,7 @@
 
 use super::attach::{Attach, Lanes};
 use super::detach::Detaching;
+use super::epochs::Lag;
 use super::meta::Meta;
 use super::slots::List;
 use super::through::Through;
@@ -96,6 +97,7 @@ pub(super) struct Volume {
     /// What the last handshake decided, and why.
     pub explanation: Option<Explanation>,
     pub peer_can_discard: bool,
+    pub lag: Lag,
     pub flush: FlushQueue,
     pub source: Option<SyncSource>,
     /// On a resync's target: the sending of its bitmap.
@@ -158,6 +160,7 @@ impl Volume {
             steady: false,
             explanation: None,
             peer_can_discard: false,
+            lag: Lag::default(),
             flush: FlushQueue {
                 waiting: List::EMPTY,
                 running: List::EMPTY,

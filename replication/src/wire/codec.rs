@@ -8,7 +8,7 @@ use super::{
     Comparison, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal,
     Seen, State, VERSION, VolumeState, WireError,
 };
-use crate::api::{DiskState, MAX_VOLUMES, Name, Role};
+use crate::api::{DiskState, MAX_VOLUMES, Name, Protocol, Role};
 use crate::crc32c::crc32c;
 use crate::lineage::Policies;
 
@@ -44,6 +44,8 @@ mod kind {
     pub const READ_REQUEST: u8 = 30;
     pub const READ_REPLY: u8 = 31;
     pub const DISK_LOST: u8 = 32;
+    pub const RECEIVED: u8 = 33;
+    pub const BARRIER: u8 = 34;
 }
 
 const FUA: u8 = 1;
@@ -165,7 +167,7 @@ fn disk(code: u8) -> Result<DiskState, WireError> {
     })
 }
 
-const REFUSALS: [Refusal; 11] = [
+const REFUSALS: [Refusal; 12] = [
     Refusal::Version,
     Refusal::Resource,
     Refusal::SameName,
@@ -177,7 +179,11 @@ const REFUSALS: [Refusal; 11] = [
     Refusal::Unrelated,
     Refusal::PrimaryIsTarget,
     Refusal::BothPrimary,
+    Refusal::Protocol,
 ];
+
+/// The code of a protocol is its place in here. A greeting without one is of a release that knew C only.
+const PROTOCOLS: [Protocol; 3] = [Protocol::C, Protocol::A, Protocol::B];
 
 fn flag(on: bool, bit: u8) -> u8 {
     if on { bit } else { 0 }
@@ -333,6 +339,8 @@ impl Frame {
             },
             kind::ACK => Self::Ack { request },
             kind::NACK => Self::Nack { request },
+            kind::RECEIVED => Self::Received { request },
+            kind::BARRIER => Self::Barrier,
             kind::STATE => Self::State(decode_state(header, body)?),
             kind::PROMOTE_REQUEST => Self::PromoteRequest { request },
             kind::PROMOTE_REPLY => Self::PromoteReply {
@@ -509,6 +517,8 @@ impl Frame {
             }
             Self::Ack { request } => (header.kind, header.request) = (kind::ACK, request),
             Self::Nack { request } => (header.kind, header.request) = (kind::NACK, request),
+            Self::Received { request } => (header.kind, header.request) = (kind::RECEIVED, request),
+            Self::Barrier => header.kind = kind::BARRIER,
             Self::State(ref state) => {
                 header.kind = kind::STATE;
                 header.flags = role_code(state.role);
@@ -623,6 +633,8 @@ fn encode_hello(hello: &Hello, header: &mut Header, body: &mut Writer<'_>) {
     body.name(&hello.node);
     body.name(&hello.peer);
     body.name(&hello.resource);
+    let code = PROTOCOLS.iter().position(|p| *p == hello.protocol);
+    body.bytes(&[code.unwrap_or(0) as u8]);
 }
 
 /// Bytes behind the known fields are a later version's and are passed over.
@@ -640,6 +652,10 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
         node: body.name()?,
         peer: body.name()?,
         resource: body.name()?,
+        protocol: match body.u8() {
+            Ok(code) => *PROTOCOLS.get(usize::from(code)).ok_or(WireError::Field)?,
+            Err(_) => Protocol::C,
+        },
     };
     let volumes = usize::from(hello.volumes);
     if volumes == 0 || volumes > MAX_VOLUMES || hello.window < 64 {

@@ -39,6 +39,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::Unrelated),
         Just(Refusal::PrimaryIsTarget),
         Just(Refusal::BothPrimary),
+        Just(Refusal::Protocol),
     ]
 }
 
@@ -53,24 +54,28 @@ fn hello() -> impl Strategy<Value = Frame> {
             1u8..=16,
         ),
         (role(), any::<bool>(), name(), name(), name()),
+        prop_oneof![Just(Protocol::A), Just(Protocol::B), Just(Protocol::C)],
     )
-        .prop_map(|(numbers, (role, discard_my_data, node, peer, resource))| {
-            let (version_min, version_max, features, nonce, window, volumes) = numbers;
-            Frame::Hello(Hello {
-                version_min,
-                version_max,
-                features,
-                nonce,
-                window,
-                volumes,
-                role,
-                discard_my_data,
-                policies: Policies::default(),
-                node,
-                peer,
-                resource,
-            })
-        })
+        .prop_map(
+            |(numbers, (role, discard_my_data, node, peer, resource), protocol)| {
+                let (version_min, version_max, features, nonce, window, volumes) = numbers;
+                Frame::Hello(Hello {
+                    version_min,
+                    version_max,
+                    features,
+                    nonce,
+                    window,
+                    volumes,
+                    role,
+                    discard_my_data,
+                    policies: Policies::default(),
+                    node,
+                    peer,
+                    resource,
+                    protocol,
+                })
+            },
+        )
 }
 
 fn hello_volume() -> impl Strategy<Value = Frame> {
@@ -155,6 +160,8 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
         ),
         any::<(u16, u64)>().prop_map(|(volume, request)| Frame::Flush { volume, request }),
         any::<u64>().prop_map(|request| Frame::Ack { request }),
+        any::<u64>().prop_map(|request| Frame::Received { request }),
+        Just(Frame::Barrier),
         any::<u64>().prop_map(|request| Frame::Nack { request }),
         (role(), proptest::collection::vec(volume_state(), 0..=16)).prop_map(|(role, volumes)| {
             let volumes = volumes.into_iter().collect();

@@ -160,6 +160,7 @@ fn a_peer_of_another_version_is_refused() {
         node: Name::try_from("b").unwrap(),
         peer: Name::try_from("a").unwrap(),
         resource: Name::try_from("r0").unwrap(),
+        protocol: Protocol::C,
     };
     pair.handle(
         0,

@@ -129,6 +129,7 @@ impl Victim {
             node: name(self.one_of(&["b", "b", "b", "b", "a"])),
             peer: name("a"),
             resource: name("r0"),
+            protocol: Protocol::C,
         })
     }
 

@@ -5,6 +5,7 @@
 //! allocations, of which there must be none.
 
 mod advice;
+mod epochs;
 mod faults;
 mod handshake;
 mod hostile;
@@ -107,6 +108,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
         policies: Default::default(),
         trouble: Default::default(),
         resync: Default::default(),
+        mirroring: Default::default(),
         seed: node.bytes().map(u64::from).sum(),
         max_requests: 64,
     }
