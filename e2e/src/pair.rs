@@ -442,6 +442,12 @@ impl Status {
             .unwrap_or_else(|| panic!("status has no out_of_sync: {}", self.0))
     }
 
+    /// How often the node's data path has allocated memory since boot.
+    pub fn allocations(&self) -> u64 {
+        let value = self.0.pointer("/allocations").and_then(Value::as_u64);
+        value.unwrap_or_else(|| panic!("status has no allocations: {}", self.0))
+    }
+
     /// Connected, and every disk of both UpToDate.
     pub fn in_sync(&self) -> bool {
         let volumes = self.0["volumes"].as_array().map_or(0, Vec::len);

@@ -50,7 +50,8 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
             json.number("connected_us", client.connected_for)
         })?;
         json.usage("memory", node.memory)?;
-        json.usage("buffers", node.pool)
+        json.usage("buffers", node.pool)?;
+        json.number("allocations", node.allocations)
     })?;
     out.write_char('\n')
 }

@@ -41,6 +41,8 @@ pub struct NodeInfo<'a> {
     pub memory: Usage,
     /// The pool of payload buffers, which is part of it.
     pub pool: Usage,
+    /// How often the data path has allocated memory since boot.
+    pub allocations: u64,
     /// Every NBD connection.
     pub clients: &'a [ClientInfo],
 }

@@ -5,6 +5,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use boot::memory_map::PAGE_SIZE;
 use linked_list_allocator::Heap;
@@ -18,6 +19,14 @@ struct KernelHeap(Mutex<Heap>);
 
 #[global_allocator]
 static HEAP: KernelHeap = KernelHeap(Mutex::new(Heap::empty()));
+
+/// Blocks handed out since boot.
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How many blocks were handed out since boot, those that were given back again included.
+pub fn allocations() -> u64 {
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
 
 /// Size and use in bytes.
 pub fn usage() -> (usize, usize) {
@@ -94,6 +103,7 @@ unsafe fn is_zero(start: *const u8, len: usize) -> bool {
 // held across a panic's use of the allocator, since the panic handler does not allocate.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         let mut heap = self.0.lock();
         if let Ok(block) = heap.allocate_first_fit(layout) {
             return block.as_ptr();

@@ -22,6 +22,8 @@ use bootloader_api::info::MemoryRegionKind;
 use heapless::Vec;
 use spin::Mutex;
 
+pub use heap::allocations;
+
 use paging::Access;
 
 const REGIONS_MAX: usize = boot::memory_map::REGIONS_MAX;

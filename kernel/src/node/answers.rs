@@ -163,7 +163,10 @@ fn write_status(node: &Node, json: bool, out: &mut dyn Write) -> core::fmt::Resu
         used: pool.total_bytes() - pool.free_bytes(),
         total: pool.total_bytes(),
     };
-    let info = node_info(pool, &clients);
+    let info = NodeInfo {
+        allocations: node.allocations(),
+        ..node_info(pool, &clients)
+    };
     let status = node.core.engine.status(now);
     if json {
         status::json(&status, &info, out)
@@ -191,6 +194,7 @@ fn node_info<'a>(pool: Usage, clients: &'a [ClientInfo]) -> NodeInfo<'a> {
             total: memory.total_bytes,
         },
         pool,
+        allocations: 0,
         clients,
     }
 }

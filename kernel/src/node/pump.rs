@@ -11,7 +11,7 @@ use replication::api::{Event, Micros};
 
 use super::core::Core;
 use super::nic::Nic;
-use crate::time;
+use crate::{mem, time};
 
 /// Frames that a NIC may bring in one turn, so that a flood cannot keep the other parts waiting.
 const FRAMES: usize = 64;
@@ -121,6 +121,8 @@ pub struct Node {
     sessions_at: Option<Micros>,
     /// When everything is looked after, whether or not anything asks for it.
     sweep_at: Micros,
+    /// Allocations of all turns.
+    allocations: u64,
 }
 
 impl Node {
@@ -138,11 +140,24 @@ impl Node {
             sessions_due: true,
             sessions_at: None,
             sweep_at: 0,
+            allocations: 0,
         }
+    }
+
+    /// How often a turn has allocated memory since boot. Not by a request of a client or the peer: a test holds that.
+    pub fn allocations(&self) -> u64 {
+        self.allocations
     }
 
     /// One turn. `true`: there is more to do now.
     pub fn turn(&mut self) -> bool {
+        let before = mem::allocations();
+        let more = self.take_turn();
+        self.allocations += mem::allocations() - before;
+        more
+    }
+
+    fn take_turn(&mut self) -> bool {
         let now = time::now_micros();
         self.core.now = now;
         let mut busy = false;
