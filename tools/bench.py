@@ -23,8 +23,13 @@ SIZE_MB = 512
 FIO_SIZE = "400M"
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_SECONDS = 10
-# The anchor's resync on this kind of machine, as its README says; its script does not measure it.
-ANCHOR_RESYNC_MIB = 34
+# Both sides copy a volume of this size; the anchor's is rid of what its metadata take.
+RESYNC_MB = 1024
+RESYNCS = 3
+# The anchor's steady state: so long after its first block, for so long.
+ANCHOR_SETTLE, ANCHOR_WINDOW = 1.5, 5
+# What clients do without and beside a resync.
+BESIDE = [("randwrite-qd1", 1), ("randwrite-qd32", 32)]
 
 # The load of the anchor's nbd-fio.sh: name, mode, block size, depth.
 LOADS = [
@@ -66,6 +71,23 @@ def fio(netns, uri, name, mode, block, depth, seconds=None, count=None, size=FIO
         "p50_us": latency.get("50.000000", 0) / 1e3,
         "p99_us": latency.get("99.000000", 0) / 1e3,
     }
+
+
+def wait(done, what, limit=180):
+    """Until `done` answers yes."""
+    end = time.time() + limit
+    while not done():
+        if time.time() > end:
+            sys.exit(f"bench: {what}: not within {limit} s")
+        time.sleep(0.02)
+
+
+def written_mib(pid):
+    """What a process has written to files since it began."""
+    for line in pathlib.Path(f"/proc/{pid}/io").read_text().splitlines():
+        if line.startswith("wchar:"):
+            return int(line.split()[1]) / 2**20
+    raise ValueError(f"process {pid} has no wchar")
 
 
 def cpu_seconds(pid):
@@ -125,6 +147,7 @@ class Palisade:
             boot = next(line for line in said.splitlines() if line.startswith("NBD answers after"))
             figures = measure(self.pids(), self.netns, self.uri, seconds)
             figures["boot_s"] = int(boot.split()[3]) / 1000
+        figures["resync"] = self.resync(seconds)
         figures["image_mib"] = (TOP / "target/palisade.elf").stat().st_size / 2**20
         return figures
 
@@ -143,47 +166,49 @@ class Palisade:
                 result[f"qd{depth}"] = [round((b - a) / count) for a, b in zip(before, after)]
         return result
 
-    def status(self, node):
-        return json.loads(self.script("exec", node, "status --json"))
+    def said(self, words):
+        """How often node a's console said something. Asking the node would cost it time."""
+        return (self.dir / "a.log").read_bytes().count(words.encode())
+
+    def give_up_copy(self):
+        """Has all of the volume copied to node b; returns when that has begun."""
+        begun = self.said("all of it is resynced")
+        self.script("exec", "b", "invalidate vol0")
+        wait(lambda: self.said("all of it is resynced") > begun, "a resync begins")
+
+    def resync_rate(self):
+        """The rate of a resync of the whole volume, in MiB/s, from its beginning until both nodes are UpToDate."""
+        done = self.said("resync done:")
+        self.give_up_copy()
+        wait(lambda: self.said("resync done:") > done, "the resync ends")
+        line = (self.dir / "a.log").read_text(errors="replace").rsplit("resync done:", 1)[1]
+        words = line.split()
+        return int(words[0]) / 2**20 / (int(words[3]) / 1000)
 
     def resync(self, seconds):
         """The rate of a resync of an idle pair, and what clients' writes keep beside one."""
-        fill_mib = 900
-        load = ("randwrite", "4k", 32)
-        fill = lambda: fio(self.netns, self.uri, "fill", "write", "128k", 8, size=f"{fill_mib}M")
-        with self.up(size_mb=1024):
-            self.script("kill", "b")
-            fill()
-            self.script("start", "b")
-            done = self.until_in_sync()
-            alone = fio(self.netns, self.uri, "without", *load, seconds=seconds)["iops"]
-            self.script("kill", "b")
-            fill()
-            self.script("start", "b")
-            while self.status("a")["volumes"][0]["replication"] != "SyncSource":
-                time.sleep(0.02)
-            beside = fio(self.netns, self.uri, "beside", *load, seconds=seconds)["iops"]
-            left = self.status("a")["volumes"][0]["out_of_sync"]
-            self.until_in_sync()
-        return {
-            "mib_per_s": done,
-            "iops_without": alone,
-            "iops_beside": beside,
-            "ended_meanwhile": left == 0,
-        }
-
-    def until_in_sync(self):
-        """Waits for the end of the resync; its rate in MiB/s, as the source saw it."""
-        for _ in range(3000):
-            volume = self.status("a")["volumes"][0]
-            if volume["replication"] == "Established" and volume["out_of_sync"] == 0:
-                break
-            time.sleep(0.05)
-        else:
-            sys.exit("bench: the resync does not end")
-        ends = [line for line in self.script("exec", "a", "log").splitlines() if "resync done:" in line]
-        words = ends[-1].split("resync done:")[1].split()
-        return int(words[0]) / 2**20 / max(int(words[3]) / 1000, 1e-3)
+        figures = {"beside": {}}
+        with self.up(size_mb=RESYNC_MB):
+            fio(self.netns, self.uri, "fill", "write", "128k", 8, size=f"{RESYNC_MB - 2}M")
+            figures["mib_per_s"] = statistics.median(self.resync_rate() for _ in range(RESYNCS))
+            for name, depth in BESIDE:
+                print(f"  {name} beside a resync ...", file=sys.stderr, flush=True)
+                load = ("randwrite", "4k", depth)
+                alone = [fio(self.netns, self.uri, "without", *load, seconds=seconds)["iops"]]
+                done = self.said("resync done:")
+                self.give_up_copy()
+                beside = fio(self.netns, self.uri, "beside", *load, seconds=seconds)["iops"]
+                ended = self.said("resync done:") > done
+                wait(lambda: self.said("resync done:") > done, "the resync ends")
+                # Before and after: the machine may have become slower or faster meanwhile.
+                alone.append(fio(self.netns, self.uri, "without", *load, seconds=seconds)["iops"])
+                figures["beside"][name] = {
+                    "iops": beside,
+                    "iops_without": statistics.mean(alone),
+                    "part": beside / statistics.mean(alone),
+                    "ended_meanwhile": ended,
+                }
+        return figures
 
     def icount(self, node):
         with socket.socket(socket.AF_UNIX) as monitor:
@@ -217,26 +242,20 @@ class Anchor:
             run(self.scripts / "mkinitramfs.sh", self.work)
         return None
 
-    def round(self, seconds):
+    @contextlib.contextmanager
+    def up(self, size_mb, extra=""):
+        """The pair, as soon as its processes run; gives their numbers."""
         shutil.rmtree(self.dir, ignore_errors=True)
-        env = dict(os.environ, EXTRA="skipsync", NS=self.netns, ANCHOR=str(self.work))
+        env = dict(os.environ, EXTRA=extra, NS=self.netns, ANCHOR=str(self.work))
         pids = []
         try:
             # Its QEMUs stay in the background and inherit what they are given: no pipes.
             subprocess.run(
-                [self.scripts / "pair.sh", self.dir, str(SIZE_MB), "qemu-nbd"],
+                [self.scripts / "pair.sh", self.dir, str(size_mb), "qemu-nbd"],
                 env=env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             )
             pids = [int((self.dir / f"{node}.pid").read_text()) for node in "ab"]
-            begun = (self.dir / "a.pid").stat().st_mtime  # written when the first QEMU starts
-            probe = ["ip", "netns", "exec", self.netns, "nbdinfo", "--size", self.uri]
-            while subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-                if time.time() - begun > 120:
-                    sys.exit("bench: the anchor pair does not come up")
-                time.sleep(0.02)
-            boot = time.time() - begun
-            figures = measure(pids, self.netns, self.uri, seconds)
-            figures["boot_s"] = boot
+            yield pids
         finally:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
@@ -244,8 +263,39 @@ class Anchor:
             time.sleep(0.5)
             subprocess.run(["ip", "netns", "del", self.netns], stderr=subprocess.DEVNULL)
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def answers(self):
+        probe = ["ip", "netns", "exec", self.netns, "nbdinfo", "--size", self.uri]
+        return not subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+
+    def round(self, seconds):
+        with self.up(SIZE_MB, "skipsync") as pids:
+            begun = (self.dir / "a.pid").stat().st_mtime  # written when the first QEMU starts
+            wait(self.answers, "the anchor pair comes up")
+            boot = time.time() - begun
+            figures = measure(pids, self.netns, self.uri, seconds)
+            figures["boot_s"] = boot
+        figures["resync"] = self.resync(figures["randwrite-qd32"]["iops"])
         figures["image_mib"] = sum((self.work / f).stat().st_size for f in ("vmlinuz", "initrd.gz")) / 2**20
         return figures
+
+    def resync(self, iops_without):
+        """The rate of the first synchronisation of an idle pair: that of what node b's QEMU writes to its image, once it
+        runs; and what clients keep beside it. Its blocks are zeroes, which it sends like any others."""
+        with self.up(RESYNC_MB) as pids:
+            wait(lambda: written_mib(pids[1]) > 8, "the anchor's resync begins")
+            wait(self.answers, "the anchor pair comes up")
+            time.sleep(ANCHOR_SETTLE)
+            before, begun = written_mib(pids[1]), time.time()
+            time.sleep(ANCHOR_WINDOW)
+            after, took = written_mib(pids[1]), time.time() - begun
+            load = fio(self.netns, self.uri, "beside", "randwrite", "4k", 32, seconds=4)["iops"]
+            # What clients wrote is in it too; if it is less than the volume, the resync still ran when they ended.
+            ended = written_mib(pids[1]) > RESYNC_MB
+        if after > RESYNC_MB * 0.95:
+            sys.exit("bench: the anchor's resync ended before it was measured")
+        beside = {"iops": load, "iops_without": iops_without, "part": load / iops_without, "ended_meanwhile": ended}
+        return {"mib_per_s": (after - before) / took, "beside": {"randwrite-qd32": beside}}
 
 
 def median(values):
@@ -281,6 +331,13 @@ def rows(ours, theirs):
             yield row(label, lambda f: f[name]["mib_per_s"], lambda v: f"{v:.1f} MiB/s", ">= 8x")
     idle = lambda f: max(f["idle_cpu_percent"])
     yield row("idle host CPU per node", idle, lambda v: f"{v:.1f} %", "<= 3 %", True)
+    yield row("resync of an idle pair", lambda f: f["resync"]["mib_per_s"], lambda v: f"{v:.0f} MiB/s", ">= 10x")
+    for name, depth in BESIDE:
+        beside = lambda f: f["resync"]["beside"].get(name)
+        note = " (it ended meanwhile)" if ours and beside(ours)["ended_meanwhile"] else ""
+        form = lambda v: f"{v['part']:.2f} of {v['iops_without']:.0f} IOPS"
+        cell = lambda side: form(beside(side)) if side and beside(side) else "-"
+        yield (f"4 KiB randwrite, depth {depth}, beside a resync{note}", cell(ours), cell(theirs), "", ">= 0.50 of its own")
 
 
 def main():
@@ -307,13 +364,10 @@ def main():
             print(f"round {number + 1}: {side.name}", file=sys.stderr, flush=True)
             measured[side.name].append(side.round(options.seconds))
     result = {name: median(figures) for name, figures in measured.items()}
-    instructions = resync = None
+    instructions = None
     if "palisade" in result:
         print("guest instructions ...", file=sys.stderr, flush=True)
-        palisade = next(s for s in sides if s.name == "palisade")
-        instructions = palisade.instructions()
-        print("resync ...", file=sys.stderr, flush=True)
-        resync = palisade.resync(options.seconds)
+        instructions = next(side for side in sides if side.name == "palisade").instructions()
 
     header = ("figure", "Palisade", "DRBD on Linux", "ratio", "to reach")
     table = [header, *rows(result.get("palisade"), result.get("anchor"))]
@@ -321,14 +375,6 @@ def main():
         for depth, (a, b) in instructions.items():
             label = f"guest instructions per 4 KiB write, depth {depth[2:]} (a / b)"
             table.append((label, f"{a} / {b}", "-", "", "recorded"))
-    if resync:
-        rate = resync["mib_per_s"]
-        anchor = f"{ANCHOR_RESYNC_MIB} MiB/s (its README)"
-        table.append(("resync of an idle pair", f"{rate:.0f} MiB/s", anchor, f"{rate / ANCHOR_RESYNC_MIB:.1f}x", ">= 10x"))
-        part = resync["iops_beside"] / resync["iops_without"]
-        note = ", for part of the time" if resync["ended_meanwhile"] else ""
-        label = f"4 KiB randwrite, depth 32, beside a resync{note}"
-        table.append((label, f"{resync['iops_beside']:.0f} IOPS", "-", f"{part:.2f} of {resync['iops_without']:.0f}", ">= 0.5"))
     if options.markdown:
         for index, line in enumerate(table):
             print("| " + " | ".join(cell.strip() for cell in line) + " |")
@@ -350,7 +396,6 @@ def main():
         "median": result,
         "rounds": measured,
         "instructions_per_4k_write": instructions,
-        "resync": resync,
     }
     output.write_text(json.dumps(everything, indent=1) + "\n")
     print(f"written: {output.relative_to(TOP)}", file=sys.stderr)

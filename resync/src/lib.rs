@@ -37,5 +37,5 @@ pub use bitmap::{BLOCK, Bitmap, GrowError, PAGE_BITS_BYTES, PAGE_COVERS, PAGE_WO
 pub use order::{Need, Order, OrderError, WaitReason};
 pub use progress::{Progress, ProgressReport};
 pub use ranges::RangeList;
-pub use scheduler::{BUSY_IN_FLIGHT, IDLE_IN_FLIGHT, MAX_RUN, Scheduler};
+pub use scheduler::{MAX_RUN, Scheduler};
 pub use verify::{Side, VERIFY_IN_FLIGHT, VERIFY_RANGES, Verify, VerifyOptions};

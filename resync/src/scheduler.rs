@@ -4,10 +4,6 @@ use crate::{Bitmap, Run};
 
 /// Bytes of one resync request at most.
 pub const MAX_RUN: u32 = 128 << 10;
-/// Requests in flight while no client needs the disk or the link.
-pub const IDLE_IN_FLIGHT: u32 = 16;
-/// Requests in flight beside clients' requests: never none, so that a resync always ends.
-pub const BUSY_IN_FLIGHT: u32 = 2;
 
 /// Walks a [`Bitmap`] in ascending passes.
 ///
