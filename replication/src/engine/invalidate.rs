@@ -139,12 +139,12 @@ impl Engine {
 
     /// All of a volume goes to the peer, over the connection as it stands.
     fn start_whole_resync(&mut self, at: usize, mem: &mut Mem<'_>) {
-        let fresh = self.random();
+        let fresh = [self.random(), self.random()];
         let volume = &mut self.volumes[at];
         let index = volume.config.index;
         volume.stop_verify("a resync has begun");
         volume.mark_all_dirty();
-        let uuid = volume.gens.begin_source(volume.gens.current, true, fresh);
+        let uuid = volume.gens.give_peer_up(fresh);
         self.begin_source(at, uuid, false);
         self.log(
             Level::Info,

@@ -75,6 +75,18 @@ impl Generations {
         }
     }
 
+    /// The operator gives the copy of a peer up that has this node's current generation. `fresh` are two random numbers.
+    /// Returns the generation that the unfinished copy bears. Durable before the peer is told.
+    ///
+    /// Should the peer never learn of it, it still has what it had, while this node, with a `bitmap` generation, may go on
+    /// without taking a new one. So what both had is over at once: it is in the history from now on.
+    pub fn give_peer_up(&mut self, fresh: [u64; 2]) -> u64 {
+        self.remember(self.bitmap);
+        self.remember(self.current);
+        [self.current, self.bitmap] = fresh;
+        self.bitmap
+    }
+
     /// A resync to this node begins: its unfinished copy bears `unfinished`, as the source said. Durable
     /// together with the disk state Inconsistent before the first block is overwritten; the dirty bits stay.
     pub fn begin_target(&mut self, unfinished: u64) {
