@@ -22,8 +22,8 @@ impl Hello {
     /// The proper peer of the usual node.
     pub fn proper() -> Self {
         Self {
-            version_min: 2,
-            version_max: 2,
+            version_min: 3,
+            version_max: 3,
             node: "b",
             peer: "a",
             resource: "r0",

@@ -136,6 +136,7 @@ pub fn hello(role: Role, volumes: u8) -> Hello {
         volumes,
         role,
         discard_my_data: false,
+        dry_run: false,
         policies: Policies::default(),
         node: name("b"),
         peer: name("a"),

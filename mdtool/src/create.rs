@@ -2,10 +2,12 @@
 
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::locate::{Depth, locate};
+use crate::locate::locate;
 use clap::Args;
 use replication::api::Name;
-use replication::ondisk::{Creation, FOREIGN_BYTES, Layout, PAGE, Step, Superblock, foreign};
+use replication::ondisk::{
+    Creation, Depth, FOREIGN_BYTES, Layout, PAGE, Step, Superblock, foreign,
+};
 use std::path::PathBuf;
 
 /// Arguments of `create`.
@@ -69,8 +71,9 @@ pub fn create(options: &CreateOptions) -> Result<String, Error> {
         Some(_) => external(options, &disk, data_bytes)?,
         None => internal(options, &disk)?,
     };
-    let located = locate(&disk, Depth::Ends);
-    let old = located.a.as_ref().or(located.b.as_ref()).ok();
+    let survey = locate(&disk, Depth::Ends(None));
+    let [a, b] = survey.copies();
+    let old = a.as_ref().or(b.as_ref()).ok();
     if !options.force {
         refuse_what_is_there(&disk, old)?;
     }

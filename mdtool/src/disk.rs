@@ -1,7 +1,7 @@
 //! A raw image file or block device.
 
 use crate::error::Error;
-use replication::ondisk::{PAGE, Page};
+use replication::ondisk::Page;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -61,13 +61,6 @@ impl Disk {
         let done = self.file.read_exact_at(&mut bytes, at);
         done.map_err(|error| Error::io("read", &self.path, error))?;
         Ok(bytes)
-    }
-
-    /// The page at `at`; `None` if it lies beyond the end or cannot be read.
-    pub fn page(&self, at: u64) -> Option<Page> {
-        let mut page = [0; PAGE];
-        self.file.read_exact_at(&mut page, at).ok()?;
-        Some(page)
     }
 
     /// Writes a page at `at`.

@@ -1,13 +1,12 @@
 //! The report as JSON, for scripts. Within one `schema` fields are only added.
 
 use crate::disk::Disk;
-use crate::locate::Located;
 use replication::ondisk::{Chosen, Inspection, Place, Verdict, Which};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Everything that is known. Sizes and places are bytes, identifiers strings of 16 hexadecimal digits.
-pub fn report(path: &Path, disk: &Disk, located: &Located, inspection: &Inspection) -> Value {
+pub fn report(path: &Path, disk: &Disk, found_at: Option<u64>, inspection: &Inspection) -> Value {
     let findings: Vec<Value> = inspection
         .findings()
         .map(|finding| {
@@ -23,7 +22,7 @@ pub fn report(path: &Path, disk: &Disk, located: &Located, inspection: &Inspecti
         "schema": 1,
         "image": path.display().to_string(),
         "disk_bytes": disk.bytes(),
-        "found_at": located.found_at,
+        "found_at": found_at,
         "verdict": match inspection.verdict() {
             Verdict::Good => "good",
             Verdict::Problems => "problems",

@@ -11,7 +11,7 @@ mod locate;
 use clap::{Parser, Subcommand};
 use create::CreateOptions;
 use error::Error;
-use replication::ondisk::Verdict;
+use replication::ondisk::{Depth, Verdict};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -89,10 +89,11 @@ fn print(text: &str) {
 
 fn inspect(image: &std::path::Path, json: bool) -> Result<(String, Verdict), Error> {
     let disk = disk::Disk::open(image)?;
-    let located = locate::locate(&disk, locate::Depth::All);
-    let inspection = locate::inspect(&disk, &located);
+    let mut survey = locate::locate(&disk, Depth::All);
+    let found_at = survey.found_at();
+    let inspection = locate::inspect(&disk, &mut survey);
     let text = match json {
-        true => format!("{}\n", json::report(image, &disk, &located, &inspection)),
+        true => format!("{}\n", json::report(image, &disk, found_at, inspection)),
         false => inspection.to_string(),
     };
     // To have printed what there is, is success; `check` judges.
@@ -105,8 +106,8 @@ fn inspect(image: &std::path::Path, json: bool) -> Result<(String, Verdict), Err
 
 fn check(image: &std::path::Path) -> Result<(String, Verdict), Error> {
     let disk = disk::Disk::open(image)?;
-    let located = locate::locate(&disk, locate::Depth::All);
-    let inspection = locate::inspect(&disk, &located);
+    let mut survey = locate::locate(&disk, Depth::All);
+    let inspection = locate::inspect(&disk, &mut survey);
     let mut text = String::new();
     for finding in inspection.findings() {
         let kind = finding.kind();

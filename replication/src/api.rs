@@ -468,6 +468,18 @@ pub enum Command {
         /// After a split brain: give up this node's changes (it becomes the sync target).
         discard_my_data: bool,
     },
+    /// Find out what [`Command::Connect`] would lead to, and change nothing: the nodes meet, decide and part. Answered
+    /// when they have; [`crate::engine::Engine::forecasts`] tells what was decided.
+    DryRun {
+        /// As for [`Command::Connect`].
+        discard_my_data: bool,
+    },
+    /// Read the metadata of the volume as it is on the disk, whether that is attached or not.
+    /// [`crate::engine::Engine::inspection`] tells what was found.
+    Inspect {
+        /// Index of the volume.
+        volume: u16,
+    },
     /// Leave the peer and do not look for it.
     Disconnect,
     /// The operator states that the disks of both nodes are identical (fresh and blank, or

@@ -18,9 +18,9 @@ pub const MAX_BODY: usize = 256;
 /// Bytes of a frame's payload at most.
 pub const MAX_PAYLOAD: u32 = crate::buf::MAX_BUF;
 /// The protocol version that this code speaks, and the oldest it still understands.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// See [`VERSION`].
-pub const VERSION_MIN: u16 = 2;
+pub const VERSION_MIN: u16 = 3;
 /// Feature bits that this code offers. None are defined yet: a feature is used only when both
 /// nodes offer it.
 pub const FEATURES: u64 = 0;
@@ -274,6 +274,9 @@ pub struct Hello {
     pub role: Role,
     /// The operator said that the sender's changes may be given up.
     pub discard_my_data: bool,
+    /// The sender only asks what would be done: both sides decide, say it, refuse each other with
+    /// [`Refusal::DryRun`] and part as they were.
+    pub dry_run: bool,
     /// What the sender's operator wants done about a split brain.
     pub policies: Policies,
     /// The sender's name.
@@ -391,6 +394,8 @@ pub enum Refusal {
     BothPrimary,
     /// The nodes do not answer writes by the same protocol.
     Protocol,
+    /// Nothing is wrong: it was a dry run, and the sender has decided what it would have done.
+    DryRun,
 }
 
 /// A frame's decoded and checked header: enough to receive the rest.

@@ -28,6 +28,7 @@ impl World {
         let fault = drawn.fault;
         if self.possible(&drawn) && self.allows(Id::Fault(number), fault.name(), drawn.node) {
             self.stats.fault(fault);
+            self.foretelling.stirs += 1;
             self.strike(drawn);
         }
     }

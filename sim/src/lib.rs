@@ -9,6 +9,7 @@ mod client;
 mod disk;
 pub mod fault;
 mod faults;
+mod foretelling;
 mod heal;
 mod history;
 mod judge;

@@ -48,6 +48,8 @@ impl World {
             Command::Connect {
                 discard_my_data: true,
             } => Kind::CmdDiscardMyData,
+            Command::DryRun { .. } => Kind::CmdDryRun,
+            Command::Inspect { .. } => Kind::CmdInspect,
             Command::Disconnect => Kind::CmdDisconnect,
             Command::NewCurrentUuid => Kind::CmdNewCurrentUuid,
             Command::CreateMd { .. } => Kind::CmdCreateMd,
@@ -67,13 +69,14 @@ impl World {
         });
         self.operator.next_id += 1;
         let id = self.operator.next_id;
+        self.foretelling_given(n, id, command);
         let boot = self.nodes[n].boot;
         self.operator.waiting.push(Waiting {
             node: n,
             boot,
             id,
             since: self.now,
-            disk_bound: matches!(command, Command::CreateMd { .. }),
+            disk_bound: matches!(command, Command::CreateMd { .. } | Command::Inspect { .. }),
         });
         self.later(n, 0, NodeEvent::Command(id, command));
         id
@@ -100,6 +103,12 @@ impl World {
         }
         let own = |t: &Text| t.as_str().to_owned();
         self.operator.last = Some((id, result.as_ref().map(own).map_err(own)));
+        if let Some(command) = self.foretelling_answered(n, id, result.is_ok()) {
+            let stirs = self.foretelling.stirs;
+            self.give(n, command);
+            // It is the connection that was foretold.
+            self.foretelling.stirs = stirs;
+        }
     }
 
     /// Whether a command is still without answer; one that takes too long breaks a rule.
@@ -131,7 +140,27 @@ impl World {
             return;
         }
         if let Some((n, command)) = self.think() {
-            self.give(n, command);
+            let (command, follow) = self.ask_before(n, command);
+            let id = self.give(n, command);
+            self.foretelling.follow = follow.map(|discard| (n, id, discard));
+        }
+    }
+
+    /// Now and then the operator asks what a connection would lead to before he makes it; only if the peer looks for this node,
+    /// or it would take long.
+    fn ask_before(&mut self, n: usize, command: Command) -> (Command, Option<bool>) {
+        let met = self.nodes[1 - n].runs()
+            && self.oracle.status[1 - n]
+                .as_ref()
+                .is_some_and(|s| s.connection != ConnectionState::StandAlone);
+        match command {
+            Command::Connect { discard_my_data } if met && self.rng.one_in(3) => {
+                (Command::DryRun { discard_my_data }, Some(discard_my_data))
+            }
+            Command::DryRun {
+                discard_my_data: false,
+            } => (command, self.rng.coin().then_some(false)),
+            _ => (command, None),
         }
     }
 
@@ -203,7 +232,11 @@ impl World {
         let some = self.rng.coin().then_some(volume);
         let size = self.plan.volumes[usize::from(volume)].bytes();
         let place = |rng: &mut crate::rng::Rng| rng.one_in(4).then(|| rng.below(size));
-        let command = match self.rng.below(12) {
+        let command = match self.rng.below(16) {
+            12..=14 => Command::DryRun {
+                discard_my_data: self.rng.one_in(3),
+            },
+            15 => Command::Inspect { volume },
             0 | 1 => Command::PauseSync { volume: some },
             2 | 3 => Command::ResumeSync { volume: some },
             4..=6 => Command::Verify {

@@ -41,6 +41,7 @@ impl World {
         let status = engine.status(local);
         let timeout = engine.poll_timeout();
         self.scribble(n);
+        self.judge_foretelling(n, &status);
         self.observe(n, status);
         let mut crashed = false;
         for action in actions.drain(..) {

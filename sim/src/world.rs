@@ -1,6 +1,7 @@
 //! One simulated run: the pair, its network, clients, operator and fate.
 
 use crate::client::Client;
+use crate::foretelling::Foretelling;
 use crate::mutation::Mutation;
 use crate::network::Network;
 use crate::node::Node;
@@ -48,6 +49,7 @@ pub struct World {
     pub(crate) order: u64,
     pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
+    pub(crate) foretelling: Foretelling,
     pub(crate) mutation: Option<Mutation>,
     pub(crate) violation: Option<Violation>,
     pub(crate) trace: Trace,
@@ -92,6 +94,7 @@ impl World {
             order: 0,
             operator: Operator::default(),
             oracle,
+            foretelling: Foretelling::default(),
             mutation,
             violation: None,
             trace,
@@ -263,6 +266,7 @@ impl World {
         }
         let seed = self.rng.next();
         self.trace.line(self.now, letter(n), || "boots".into());
+        self.foretelling.stirs += 1;
         self.nodes[n].power_on(n, self.now, seed, &self.plan);
         self.oracle.booted(n);
         self.drain(n);

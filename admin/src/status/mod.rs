@@ -3,6 +3,7 @@
 //! Text is made for an 80-column terminal and may change; [`json`] is for programs: its fields
 //! only grow within one `schema` number. docs/CONSOLE.md describes both.
 
+mod explain;
 mod json;
 mod tables;
 mod text;
@@ -10,6 +11,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub use explain::{Explained, explain, forecast};
 pub use json::{SCHEMA, json, refused_json};
 pub use tables::{disks, net};
 pub use text::{refused_text, text, version};

@@ -84,10 +84,10 @@ pub enum Verb {
         /// Without waiting for what the disk has under way.
         force: bool,
     },
-    /// `inspect`: the volume's metadata.
+    /// `inspect`: the metadata on the disk.
     Inspect {
-        /// Which.
-        volume: u16,
+        /// Which volume's; that of all of them if left out.
+        volume: Option<u16>,
     },
     /// `resize`: use what both disks have grown by.
     Resize {
@@ -175,6 +175,11 @@ impl Verb {
                 discard_my_data,
                 dry_run: false,
             } => Some(Command::Connect { discard_my_data }),
+            Self::Connect {
+                discard_my_data,
+                dry_run: true,
+            } => Some(Command::DryRun { discard_my_data }),
+            Self::Inspect { volume } => volume.map(|volume| Command::Inspect { volume }),
             Self::Disconnect => Some(Command::Disconnect),
             Self::NewCurrentUuid => Some(Command::NewCurrentUuid),
             Self::CreateMd { volume, force } => Some(Command::CreateMd { volume, force }),

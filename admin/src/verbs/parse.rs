@@ -86,7 +86,7 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
             force,
         },
         "inspect" => Verb::Inspect {
-            volume: given.volume()?,
+            volume: given.optional_volume(),
         },
         "resize" => Verb::Resize {
             volume: given.volume()?,

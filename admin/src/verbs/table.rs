@@ -166,9 +166,9 @@ pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
         "events2",
         "'status --json' shows the states, 'log' what happened",
     ),
-    ("show-gi", "'inspect VOL' shows the generation identifiers"),
-    ("get-gi", "'inspect VOL' shows the generation identifiers"),
-    ("dump-md", "'inspect VOL' shows the metadata"),
+    ("show-gi", "'inspect' shows the generation identifiers"),
+    ("get-gi", "'inspect' shows the generation identifiers"),
+    ("dump-md", "'inspect' shows the metadata"),
     ("wipe-md", "'create-md VOL --force' writes fresh metadata"),
 ];
 
@@ -197,8 +197,9 @@ pub const VERBS: &[Spec] = &[
         name: "explain",
         usage: "explain",
         summary: "why the last handshake with the peer ended as it did",
-        details: "Per volume: the rule that decided who copies to whom, and the generation\n\
-                  identifiers, states and flags of both nodes that it looked at.\n\
+        details: "Per volume: the rule that decided who copies to whom, the generation\n\
+                  identifiers, states and flags of both nodes that it looked at, the policies\n\
+                  that were asked, and what followed. Also what a dry run since then found.\n\
                   'connect --dry-run' shows the same without acting on it.",
         group: Group::Look,
         operand: Operand::None,
@@ -206,12 +207,13 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "inspect",
-        usage: "inspect VOL",
+        usage: "inspect [VOL]",
         summary: "the metadata on a volume's disk",
         details: "Both superblocks, generation identifiers, flags, the activity log and the\n\
-                  bitmap as the disk has them, and whether their checksums hold.",
+                  bitmap as the disk has them, and whether their checksums hold; of all\n\
+                  volumes if none is named. Also of a disk that is not attached or damaged.",
         group: Group::Look,
-        operand: Operand::Volume,
+        operand: Operand::OptionalVolume,
         options: &[],
     },
     Spec {

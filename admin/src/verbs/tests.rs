@@ -164,7 +164,18 @@ fn engine_commands() {
     assert_eq!(command("suspend-io"), Some(Command::SuspendIo));
     assert_eq!(command("resume-io"), Some(Command::ResumeIo));
     assert_eq!(command("status"), None);
-    assert_eq!(command("connect --dry-run"), None);
+    for discard_my_data in [false, true] {
+        let line = ["connect --dry-run", "connect --tentative --discard-my-data"];
+        assert_eq!(
+            command(line[usize::from(discard_my_data)]),
+            Some(Command::DryRun { discard_my_data })
+        );
+    }
+    assert_eq!(
+        command("inspect vol1"),
+        Some(Command::Inspect { volume: 1 })
+    );
+    assert_eq!(command("inspect"), None);
 }
 
 #[test]
@@ -178,7 +189,13 @@ fn verbs_of_a_volume() {
     assert_eq!(ok("create-md --force 12"), Verb::CreateMd { volume, force });
     assert_eq!(ok("attach vol12"), Verb::Attach { volume });
     assert_eq!(ok("detach 12 --force"), Verb::Detach { volume, force });
-    assert_eq!(ok("inspect vol12"), Verb::Inspect { volume });
+    assert_eq!(
+        ok("inspect vol12"),
+        Verb::Inspect {
+            volume: Some(volume)
+        }
+    );
+    assert_eq!(ok("inspect"), Verb::Inspect { volume: None });
     assert_eq!(
         ok("resize vol12 --assume-clean"),
         Verb::Resize {

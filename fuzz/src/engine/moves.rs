@@ -178,7 +178,9 @@ fn len(input: &mut Input<'_>) -> u32 {
 fn meet(victim: &mut Victim, input: &mut Input<'_>) {
     victim.link_up();
     let mut opening = hello(role(input), 2);
-    opening.discard_my_data = input.coin();
+    let how = input.byte();
+    opening.discard_my_data = how & 1 == 1;
+    opening.dry_run = how & 6 == 6;
     victim.hear(Frame::Hello(opening), None);
     let past = input.byte();
     let disk = input.one_of(&DISKS);
@@ -282,7 +284,7 @@ fn client(victim: &mut Victim, input: &mut Input<'_>) {
 
 fn command(victim: &mut Victim, input: &mut Input<'_>) {
     let sure = input.coin();
-    let kind = input.pick(20);
+    let kind = input.pick(23);
     let mut volume = || input.one_of(&[0, 1, 2]);
     let discard_my_data = sure;
     #[rustfmt::skip]
@@ -303,6 +305,8 @@ fn command(victim: &mut Victim, input: &mut Input<'_>) {
         14 => Command::Detach { volume: volume(), force: sure },
         15 => Command::SuspendIo,
         16 => Command::ResumeIo,
+        20 | 21 => Command::DryRun { discard_my_data },
+        22 => Command::Inspect { volume: volume() },
         _ => {
             let volume = volume();
             let mut place = || input.one_of(&[None, Some(0), Some(65_536), Some(SIZE), Some(7)]);

@@ -61,6 +61,25 @@ pub fn not_running() -> Text {
     text!("this node serves nothing; status says why")
 }
 
+/// What a command found, beyond the word that it ended with.
+pub fn findings(appliance: &Appliance, verb: Verb, out: &mut dyn Write) {
+    let Some(node) = &appliance.node else {
+        return;
+    };
+    let engine = &node.core.engine;
+    // Writing to a reply cannot fail.
+    let _ = match verb {
+        Verb::Connect { dry_run: true, .. } => {
+            status::forecast(engine.forecasts(time::now_micros()), out)
+        }
+        Verb::Inspect { .. } => match engine.inspection() {
+            Some((_, inspection)) => write!(out, "{inspection}"),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    };
+}
+
 /// Whether the machine may be stopped: not silently under clients.
 pub fn may_go_down(appliance: &Appliance, force: bool) -> Result<Text, Text> {
     let Some(node) = &appliance.node else {
@@ -99,16 +118,21 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             Err(None) => write_refusal(Refusal::Devices(&appliance.problems), false, out),
         },
         Verb::Version => status::version(VERSION, u32::from(wire::VERSION), out),
-        Verb::Connect { dry_run: true, .. }
-        | Verb::Explain
-        | Verb::Inspect { .. }
-        | Verb::Resize { .. } => {
+        Verb::Explain => match &appliance.node {
+            Some(node) => {
+                let (engine, now) = (&node.core.engine, time::now_micros());
+                status::explain(engine.explanations(now), engine.forecasts(now), out)
+            }
+            None => return Err(not_running()),
+        },
+        Verb::Resize { .. } => {
             return Err(text!(
                 "this version understands the command but cannot carry it out yet"
             ));
         }
         // Those are the console's or the engine's.
         Verb::CreateMd { .. }
+        | Verb::Inspect { .. }
         | Verb::Attach { .. }
         | Verb::Detach { .. }
         | Verb::SuspendIo

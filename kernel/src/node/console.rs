@@ -135,10 +135,15 @@ impl Terminal {
                 }
                 allowed
             }
+            Verb::Inspect { volume: None } => self.inspect_all(appliance, &submitted.origin).await,
             _ => match verb.engine_command() {
                 Some(command) => {
-                    self.engine_command(appliance, command, &submitted.origin)
-                        .await
+                    let ended = self
+                        .engine_command(appliance, command, &submitted.origin)
+                        .await;
+                    let out = &mut self.console.reply(&mut self.out);
+                    answers::findings(&appliance.borrow(), verb, out);
+                    ended
                 }
                 None => {
                     let appliance = appliance.borrow();
@@ -200,6 +205,34 @@ impl Terminal {
             // The log is worth a look now and then even if the command takes its time.
             let _ = with_timeout(Duration::from_millis(200), signals::COMMAND.wait()).await;
         }
+    }
+
+    /// `inspect` without a volume: all of them.
+    async fn inspect_all(
+        &mut self,
+        appliance: &'static RefCell<Appliance>,
+        origin: &Origin,
+    ) -> Result<Text, Text> {
+        let mut end = Ok(Text::new());
+        for volume in self.volumes.clone() {
+            let verb = Verb::Inspect {
+                volume: Some(volume),
+            };
+            let ended = self
+                .engine_command(appliance, Command::Inspect { volume }, origin)
+                .await;
+            let out = &mut self.console.reply(&mut self.out);
+            answers::findings(&appliance.borrow(), verb, out);
+            let (Ok(text) | Err(text)) = &ended;
+            // Writing to a reply cannot fail.
+            let _ = writeln!(out, "{text}");
+            if ended.is_err() {
+                end =
+                    Err(Text::try_from("not every volume's metadata can be used")
+                        .unwrap_or_default());
+            }
+        }
+        end
     }
 
     /// A Primary that goes down says so to its disks, and to its peer, as long as these answer: then nothing has to be compared

@@ -191,6 +191,7 @@ pub(super) fn refusal_text(reason: Refusal, volume: u16) -> Text {
         Refusal::Resource => {
             text!("the resources differ: make 'resource' the same in both configurations")
         }
+        Refusal::DryRun => text!("it only made a dry run"),
         Refusal::SameName => text!("both nodes have the same name: give each its own"),
         Refusal::NotThePeer => {
             text!("this node is not the peer that it expects: correct 'peer' in its configuration")

@@ -103,6 +103,7 @@ impl Volume {
             Attach::Due(_) | Attach::Reading { .. } | Attach::Creating(_) | Attach::Stuck(_)
         );
         !busy
+            && self.inspecting.is_none()
             && self
                 .meta
                 .as_ref()
@@ -119,7 +120,7 @@ impl Volume {
     }
 
     /// Bytes of the disk that the metadata lies on.
-    fn metadata_disk_bytes(&self) -> u64 {
+    pub fn metadata_disk_bytes(&self) -> u64 {
         match self.config.metadata {
             MetadataPlace::Internal => self.config.disk_bytes,
             MetadataPlace::External { disk_bytes } => disk_bytes,
@@ -528,7 +529,9 @@ impl Engine {
         });
         self.attach_ended(at, Ok(()));
         self.ensure_generation(at, mem);
-        if self.link.state == ConnectionState::Connected || self.link.hello_sent {
+        if self.link.state == ConnectionState::Connected
+            || (self.link.hello_sent && self.link.refused_until.is_none())
+        {
             // The peer knows this disk as missing.
             self.reopen_link();
         }

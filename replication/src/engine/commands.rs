@@ -10,6 +10,8 @@ impl Engine {
     pub(super) fn command(&mut self, id: CommandId, command: Command, mem: &mut Mem<'_>) {
         match command {
             Command::Connect { discard_my_data } => self.connect(id, discard_my_data),
+            Command::DryRun { discard_my_data } => self.dry_run(id, discard_my_data),
+            Command::Inspect { volume } => self.inspect(id, volume, mem),
             Command::Disconnect => self.disconnect(id),
             Command::CreateMd { volume, force } if !self.attaching() => {
                 self.create_md(id, volume, force, mem);
@@ -67,6 +69,8 @@ impl Engine {
                 Command::InvalidateRemote { volume } => self.give_up(next.id, volume, true),
                 Command::Outdate => self.outdate(next.id, mem),
                 Command::Connect { .. }
+                | Command::DryRun { .. }
+                | Command::Inspect { .. }
                 | Command::Disconnect
                 | Command::Attach { .. }
                 | Command::Detach { .. }
@@ -96,6 +100,7 @@ impl Engine {
                 "this node is Primary: run 'secondary' first if its changes are to be given up",
             );
         }
+        self.overtake_dry_run();
         let state = self.link.state;
         if discard && state == ConnectionState::Connected {
             if self.volumes.iter().all(|v| v.mirrored || v.sync_total > 0) {
@@ -121,7 +126,9 @@ impl Engine {
                 "connecting"
             }
             ConnectionState::Connecting => "already looking for the peer",
-            ConnectionState::Handshake if self.link.hello_sent && self.link.told.1 != discard => {
+            ConnectionState::Handshake
+                if self.link.hello_sent && (self.link.told.1 != discard || self.link.told_dry) =>
+            {
                 // The peer has been told otherwise already.
                 self.reopen_link();
                 "negotiating again"
@@ -131,6 +138,7 @@ impl Engine {
     }
 
     fn disconnect(&mut self, id: CommandId) {
+        self.overtake_dry_run();
         self.link.discard_my_data = false;
         if self.link.state == ConnectionState::StandAlone {
             return self.done(id, Ok(text!("already StandAlone")));
@@ -148,6 +156,8 @@ impl Engine {
         self.check_hangs(mem);
         self.tick_detach(mem);
         self.tick_link();
+        self.tick_dry_run();
+        self.tick_inspections();
         self.tick_task();
         for _ in 0..self.deferred.len() {
             let Some(waiting) = self.deferred.pop_front() else {
@@ -182,6 +192,8 @@ impl Engine {
         let deferred = self.deferred.iter().map(|waiting| waiting.deadline).min();
         [
             self.link_deadline(),
+            self.dry_run_deadline(),
+            self.inspection_deadline(),
             task,
             deferred,
             self.resync_retry,

@@ -12,12 +12,55 @@ use super::volume::side;
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
-use crate::lineage::{Decision, Explanation, JUST_CREATED, Side, Verdict, decide};
+use crate::lineage::{Decision, Explanation, JUST_CREATED, Settled, Side, Verdict, decide};
 use crate::mutation::{self, Mutation};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
+use alloc::vec::Vec;
 
 /// How long a refusal may take to reach the peer before this side hangs up.
 const REFUSE_GRACE: u64 = 1_000_000;
+
+/// A Primary that becomes Secondary in order to lose gives its changes in all volumes up. So it does not if a policy lets
+/// it win in one of them: then the operator decides.
+fn contradict(all: &mut [Explanation]) {
+    let any = |verdict: fn(&Explanation) -> bool| all.iter().any(verdict);
+    let settled = |one: &Explanation| one.decision.settled != Settled::ByRule;
+    let (loses, yields) = (
+        any(|one| one.decision.verdict == Verdict::TargetAfterDemotion),
+        any(|one| one.decision.verdict == Verdict::SourceAfterDemotion),
+    );
+    let (wins, taken) = (
+        all.iter()
+            .any(|one| settled(one) && matches!(one.decision.verdict, Verdict::Source { .. })),
+        all.iter()
+            .any(|one| settled(one) && matches!(one.decision.verdict, Verdict::Target { .. })),
+    );
+    if (loses && (yields || wins)) || (yields && taken) {
+        for one in all {
+            if settled(one) {
+                one.decision.verdict = Verdict::SplitBrain;
+                one.contradicted = true;
+            }
+        }
+    }
+}
+
+/// Why nodes with this verdict about a volume do not connect.
+fn refusal(verdict: Verdict) -> Option<Refusal> {
+    match verdict {
+        Verdict::SplitBrain => Some(Refusal::SplitBrain),
+        Verdict::Unrelated => Some(Refusal::Unrelated),
+        Verdict::PrimaryIsTarget => Some(Refusal::PrimaryIsTarget),
+        Verdict::BothPrimary => Some(Refusal::BothPrimary),
+        Verdict::NoDisk
+        | Verdict::Undecided
+        | Verdict::InSync
+        | Verdict::Source { .. }
+        | Verdict::Target { .. }
+        | Verdict::SourceAfterDemotion
+        | Verdict::TargetAfterDemotion => None,
+    }
+}
 
 impl Engine {
     /// Sends this side's part as soon as nothing of an old connection is on the way to the disk,
@@ -53,7 +96,10 @@ impl Engine {
         self.link.hello_sent = true;
         self.link.handshake_until = self.now + self.config.timers.timeout;
         self.link.nonce = self.random();
-        let discard_my_data = self.link.discard_my_data && self.role == Role::Secondary;
+        let dry_run = self.link.dry_run;
+        let discard = dry_run.map_or(self.link.discard_my_data, |dry| dry.discard);
+        let discard_my_data = discard && self.role == Role::Secondary;
+        self.link.told_dry = dry_run.is_some();
         self.link.told = (self.role, discard_my_data);
         let hello = Hello {
             version_min: VERSION_MIN,
@@ -64,6 +110,7 @@ impl Engine {
             volumes: self.volumes.len() as u8,
             role: self.role,
             discard_my_data,
+            dry_run: dry_run.is_some(),
             policies: self.config.policies,
             node: self.config.node.clone(),
             peer: self.config.peer.clone(),
@@ -194,9 +241,14 @@ impl Engine {
     /// Tells the peer and the operator why this will not work; the peer hangs up, or this side
     /// after a moment.
     fn refuse(&mut self, reason: Refusal, volume: u16, next: Next, text: Text) {
-        self.complain(Level::Error, text);
+        self.complain(Level::Error, text.clone());
         self.send(Frame::Refuse { reason, volume });
-        self.link.next = next;
+        self.link.next = self.fail_dry_run(text).unwrap_or(next);
+        self.part();
+    }
+
+    /// Nothing is left to be said: the peer hangs up, or this side after a moment.
+    pub(super) fn part(&mut self) {
         self.link.refused_until = Some(self.now + REFUSE_GRACE);
     }
 
@@ -218,7 +270,8 @@ impl Engine {
         if self.link.refused_until.is_none() {
             let peer = self.config.peer.clone();
             let reason = text!("peer {peer} refused: {}", refusal_text(reason, volume));
-            self.complain(Level::Error, reason);
+            self.complain(Level::Error, reason.clone());
+            let next = self.fail_dry_run(reason).unwrap_or(next);
             self.close_link(next);
         } else {
             let own = self.link.next;
@@ -233,55 +286,34 @@ impl Engine {
         let Some(peer) = self.link.peer_hello.take() else {
             return;
         };
-        let policies = self.config.policies.agreed(&peer.policies);
-        let first = self.config.node < self.config.peer;
+        let tentative = self.tentative(peer.dry_run);
+        let mut found = self.take_explained(tentative);
+        self.weigh(&peer, tentative, &mut found);
+        self.put_explained(tentative, found);
+        if tentative {
+            return self.foretold(peer.dry_run);
+        }
         let mut demotion = None;
         for at in 0..self.volumes.len() {
-            let volume = &mut self.volumes[at];
-            let Some(told) = &volume.told else {
+            let Some(found) = self.explained_of(at) else {
                 return;
             };
-            let behind = [
-                left_behind(told, &self.link.peer_volumes[at]),
-                left_behind(&self.link.peer_volumes[at], told),
-            ];
-            let mine = side(told, self.link.told.0, self.link.told.1, first);
-            let theirs = &self.link.peer_volumes[at];
-            let theirs = side(theirs, peer.role, peer.discard_my_data, !first);
-            let mine = Side {
-                left_behind: behind[0],
-                ..mine
-            };
-            let theirs = Side {
-                left_behind: behind[1],
-                ..theirs
-            };
-            let decision = decide(&mine, &theirs, &policies);
-            let Decision { verdict, rule, .. } = decision;
-            let index = volume.config.index;
-            volume.explanation = Some(Explanation {
-                volume: index,
-                blocks: volume.dirty.count(),
-                decision,
-                mine,
-                peer: theirs,
-                tentative: false,
-            });
+            let Decision { verdict, rule, .. } = found.decision;
+            let index = found.volume;
             let refusal = match verdict {
-                Verdict::SplitBrain => Refusal::SplitBrain,
-                Verdict::Unrelated => Refusal::Unrelated,
-                Verdict::PrimaryIsTarget => Refusal::PrimaryIsTarget,
-                Verdict::BothPrimary => Refusal::BothPrimary,
                 Verdict::SourceAfterDemotion | Verdict::TargetAfterDemotion => {
                     demotion = Some((index, verdict));
                     continue;
                 }
-                _ => {
-                    volume.verdict = Some((verdict, rule));
-                    continue;
-                }
+                _ => match refusal(verdict) {
+                    Some(refusal) => refusal,
+                    None => {
+                        self.volumes[at].verdict = Some((verdict, rule));
+                        continue;
+                    }
+                },
             };
-            let (mine, theirs) = (mine.current, theirs.current);
+            let (mine, theirs) = (found.mine.current, found.peer.current);
             self.log(
                 Level::Error,
                 text!(
@@ -291,11 +323,6 @@ impl Engine {
             );
             let reason = text!("{}", refusal_text(refusal, index));
             return self.refuse(refusal, index, Next::StandAlone, reason);
-        }
-        if peer.role == Role::Primary && self.link.told.0 == Role::Primary {
-            // Their data may not keep them apart: a disk is missing, or is not what they serve from.
-            let reason = text!("{}", refusal_text(Refusal::BothPrimary, 0));
-            return self.refuse(Refusal::BothPrimary, 0, Next::StandAlone, reason);
         }
         if let Some((index, verdict)) = demotion {
             return self.demote_first(index, verdict);
@@ -316,6 +343,61 @@ impl Engine {
         self.tell_state();
     }
 
+    /// What the rules say of each volume, on what both nodes were told.
+    fn weigh(&self, peer: &Hello, tentative: bool, all: &mut Vec<Explanation>) {
+        let policies = self.config.policies.agreed(&peer.policies);
+        let first = self.config.node < self.config.peer;
+        let (role, discard) = self.link.told;
+        for (volume, theirs) in self.volumes.iter().zip(&self.link.peer_volumes) {
+            let Some(told) = &volume.told else {
+                unreachable!("the handshake told the peer of every volume")
+            };
+            let mine = Side {
+                left_behind: left_behind(told, theirs),
+                ..side(told, role, discard, first)
+            };
+            let peer_side = Side {
+                left_behind: left_behind(theirs, told),
+                ..side(theirs, peer.role, peer.discard_my_data, !first)
+            };
+            all.push(Explanation {
+                volume: volume.config.index,
+                blocks: volume.dirty.blocks(),
+                decision: decide(&mine, &peer_side, &policies),
+                mine,
+                peer: peer_side,
+                mine_wants: self.config.policies,
+                peer_wants: peer.policies,
+                forgotten: volume.forgotten(theirs.instance),
+                hindered_by: None,
+                contradicted: false,
+                tentative,
+            });
+        }
+        let refused = |found: &Explanation| refusal(found.decision.verdict).is_some();
+        let demotes = |found: &Explanation| {
+            let verdict = found.decision.verdict;
+            matches!(
+                verdict,
+                Verdict::SourceAfterDemotion | Verdict::TargetAfterDemotion
+            )
+        };
+        contradict(all);
+        let both = role == Role::Primary && peer.role == Role::Primary;
+        if both && !all.iter().any(|found| refused(found) || demotes(found)) {
+            // Their data may not keep them apart: a disk is missing, or is not what they serve from.
+            for found in all.iter_mut() {
+                found.decision.verdict = Verdict::BothPrimary;
+            }
+        }
+        let hindered = all.iter().find(|found| refused(found));
+        let hindered = hindered.or_else(|| all.iter().find(|found| demotes(found)));
+        let hindered = hindered.map(|found| found.volume);
+        for found in all.iter_mut() {
+            found.hindered_by = hindered;
+        }
+    }
+
     /// The loser of a split brain is Primary: by policy it drops its clients, becomes Secondary and connects again,
     /// ready to give its changes up. The other one waits for that.
     fn demote_first(&mut self, index: u16, verdict: Verdict) {
@@ -328,13 +410,16 @@ impl Engine {
             );
             self.demote_by_policy();
             self.link.discard_my_data = true;
+            self.close_link(Next::Retry);
         } else {
             self.complain(
                 Level::Warn,
                 text!("vol{index}: split brain: by policy the peer becomes Secondary and gives its changes up"),
             );
+            // It hangs up when it has heard all of this node's greeting: before that it knows nothing of it.
+            self.link.next = Next::Retry;
+            self.part();
         }
-        self.close_link(Next::Retry);
     }
 
     /// Puts a volume's verdict into effect.

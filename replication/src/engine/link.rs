@@ -14,6 +14,7 @@
 //! [`Action::CloseLink`]: crate::api::Action::CloseLink
 //! [`Event::LinkDown`]: crate::api::Event::LinkDown
 
+use super::dry_run::DryRun;
 use super::slots::{Compare, List, Local, Op, Owner, Remote, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{
@@ -53,6 +54,10 @@ pub(super) struct Link {
     /// When this side, having told all, no longer waits for the other's part.
     pub handshake_until: Micros,
     pub nonce: u64,
+    /// What a connection would lead to is asked, not wanted.
+    pub dry_run: Option<DryRun>,
+    /// The handshake told the peer so.
+    pub told_dry: bool,
     /// Role and willingness to give data up, as the handshake told the peer.
     pub told: (Role, bool),
     pub peer_hello: Option<Hello>,
@@ -83,6 +88,8 @@ impl Link {
             hello_sent: false,
             handshake_until: 0,
             nonce: 0,
+            dry_run: None,
+            told_dry: false,
             told: (Role::Secondary, false),
             peer_hello: None,
             peer_volumes: heapless::Vec::new(),
@@ -160,6 +167,7 @@ impl Engine {
         self.link.up = true;
         self.link.closing = false;
         self.link.hello_sent = false;
+        self.link.told_dry = false;
         self.link.peer_hello = None;
         self.link.peer_volumes.clear();
         self.link.refused_until = None;
@@ -177,6 +185,7 @@ impl Engine {
 
     pub(super) fn link_down(&mut self, why: LinkDownReason, pool: &mut Mem<'_>) {
         let was = self.link.state;
+        let mut failed = self.dry_run_over().then_some(Next::StandAlone);
         self.link.up = false;
         self.link.closing = false;
         self.link.refused_until = None;
@@ -189,10 +198,13 @@ impl Engine {
                 ),
             );
             self.link.next = Next::RetrySlowly;
+            let reason = self.link.reason.clone();
+            failed = self.fail_dry_run(reason);
         }
         if let LinkDownReason::Refused(refusal) = why {
             self.complain(Level::Error, text!("{refusal}"));
             self.link.next = Next::RetrySlowly;
+            failed = self.fail_dry_run(text!("{refusal}"));
         }
         if was == ConnectionState::Connected {
             self.peer_lost(pool);
@@ -200,6 +212,9 @@ impl Engine {
                 // A connection that worked is worth an attempt at once.
                 self.link.next = Next::Reopen;
             }
+        }
+        if let Some(next) = failed.filter(|_| self.link.next != Next::Reopen) {
+            self.link.next = next;
         }
         self.link.peer_hello = None;
         self.link.peer_volumes.clear();

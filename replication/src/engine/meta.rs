@@ -34,10 +34,20 @@ pub(super) enum Lane {
     Bitmap,
     /// Attaching, or creating metadata.
     Attach,
+    /// Looking at it for an operator.
+    Inspect,
 }
 
 impl Lane {
-    const ALL: [Self; 4] = [Self::Super, Self::Log, Self::Bitmap, Self::Attach];
+    const ALL: [Self; Self::COUNT] = [
+        Self::Super,
+        Self::Log,
+        Self::Bitmap,
+        Self::Attach,
+        Self::Inspect,
+    ];
+    /// How many there are.
+    pub const COUNT: usize = 5;
 
     /// The number of the lane's operation on the volume at `at`.
     pub fn token(self, at: usize) -> DiskToken {
@@ -394,6 +404,23 @@ impl Volume {
         }
     }
 
+    /// Blocks that the peer may have lost, at most, if it comes back under this instance; as
+    /// [`Volume::peer_forgot`] would mark them.
+    pub fn forgotten(&self, instance: u64) -> u64 {
+        let known = self.peer_instance;
+        let Some(meta) = self
+            .meta
+            .as_ref()
+            .filter(|_| known != 0 && known != instance)
+        else {
+            return 0;
+        };
+        let ranges = meta.unflushed.ranges();
+        ranges
+            .map(|range| range.end.div_ceil(BLOCK) - range.start / BLOCK)
+            .sum()
+    }
+
     /// A flush goes to the peer. Answers whether its answer is to be told by [`Volume::peer_flushed`].
     pub fn begin_flush(&mut self) -> bool {
         let meta = self.meta.as_mut();
@@ -413,6 +440,13 @@ impl Volume {
             }
             unflushed.flushed();
         }
+    }
+
+    /// The sequence of the superblock on the disk, if none is being saved.
+    pub fn superblock_at_rest(&self) -> Option<u64> {
+        let meta = self.meta.as_ref()?;
+        let rests = meta.stage == SuperStage::Idle && !meta.saving();
+        rests.then_some(meta.superblock.sequence)
     }
 
     /// Whether writes must wait until the superblock is durable.
@@ -500,7 +534,7 @@ impl Engine {
         let view = match lane {
             Lane::Super => pages.superblock.view(),
             Lane::Log => pages.log.view(),
-            Lane::Bitmap | Lane::Attach => pages.bitmap.view(),
+            Lane::Bitmap | Lane::Attach | Lane::Inspect => pages.bitmap.view(),
         };
         self.meta_op(at, lane, DiskOp::Write { offset, view });
     }
@@ -526,6 +560,9 @@ impl Engine {
         if lane == Lane::Attach {
             return self.attach_done(at, result, mem);
         }
+        if lane == Lane::Inspect {
+            return self.inspect_done(at, result, mem);
+        }
         let volume = &mut self.volumes[at];
         let usable = volume.usable();
         let Some(meta) = &mut volume.meta else {
@@ -535,7 +572,7 @@ impl Engine {
             match lane {
                 Lane::Super => meta.stage = SuperStage::Idle,
                 Lane::Log => meta.log_io = None,
-                Lane::Bitmap | Lane::Attach => meta.page_io = None,
+                Lane::Bitmap | Lane::Attach | Lane::Inspect => meta.page_io = None,
             }
             if let Err(error) = result {
                 let why = text!("its metadata could not be written ({error:?})");
@@ -546,7 +583,7 @@ impl Engine {
         match lane {
             Lane::Super => self.super_done(at, mem),
             Lane::Log => self.log_done(at, mem),
-            Lane::Bitmap | Lane::Attach => self.page_done(at, mem),
+            Lane::Bitmap | Lane::Attach | Lane::Inspect => self.page_done(at, mem),
         }
     }
 

@@ -19,11 +19,13 @@ mod compare;
 mod create;
 mod detach;
 mod disk;
+mod dry_run;
 mod epochs;
 mod exchange;
 mod flush;
 mod handshake;
 mod hang;
+mod inspect;
 mod invalidate;
 mod invariants;
 mod link;
@@ -130,6 +132,11 @@ pub struct Engine {
     next_resync_volume: usize,
     task: Option<Task>,
     deferred: heapless::Deque<Deferred, DEFERRED>,
+    /// What the last handshake decided, and what a dry run since then has found.
+    explained: dry_run::Explained,
+    forecast: dry_run::Explained,
+    /// The volume whose metadata was looked at last.
+    inspected: Option<usize>,
     /// The peer was told that it may become Primary; until it says what became of it.
     granted: bool,
     /// The peer waits for the word that this generation, which both nodes take over, is durable here.
@@ -183,6 +190,9 @@ impl Engine {
             next_resync_volume: 0,
             task: None,
             deferred: heapless::Deque::new(),
+            explained: dry_run::Explained::new(config.volumes.len()),
+            forecast: dry_run::Explained::new(config.volumes.len()),
+            inspected: None,
             granted: false,
             generation_taken: None,
             rng: config.seed,

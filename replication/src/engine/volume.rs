@@ -3,13 +3,15 @@
 use super::attach::{Attach, Lanes};
 use super::detach::Detaching;
 use super::epochs::Lag;
-use super::meta::Meta;
+use super::inspect::Inspecting;
+use super::meta::{Lane, Meta};
 use super::slots::List;
 use super::through::Through;
 use super::verify::Verifying;
 use crate::api::{CommandId, DiskState, Micros, ReplicationState, Role, VolumeConfig};
-use crate::lineage::{Explanation, Generations, Rule, Side, Verdict};
+use crate::lineage::{Generations, Rule, Side, Verdict};
 use crate::mutation::{self, Mutation};
+use crate::ondisk::{Depth, Survey};
 use crate::wire::HelloVolume;
 use alloc::boxed::Box;
 use resync::codec::{Decoder, Encoder};
@@ -67,10 +69,14 @@ pub(super) struct Volume {
     pub detaching: Option<Detaching>,
     /// Who waits for the disk to be attached, and until when.
     pub attach_command: Option<(CommandId, Micros)>,
+    /// The operator looks at the metadata.
+    pub inspecting: Option<Inspecting>,
+    /// What is found there, or was the last time.
+    pub survey: Box<Survey>,
     /// Operations that the disk, or that of the metadata, has not completed.
     pub ops: u32,
     /// Since when it works on those of each lane of metadata.
-    pub lane_since: [Option<Micros>; 4],
+    pub lane_since: [Option<Micros>; Lane::COUNT],
     /// This node stopped as Primary without saying so, and what it wrote last may differ.
     pub crashed: bool,
     /// Drawn when the disk is attached: a peer that knows another number has to do with a disk that may
@@ -94,8 +100,6 @@ pub(super) struct Volume {
     /// The disk has been in use without a break since it had everything of its generation: whatever a client
     /// was told of that generation is on it, flushed or not.
     pub steady: bool,
-    /// What the last handshake decided, and why.
-    pub explanation: Option<Explanation>,
     pub peer_can_discard: bool,
     pub lag: Lag,
     pub flush: FlushQueue,
@@ -144,8 +148,10 @@ impl Volume {
             through: Through::new(),
             detaching: None,
             attach_command: None,
+            inspecting: None,
+            survey: Box::new(Survey::new(0, Depth::All)),
             ops: 0,
-            lane_since: [None; 4],
+            lane_since: [None; Lane::COUNT],
             crashed: false,
             instance: 0,
             peer_instance: 0,
@@ -158,7 +164,6 @@ impl Volume {
             start_pending: None,
             was_primary: false,
             steady: false,
-            explanation: None,
             peer_can_discard: false,
             lag: Lag::default(),
             flush: FlushQueue {

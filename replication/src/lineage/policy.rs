@@ -186,6 +186,21 @@ impl AfterSb0Pri {
         })
     }
 
+    /// Its name where the nodes' names are not known; `first`: whether this node's sorts before the peer's.
+    pub(super) fn plain_name(self, first: bool) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnect",
+            Self::DiscardYoungerPrimary => "discard-younger-primary",
+            Self::DiscardOlderPrimary => "discard-older-primary",
+            Self::DiscardZeroChanges => "discard-zero-changes",
+            Self::DiscardLeastChanges => "discard-least-changes",
+            Self::DiscardNode(order) if (order == Order::First) == first => {
+                "discard-node-(this node)"
+            }
+            Self::DiscardNode(_) => "discard-node-(the peer)",
+        }
+    }
+
     /// Its name, for display.
     #[must_use]
     pub fn name(self, nodes: Names<'_>) -> impl fmt::Display {
@@ -286,6 +301,66 @@ impl Policies {
     }
 }
 
+/// What a policy advises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Advice {
+    /// The peer's changes are given up.
+    KeepMine,
+    /// This node's changes are given up.
+    KeepPeer,
+    /// What `after-sb-0pri` says.
+    Zero,
+    /// The operator must decide.
+    Nothing,
+}
+
+impl Advice {
+    fn keep(mine: Option<bool>) -> Self {
+        match mine {
+            Some(true) => Self::KeepMine,
+            Some(false) => Self::KeepPeer,
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// A policy that was asked about a split brain, and what it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// None is asked about data that have nothing in common.
+    Unrelated,
+    /// None is asked, because only older generations meet and `always-asbp` is not set.
+    Older,
+    /// `after-sb-2pri`.
+    Two(Advice),
+    /// `after-sb-1pri`.
+    One(Advice),
+    /// `after-sb-0pri`.
+    None(Advice),
+    /// `after-sb-1pri` does not want the Primary to lose, as it would by `after-sb-0pri`.
+    PrimaryWouldLose,
+}
+
+/// What the policies said about a split brain, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Consultation {
+    steps: heapless::Vec<Step, 3>,
+    /// Whether this node's data goes on, and by which policy. `None`: the operator decides.
+    outcome: Option<(bool, AfterSb)>,
+}
+
+impl Consultation {
+    /// In the order of asking.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    fn add(&mut self, step: Step) {
+        // There are three kinds of policies.
+        let _ = self.steps.push(step);
+    }
+}
+
 /// Settles a split brain, or unrelated data: by the operator's word, else by the policies. `None`: it
 /// stays what it is.
 pub(super) fn settle(
@@ -299,11 +374,7 @@ pub(super) fn settle(
     let (mine_wins, settled) = if mine.discard != peer.discard {
         (peer.discard, Settled::ByDiscard)
     } else {
-        let certain = !full || (rule == Rule::CommonHistory && policies.always_asbp);
-        if !certain {
-            return None;
-        }
-        let (mine_wins, policy) = after_split_brain(mine, peer, policies)?;
+        let (mine_wins, policy) = consult(mine, peer, rule, policies).outcome?;
         (mine_wins, Settled::ByPolicy(policy))
     };
     let verdict = if mine_wins {
@@ -314,27 +385,66 @@ pub(super) fn settle(
     Some((verdict, settled))
 }
 
-/// Whether this node's data goes on, and by which policy.
-fn after_split_brain(mine: &Side, peer: &Side, policies: &Policies) -> Option<(bool, AfterSb)> {
-    let without = || after_sb_0pri(mine, peer, policies.after_sb_0pri);
-    match (mine.primary, peer.primary) {
-        (false, false) => Some((without()?, AfterSb::NoPrimary)),
+/// Asks the policies that are for the number of Primaries.
+pub(super) fn consult(mine: &Side, peer: &Side, rule: Rule, policies: &Policies) -> Consultation {
+    let mut asked = Consultation::default();
+    match rule {
+        Rule::NothingMatches => {
+            asked.add(Step::Unrelated);
+            return asked;
+        }
+        Rule::CommonHistory if !policies.always_asbp => {
+            asked.add(Step::Older);
+            return asked;
+        }
+        _ => {}
+    }
+    let zero = after_sb_0pri(mine, peer, policies.after_sb_0pri);
+    let (wins, policy) = match (mine.primary, peer.primary) {
+        (false, false) => {
+            asked.add(Step::None(Advice::keep(zero)));
+            (zero, AfterSb::NoPrimary)
+        }
         (true, true) => match policies.after_sb_2pri {
-            AfterSb2Pri::Disconnect | AfterSb2Pri::CallPriLost => None,
-            AfterSb2Pri::Violently => Some((without()?, AfterSb::TwoPrimaries)),
+            AfterSb2Pri::Disconnect | AfterSb2Pri::CallPriLost => {
+                asked.add(Step::Two(Advice::Nothing));
+                (None, AfterSb::TwoPrimaries)
+            }
+            AfterSb2Pri::Violently => {
+                asked.add(Step::Two(Advice::Zero));
+                asked.add(Step::None(Advice::keep(zero)));
+                (zero, AfterSb::TwoPrimaries)
+            }
         },
         (primary, _) => {
             let wins = match policies.after_sb_1pri {
-                AfterSb1Pri::Disconnect => None,
-                AfterSb1Pri::Violently => without(),
-                AfterSb1Pri::DiscardSecondary => Some(primary),
+                AfterSb1Pri::Disconnect => {
+                    asked.add(Step::One(Advice::Nothing));
+                    None
+                }
+                AfterSb1Pri::DiscardSecondary => {
+                    asked.add(Step::One(Advice::keep(Some(primary))));
+                    Some(primary)
+                }
+                AfterSb1Pri::Violently => {
+                    asked.add(Step::One(Advice::Zero));
+                    asked.add(Step::None(Advice::keep(zero)));
+                    zero
+                }
                 AfterSb1Pri::Consensus | AfterSb1Pri::CallPriLost => {
-                    without().filter(|mine_wins| *mine_wins == primary)
+                    asked.add(Step::One(Advice::Zero));
+                    asked.add(Step::None(Advice::keep(zero)));
+                    if zero.is_some_and(|mine_wins| mine_wins != primary) {
+                        asked.add(Step::PrimaryWouldLose);
+                    }
+                    zero.filter(|mine_wins| *mine_wins == primary)
                 }
             };
-            Some((wins?, AfterSb::OnePrimary))
+            (wins, AfterSb::OnePrimary)
         }
-    }
+    };
+    asked.outcome = wins.map(|wins| (wins, policy));
+    asked
 }
 
 /// Whether this node's data goes on by `after-sb-0pri`.

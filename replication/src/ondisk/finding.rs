@@ -169,7 +169,7 @@ impl fmt::Display for Finding {
 }
 
 /// A size as people read it: whole numbers of the largest unit that divides it, else one decimal.
-pub(super) struct Bytes(pub u64);
+pub(crate) struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

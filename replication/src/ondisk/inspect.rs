@@ -5,8 +5,8 @@
 //! [`Inspection::activity_pair`] or [`Inspection::bitmap_page`] (reading less is fine, the summary
 //! says so). Then [`Inspection::findings`] lists what is noteworthy or wrong, and `Display` prints all.
 
+use super::Bytes;
 use super::activity::Evidence;
-use super::finding::Bytes;
 use super::{
     Chosen, Finding, Layout, PAGE_WORDS, Page, PageError, Place, RELEASE_NEEDED, Superblock,
     SuperblockError, Unusable, VERSION, Verdict, Which, activity, bitmap, choose,

@@ -22,12 +22,14 @@ mod inspect;
 mod layout;
 mod page;
 mod superblock;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 pub use choose::{Chosen, Repair, Unusable, Which, choose};
 pub use create::{Creation, Step};
 pub use error::{Field, Release, SuperblockError};
+pub(crate) use finding::Bytes;
 pub use finding::{Finding, Verdict};
 pub use foreign::{FOREIGN_BYTES, foreign};
 pub use inspect::{ActivitySummary, BitmapSummary, Inspection};
@@ -36,6 +38,7 @@ pub use page::PageError;
 pub use superblock::{
     COMPAT_KNOWN, INCOMPAT_KNOWN, RELEASE_NEEDED, RESERVE, Superblock, VERSION, VERSION_MIN, find,
 };
+pub use survey::{Depth, Survey};
 
 /// Bytes of every page of metadata; also the alignment of every page on the disk.
 pub const PAGE: usize = 4096;

@@ -51,6 +51,7 @@ mod kind {
 const FUA: u8 = 1;
 const UNMAP: u8 = 2;
 const YES: u8 = 1;
+const DRY_RUN: u8 = 2;
 const CRASHED: u8 = 2;
 const WAS_PRIMARY: u8 = 4;
 const STEADY: u8 = 8;
@@ -167,7 +168,7 @@ fn disk(code: u8) -> Result<DiskState, WireError> {
     })
 }
 
-const REFUSALS: [Refusal; 12] = [
+const REFUSALS: [Refusal; 13] = [
     Refusal::Version,
     Refusal::Resource,
     Refusal::SameName,
@@ -180,6 +181,7 @@ const REFUSALS: [Refusal; 12] = [
     Refusal::PrimaryIsTarget,
     Refusal::BothPrimary,
     Refusal::Protocol,
+    Refusal::DryRun,
 ];
 
 /// The code of a protocol is its place in here. A greeting without one is of a release that knew C only.
@@ -622,7 +624,7 @@ impl Frame {
 
 fn encode_hello(hello: &Hello, header: &mut Header, body: &mut Writer<'_>) {
     header.kind = kind::HELLO;
-    header.flags = flag(hello.discard_my_data, YES);
+    header.flags = flag(hello.discard_my_data, YES) | flag(hello.dry_run, DRY_RUN);
     body.bytes(&hello.version_min.to_le_bytes());
     body.bytes(&hello.version_max.to_le_bytes());
     body.bytes(&hello.features.to_le_bytes());
@@ -648,6 +650,7 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
         volumes: body.u8()?,
         role: role(body.u8()?)?,
         discard_my_data: header.flags & YES != 0,
+        dry_run: header.flags & DRY_RUN != 0,
         policies: Policies::from_bytes(body.array()?),
         node: body.name()?,
         peer: body.name()?,

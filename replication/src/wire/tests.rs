@@ -53,11 +53,11 @@ fn hello() -> impl Strategy<Value = Frame> {
             64u16..,
             1u8..=16,
         ),
-        (role(), any::<bool>(), name(), name(), name()),
+        (role(), any::<(bool, bool)>(), name(), name(), name()),
         prop_oneof![Just(Protocol::A), Just(Protocol::B), Just(Protocol::C)],
     )
         .prop_map(
-            |(numbers, (role, discard_my_data, node, peer, resource), protocol)| {
+            |(numbers, (role, (discard_my_data, dry_run), node, peer, resource), protocol)| {
                 let (version_min, version_max, features, nonce, window, volumes) = numbers;
                 Frame::Hello(Hello {
                     version_min,
@@ -68,6 +68,7 @@ fn hello() -> impl Strategy<Value = Frame> {
                     volumes,
                     role,
                     discard_my_data,
+                    dry_run,
                     policies: Policies::default(),
                     node,
                     peer,

@@ -156,6 +156,7 @@ fn a_peer_of_another_version_is_refused() {
         volumes: 2,
         role: Role::Secondary,
         discard_my_data: false,
+        dry_run: false,
         policies: Default::default(),
         node: Name::try_from("b").unwrap(),
         peer: Name::try_from("a").unwrap(),

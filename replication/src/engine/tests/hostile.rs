@@ -118,13 +118,14 @@ impl Victim {
         let name = |text: &str| Name::try_from(text).unwrap();
         Frame::Hello(Hello {
             version_min: 1,
-            version_max: self.one_of(&[2, 2, 2, 1, 0]),
+            version_max: self.one_of(&[3, 3, 3, 2, 0]),
             features: u64::MAX,
             nonce: self.uuid(),
             window: self.one_of(&[64, 128, u16::MAX]),
             volumes: self.one_of(&[2, 2, 2, 2, 1, 16]),
             role: self.role(),
             discard_my_data: self.coin(),
+            dry_run: self.pick(6) == 0,
             policies: Default::default(),
             node: name(self.one_of(&["b", "b", "b", "b", "a"])),
             peer: name("a"),
@@ -365,7 +366,9 @@ impl Victim {
             2 => {
                 let (force, discard_my_data) = (self.coin(), self.coin());
                 let volume = self.one_of(&[0, 0, 1, 2]);
-                let command = match self.pick(22) {
+                let command = match self.pick(24) {
+                    22 => Command::DryRun { discard_my_data },
+                    23 => Command::Inspect { volume },
                     16 | 17 => Command::Primary { force },
                     18 | 19 => Command::Attach { volume },
                     20 => Command::Detach { volume, force },

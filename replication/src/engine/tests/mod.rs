@@ -5,10 +5,12 @@
 //! allocations, of which there must be none.
 
 mod advice;
+mod dry_run;
 mod epochs;
 mod faults;
 mod handshake;
 mod hostile;
+mod inspect;
 mod invalidate;
 mod liveness;
 mod mirror;
