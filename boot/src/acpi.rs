@@ -4,7 +4,7 @@
 
 use heapless::Vec;
 
-use crate::start_info::PhysicalMemory;
+use crate::loader::PhysicalMemory;
 
 /// IO-APICs that are kept.
 pub const IOAPICS_MAX: usize = 4;

@@ -1,15 +1,23 @@
-//! The 32-bit PVH trampoline.
+//! The 32-bit trampoline, and what makes loaders find it.
 
-/// Emits the PVH note and the entry trampoline, and calls `$start(address of hvm_start_info)` in long mode.
+/// Emits the PVH note, the Multiboot2 header and the entry trampoline, and calls `$start(tables, magic)` in long mode.
 ///
-/// `$start` is an `extern "C" fn(u64) -> !`. When it runs: interrupts are off, SSE is on, the first 4 GiB are
-/// identity mapped (2 MiB pages, writable, executable), the stack is the linker script's.
+/// `$start` is an `extern "C" fn(u64, u32) -> !`. It gets the address of the loader's tables and 0 for a PVH loader, or
+/// what a Multiboot2 loader left in EAX. When it runs: interrupts are off, SSE is on, the first 4 GiB are identity
+/// mapped (2 MiB pages, writable, executable), the stack is the linker script's.
 ///
-/// The linker script must provide `__stack_top`, keep `.note.pvh` in a `PT_NOTE` segment and place `.boot.text`
-/// below 4 GiB. The trampoline refuses, with a message on COM1 and QEMU exit code 69 (isa-debug-exit at 0xf4), a
-/// processor without long mode or x86-64-v2: the Rust code it would call is compiled for that level.
+/// The linker script must
+/// - provide `__stack_top` and place `.boot.text` below 4 GiB;
+/// - keep `.note.pvh` in a `PT_NOTE` segment;
+/// - keep `.multiboot2` at the start of the image and provide `__image_start`, `__load_end` (the end of what the file
+///   holds) and `__image_end` (the end of everything, stacks included). A Multiboot2 loader goes by these and not by
+///   the ELF headers, which say nothing of the stacks: so it puts none of its tables or modules where the stacks will
+///   be. For that the file must hold the image from `__image_start` to `__load_end` as it lies in memory.
+///
+/// The trampoline refuses, with a message on COM1 and QEMU exit code 69 (isa-debug-exit at 0xf4), a processor without
+/// long mode or x86-64-v2: the Rust code it would call is compiled for that level.
 #[macro_export]
-macro_rules! pvh_entry {
+macro_rules! entry {
     ($start:ident) => {
         ::core::arch::global_asm!(
             // ELF note: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), descriptor: the entry's physical address.
@@ -21,10 +29,55 @@ macro_rules! pvh_entry {
             ".asciz \"Xen\"",
             ".quad pvh_start32",
             ".popsection",
+            // Multiboot2 Specification 2.0, section 3.1: magic, architecture i386, length, checksum, tags.
+            ".pushsection .multiboot2, \"a\", @progbits",
+            ".balign 8",
+            "multiboot2_header:",
+            ".long 0xe85250d6",
+            ".long 0",
+            ".long multiboot2_header_end - multiboot2_header",
+            ".long -(0xe85250d6 + (multiboot2_header_end - multiboot2_header))",
+            // Wanted: memory map; if there are any: command line, modules, both ACPI root pointers.
+            ".balign 8",
+            ".short 1, 0",
+            ".long 12",
+            ".long 6",
+            ".balign 8",
+            ".short 1, 1",
+            ".long 24",
+            ".long 1, 3, 14, 15",
+            // Addresses: header, start, end of what is loaded, end of what is cleared.
+            ".balign 8",
+            ".short 2, 0",
+            ".long 24",
+            ".long multiboot2_header",
+            ".long __image_start",
+            ".long __load_end",
+            ".long __image_end",
+            // The entry.
+            ".balign 8",
+            ".short 3, 0",
+            ".long 12",
+            ".long multiboot2_start32",
+            // Modules on page boundaries: a page is mapped read-only or not at all.
+            ".balign 8",
+            ".short 6, 0",
+            ".long 8",
+            ".balign 8",
+            ".short 0, 0",
+            ".long 8",
+            "multiboot2_header_end:",
+            ".popsection",
             ".pushsection .boot.text, \"ax\", @progbits",
             ".code32",
+            ".global multiboot2_start32",
+            "multiboot2_start32:",
+            "mov esi, eax",
+            "jmp boot_start32",
             ".global pvh_start32",
             "pvh_start32:",
+            "xor esi, esi",
+            "boot_start32:",
             "cli",
             "cld",
             "mov esp, offset __stack_top",
@@ -45,12 +98,12 @@ macro_rules! pvh_entry {
             "cmp ecx, 0x00982201",
             "jne 8f",
             // Page tables: one PML4 entry, four PDPT entries, 2048 pages of 2 MiB.
-            "mov edi, offset pvh_pml4",
-            "mov eax, offset pvh_pdpt",
+            "mov edi, offset boot_pml4",
+            "mov eax, offset boot_pdpt",
             "or eax, 3",
             "mov [edi], eax",
-            "mov edi, offset pvh_pdpt",
-            "mov eax, offset pvh_pd",
+            "mov edi, offset boot_pdpt",
+            "mov eax, offset boot_pd",
             "or eax, 3",
             "mov ecx, 4",
             "2:",
@@ -58,7 +111,7 @@ macro_rules! pvh_entry {
             "add edi, 8",
             "add eax, 4096",
             "loop 2b",
-            "mov edi, offset pvh_pd",
+            "mov edi, offset boot_pd",
             "mov eax, 0x83", // present, writable, 2 MiB
             "mov ecx, 2048",
             "3:",
@@ -70,7 +123,7 @@ macro_rules! pvh_entry {
             "mov eax, cr4",
             "or eax, (1 << 5) | (1 << 9) | (1 << 10)",
             "mov cr4, eax",
-            "mov eax, offset pvh_pml4",
+            "mov eax, offset boot_pml4",
             "mov cr3, eax",
             // EFER: LME. (NXE follows once the processor is known to have it.)
             "mov ecx, 0xc0000080",
@@ -82,15 +135,15 @@ macro_rules! pvh_entry {
             "and eax, ~((1 << 2) | (1 << 3))",
             "or eax, (1 << 31) | (1 << 16) | (1 << 5) | (1 << 1) | 1",
             "mov cr0, eax",
-            "lgdt [pvh_gdt_pointer]",
+            "lgdt [boot_gdt_pointer]",
             // Far return into the 64-bit code segment.
             "push 8",
-            "mov eax, offset pvh_start64",
+            "mov eax, offset boot_start64",
             "push eax",
             "retf",
             // An unusable processor: say so on COM1, leave QEMU if it listens, else stop.
             "8:",
-            "mov esi, offset pvh_bad_cpu",
+            "mov esi, offset boot_bad_cpu",
             "mov dx, 0x3f8",
             "9:",
             "lodsb",
@@ -106,7 +159,7 @@ macro_rules! pvh_entry {
             "hlt",
             "jmp 11b",
             ".code64",
-            "pvh_start64:",
+            "boot_start64:",
             "mov ax, 16",
             "mov ds, ax",
             "mov es, ax",
@@ -114,29 +167,30 @@ macro_rules! pvh_entry {
             "xor eax, eax",
             "mov fs, ax",
             "mov gs, ax",
-            "mov edi, ebp",
+            "mov edi, ebp", // the upper halves of both become zero
+            "mov esi, esi",
             "mov rsp, offset __stack_top",
             "xor ebp, ebp", // ends the chain of frame pointers
             "call {start}",
             "ud2",
             ".popsection",
             ".pushsection .boot.rodata, \"a\", @progbits",
-            "pvh_bad_cpu:",
+            "boot_bad_cpu:",
             ".asciz \"palisade: this CPU lacks x86-64-v2 (SSE4.2, POPCNT); use -cpu max or -cpu host\\r\\n\"",
             ".balign 8",
-            "pvh_gdt:",
+            "boot_gdt:",
             ".quad 0",
             ".quad 0x00af9a000000ffff", // 64-bit code
             ".quad 0x00cf92000000ffff", // data
-            "pvh_gdt_pointer:",
+            "boot_gdt_pointer:",
             ".word 23",
-            ".long pvh_gdt",
+            ".long boot_gdt",
             ".popsection",
             ".pushsection .boot.bss, \"aw\", @nobits",
             ".balign 4096",
-            "pvh_pml4: .skip 4096",
-            "pvh_pdpt: .skip 4096",
-            "pvh_pd: .skip 16384",
+            "boot_pml4: .skip 4096",
+            "boot_pdpt: .skip 4096",
+            "boot_pd: .skip 16384",
             ".popsection",
             start = sym $start,
         );

@@ -8,10 +8,10 @@ use core::ops::Range;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use heapless::Vec;
 
-use crate::start_info::{MEMORY_TYPE_RAM, MapEntry};
+use crate::loader::{MEMORY_TYPE_RAM, MapEntry};
 
 /// Most regions in the finished map.
-pub const REGIONS_MAX: usize = 128;
+pub const REGIONS_MAX: usize = 256;
 
 /// Memory below this belongs to the firmware (interrupt vectors, BIOS data, the loader's tables) and stays unused.
 pub const LOW_MEMORY_END: u64 = 0x10_0000;

@@ -1,73 +1,16 @@
 //! The PVH start information (Xen `public/arch-x86/hvm/start_info.h`), read defensively.
 
 use core::fmt;
-use core::ops::Range;
 
 use heapless::Vec;
 
+use crate::loader::{
+    CMDLINE_MAX, Handover, MEMORY_MAP_MAX, MODULES_MAX, MapEntry, Module, PhysicalMemory, Rsdp,
+    read_string, u32_at, u64_at,
+};
+
 /// `hvm_start_info.magic`: the bytes "xEn3" with bit 7 of the E set.
 pub const MAGIC: u32 = 0x336e_c578;
-
-/// Entries of the loader's memory map that are kept; QEMU passes fewer than ten.
-pub const MEMORY_MAP_MAX: usize = 64;
-
-/// Boot modules whose extent is remembered. Only the first is used (the configuration).
-pub const MODULES_MAX: usize = 8;
-
-/// Longest command line kept, in bytes, without its terminating zero.
-pub const CMDLINE_MAX: usize = 4096;
-
-/// `hvm_memmap_table_entry.type` of ordinary memory; the other values are those of E820.
-pub const MEMORY_TYPE_RAM: u32 = 1;
-
-/// Read access to physical memory, bounded to what is mapped.
-pub trait PhysicalMemory {
-    /// Fills `into` from the physical address `from`; `false` (with `into` unspecified) if any byte is out of reach.
-    fn read(&self, from: u64, into: &mut [u8]) -> bool;
-}
-
-/// One entry of the loader's memory map.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MapEntry {
-    /// Physical extent, in bytes. Never inverted: an entry that wraps is cut at the top of the address space.
-    pub range: (u64, u64),
-    /// E820 type; [`MEMORY_TYPE_RAM`] is usable memory.
-    pub kind: u32,
-}
-
-/// A boot module (`-initrd`).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Module {
-    /// Physical address of its first byte.
-    pub start: u64,
-    /// Length in bytes.
-    pub len: u64,
-}
-
-impl Module {
-    /// Physical extent of the module; empty when the length is zero or wraps around.
-    pub fn range(&self) -> Range<u64> {
-        match self.start.checked_add(self.len) {
-            Some(end) => self.start..end,
-            None => self.start..self.start,
-        }
-    }
-}
-
-/// What the loader passed, copied out of its memory.
-#[derive(Debug)]
-pub struct StartInfo {
-    /// The memory map as the loader gave it: unsorted, perhaps overlapping.
-    pub memory_map: Vec<MapEntry, MEMORY_MAP_MAX>,
-    /// Entries of the memory map that did not fit; if they are RAM, that memory is unused.
-    pub memory_map_dropped: u32,
-    /// The boot modules, in order.
-    pub modules: Vec<Module, MODULES_MAX>,
-    /// The command line without its terminating zero, cut at [`CMDLINE_MAX`].
-    pub cmdline: Vec<u8, CMDLINE_MAX>,
-    /// Physical address of the ACPI RSDP, when the loader knows one.
-    pub rsdp: Option<u64>,
-}
 
 /// Why a start information cannot be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,18 +38,6 @@ impl fmt::Display for ParseError {
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut raw = [0; 4];
-    raw.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(raw)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut raw = [0; 8];
-    raw.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(raw)
-}
-
 /// Size of `hvm_start_info` version 0 (no memory map) and version 1.
 const START_INFO_V0: usize = 40;
 const START_INFO_V1: usize = 56;
@@ -121,7 +52,7 @@ const MEMORY_MAP_ENTRY: u64 = 24;
 ///
 /// # Errors
 /// See [`ParseError`].
-pub fn parse(address: u64, memory: &impl PhysicalMemory) -> Result<StartInfo, ParseError> {
+pub fn parse(address: u64, memory: &impl PhysicalMemory) -> Result<Handover, ParseError> {
     let mut head = [0; START_INFO_V1];
     if !memory.read(address, &mut head[..START_INFO_V0]) {
         return Err(ParseError::Unreachable(address));
@@ -140,12 +71,12 @@ pub fn parse(address: u64, memory: &impl PhysicalMemory) -> Result<StartInfo, Pa
     let rsdp = u64_at(&head, 32);
     let (memory_map, memory_map_dropped) =
         read_memory_map(u64_at(&head, 40), u32_at(&head, 48), memory)?;
-    Ok(StartInfo {
+    Ok(Handover {
         memory_map,
         memory_map_dropped,
         modules: read_modules(u64_at(&head, 16), module_count, memory),
         cmdline: read_cmdline(u64_at(&head, 24), memory),
-        rsdp: (rsdp != 0).then_some(rsdp),
+        rsdp: (rsdp != 0).then_some(Rsdp::At(rsdp)),
     })
 }
 
@@ -210,53 +141,17 @@ fn read_modules(
 }
 
 fn read_cmdline(address: u64, memory: &impl PhysicalMemory) -> Vec<u8, CMDLINE_MAX> {
-    let mut line = Vec::new();
     if address == 0 {
-        return line;
+        return Vec::new();
     }
-    let mut byte = [0];
-    let mut at = address;
-    while memory.read(at, &mut byte) && byte[0] != 0 {
-        if line.push(byte[0]).is_err() {
-            break;
-        }
-        at = at.wrapping_add(1);
-    }
-    line
+    read_string(address, u64::MAX, memory)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loader::fake::Fake;
     use proptest::prelude::*;
-    use std::vec::Vec as StdVec;
-
-    /// Memory that starts at `base` and ends where its bytes end.
-    struct Fake {
-        base: u64,
-        bytes: StdVec<u8>,
-    }
-
-    impl PhysicalMemory for Fake {
-        fn read(&self, from: u64, into: &mut [u8]) -> bool {
-            let Some(at) = from
-                .checked_sub(self.base)
-                .and_then(|at| usize::try_from(at).ok())
-            else {
-                return false;
-            };
-            match at
-                .checked_add(into.len())
-                .and_then(|end| self.bytes.get(at..end))
-            {
-                Some(found) => {
-                    into.copy_from_slice(found);
-                    true
-                }
-                None => false,
-            }
-        }
-    }
 
     const BASE: u64 = 0x6000;
 
@@ -303,7 +198,7 @@ mod tests {
             }]
         );
         assert_eq!(info.cmdline.as_slice(), b"panic=exit test=boot");
-        assert_eq!(info.rsdp, Some(0xf_5b20));
+        assert_eq!(info.rsdp, Some(Rsdp::At(0xf_5b20)));
     }
 
     #[test]
@@ -352,24 +247,12 @@ mod tests {
         fake.bytes[0x120..0x128].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(parse(BASE, &fake).unwrap().memory_map[1].range.1, u64::MAX);
         let mut fake = sample();
-        fake.bytes[48..52].copy_from_slice(&100_u32.to_le_bytes());
+        fake.bytes[48..52].copy_from_slice(&(MEMORY_MAP_MAX as u32 + 36).to_le_bytes());
         fake.bytes.resize(0x4000, 0);
         let info = parse(BASE, &fake).unwrap();
         assert_eq!(
             (info.memory_map.len(), info.memory_map_dropped),
             (MEMORY_MAP_MAX, 36)
-        );
-    }
-
-    #[test]
-    fn a_module_that_wraps_is_empty() {
-        assert!(
-            Module {
-                start: u64::MAX,
-                len: 2
-            }
-            .range()
-            .is_empty()
         );
     }
 

@@ -35,13 +35,13 @@ mod time;
 
 use bootloader_api::BootInfo;
 
-boot::pvh_entry!(boot_entry);
+boot::entry!(boot_entry);
 boot::mem_functions!(memcpy, memmove, memset, memcmp, bcmp);
 
-/// Called by the trampoline with the physical address of the PVH start information.
-extern "C" fn boot_entry(start_info: u64) -> ! {
+/// Called by the trampoline with the physical address of the loader's tables, and what tells which loader's they are.
+extern "C" fn boot_entry(tables: u64, magic: u32) -> ! {
     time::mark_entry();
-    match boot::start(start_info, &mem::layout::image()) {
+    match boot::start(tables, magic, &mem::layout::image()) {
         Ok((info, booted)) => {
             platform::set_booted(booted);
             kernel_main(info)

@@ -15,8 +15,8 @@ mod paging;
 use core::ops::Range;
 use core::ptr::NonNull;
 
+use boot::loader::PhysicalMemory;
 use boot::memory_map::{IDENTITY_END, PAGE_SIZE};
-use boot::start_info::PhysicalMemory;
 use bootloader_api::BootInfo;
 use bootloader_api::info::MemoryRegionKind;
 use heapless::Vec;
