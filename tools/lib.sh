@@ -32,7 +32,7 @@ wait_until() {
   done
 }
 
-# The package that brings a tool, on Debian and Ubuntu.
+# The package that brings a tool or a file, on Debian and Ubuntu.
 package_of() {
   case $1 in
     qemu-system-x86_64) say qemu-system-x86 ;;
@@ -45,16 +45,23 @@ package_of() {
     flock) say util-linux ;;
     cc) say gcc ;;
     c++) say g++ ;;
-    strip) say binutils ;;
+    strip | objcopy | nm) say binutils ;;
+    grub-mkimage) say grub-common ;;
+    */grub/i386-pc/*) say grub-pc-bin ;;
+    */grub/x86_64-efi/*) say grub-efi-amd64-bin ;;
+    */OVMF/*) say ovmf ;;
+    mformat | mmd | mcopy) say mtools ;;
+    sfdisk) say fdisk ;;
+    virt-xml-validate) say libvirt-clients ;;
     *) say "$1" ;;
   esac
 }
 
-# need TOOL... - each must be there: installed when run as root, otherwise named with the exact command.
+# need TOOL|/FILE... - each must be there: installed when run as root, otherwise named with the exact command.
 need() {
   local tool missing=()
   for tool; do
-    command -v "$tool" >/dev/null || missing+=("$(package_of "$tool")")
+    command -v "$tool" >/dev/null || [[ $tool = /* && -e $tool ]] || missing+=("$(package_of "$tool")")
   done
   ((${#missing[@]})) || return 0
   local command="apt-get install -y --no-install-recommends ${missing[*]}"

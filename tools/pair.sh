@@ -79,7 +79,7 @@ prepare_images() {
 verb_build() {
   command -v cargo >/dev/null ||
     die "missing: cargo. Install Rust with: curl https://sh.rustup.rs -sSf | sh (rust-toolchain.toml picks the version)"
-  need cc strip
+  need cc strip objcopy
   "$top/tools/build-kernel.sh"
 }
 

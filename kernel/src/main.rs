@@ -8,7 +8,7 @@
 //! | [`mem`], [`dma`] | page tables, heap, contiguous regions, the virtio `Hal` |
 //! | [`irq`], [`time`], [`rng`] | interrupt vectors, clock and timer, entropy |
 //! | [`exec`] | the executor's loop and idling |
-//! | [`logging`], [`panic`], [`power`] | what the operator sees, and how it ends |
+//! | [`logging`], [`panic`], [`power`], [`version`] | what the operator sees, and how it ends |
 //! | [`node`] | the appliance itself: drivers, network, engine, console |
 //!
 //! One processor runs, interrupts do nothing but set a bit (see [`irq`]), and tasks are cooperative. So no code here
@@ -32,6 +32,7 @@ mod power;
 mod rng;
 mod selftest;
 mod time;
+mod version;
 
 use bootloader_api::BootInfo;
 
@@ -65,7 +66,9 @@ fn kernel_main(info: &'static mut BootInfo) -> ! {
     rng::init();
     panic::set_policy_from(platform.cmdline);
     log::info!(
-        "booted: {} MiB RAM, {} MiB free, clock {} MHz ({}), entry to here {} us",
+        "version {} ({}) booted: {} MiB RAM, {} MiB free, clock {} MHz ({}), entry to here {} us",
+        version::VERSION,
+        version::revision(),
         platform.ram_bytes.div_ceil(1 << 20),
         mem::stats().free_bytes >> 20,
         time::frequency_hz() / 1_000_000,

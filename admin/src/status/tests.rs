@@ -569,8 +569,11 @@ fn the_table_of_cards() {
 #[test]
 fn the_version() {
     let mut out = String::new();
-    version("0.1.0", 1, &mut out).unwrap();
-    assert_eq!(out, "Palisade 0.1.0, peer protocol 1\n");
+    version("0.1.0", "5ee47c4a1b2c-dirty", 1, &mut out).unwrap();
+    assert_eq!(
+        out,
+        "Palisade 0.1.0 (5ee47c4a1b2c-dirty), peer protocol 1\n"
+    );
 }
 
 #[test]

@@ -273,10 +273,13 @@ pub fn refused_text(refusal: Refusal<'_>, out: &mut dyn Write) -> fmt::Result {
     }
 }
 
-/// Writes the answer to `version`: of the appliance, and of the peer protocol it speaks.
+/// Writes the answer to `version`: of the appliance, the commit it was built from, and the peer protocol it speaks.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn version(appliance: &str, protocol: u32, out: &mut dyn Write) -> fmt::Result {
-    writeln!(out, "Palisade {appliance}, peer protocol {protocol}")
+pub fn version(appliance: &str, revision: &str, protocol: u32, out: &mut dyn Write) -> fmt::Result {
+    writeln!(
+        out,
+        "Palisade {appliance} ({revision}), peer protocol {protocol}"
+    )
 }

@@ -15,9 +15,8 @@ use replication::wire;
 
 use super::pump::{Node, Port};
 use super::{Appliance, history, nic};
+use crate::version::{VERSION, revision};
 use crate::{mem, time};
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Text of an error or a short word of success; what does not fit is cut off.
 macro_rules! text {
@@ -48,10 +47,15 @@ pub fn volumes(appliance: &Appliance) -> Vec<u16> {
 pub fn banner(appliance: &Appliance, out: &mut Vec<u8>) {
     let line = match &appliance.config {
         Ok(config) => format!(
-            "\r\nPalisade {VERSION}: node {}, resource {}. Type help.\r\n",
-            config.node.name, config.resource.name
+            "\r\nPalisade {VERSION} ({}): node {}, resource {}. Type help.\r\n",
+            revision(),
+            config.node.name,
+            config.resource.name
         ),
-        Err(_) => format!("\r\nPalisade {VERSION}: not configured. Type help.\r\n"),
+        Err(_) => format!(
+            "\r\nPalisade {VERSION} ({}): not configured. Type help.\r\n",
+            revision()
+        ),
     };
     out.write(line.as_bytes());
 }
@@ -117,7 +121,7 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             Err(Some(errors)) => write_refusal(Refusal::Config(errors), false, out),
             Err(None) => write_refusal(Refusal::Devices(&appliance.problems), false, out),
         },
-        Verb::Version => status::version(VERSION, u32::from(wire::VERSION), out),
+        Verb::Version => status::version(VERSION, revision(), u32::from(wire::VERSION), out),
         Verb::Explain => match &appliance.node {
             Some(node) => {
                 let (engine, now) = (&node.core.engine, time::now_micros());

@@ -96,8 +96,8 @@ fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
             Started::without_node(Vec::new(), devices)
         }
         Err(None) => {
-            let problem = "there is no configuration: pass a TOML file as the boot module (QEMU: -initrd a.toml); \
-                           docs/CONFIG.md lists the keys";
+            let problem = "there is no configuration: pass a TOML file as the boot module (QEMU: -initrd a.toml; GRUB: \
+                           module2; on a boot medium: /palisade/node.toml); docs/CONFIG.md lists the keys";
             Started::without_node(Vec::from([String::from(problem)]), devices)
         }
     };
