@@ -16,6 +16,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/tools/pair.sh"
 # shellcheck source=tools/guest.sh
 . "$here/tools/guest.sh"
+# shellcheck source=tools/image.sh
+. "$here/tools/image.sh"
 
 usage() {
   cat <<'TEXT'
@@ -41,10 +43,13 @@ usage() {
 ./run-qemu.sh link cut|restore replication|management|export [NODE]
 ./run-qemu.sh guest [--run 'COMMAND'] [--volume N]
                                    a Linux guest with the export as its virtio-blk disk /dev/vda
+./run-qemu.sh image                build boot media for BIOS and UEFI: an ISO and a disk image with GRUB (docs/BOOT.md)
+    --config FILE      the node's TOML, put beside the kernel
+    --out DIR          where to (default target/image)
 ./run-qemu.sh status
 ./run-qemu.sh down                 stop everything; disks, configurations and logs stay
 
-Nodes are a and b, the resource r0, the exports vol0, vol1, ... Every verb takes --dir DIR (default ./run).
+Nodes are a and b, the resource r0, the exports vol0, vol1, ... Every verb but build and image takes --dir DIR (default ./run).
 TEXT
 }
 
@@ -62,12 +67,12 @@ case ${1:-} in
 esac
 
 case $verb in
-  build | up | exec | console | kill | start | pause | resume | link | guest | status | down) ;;
+  build | image | up | exec | console | kill | start | pause | resume | link | guest | status | down) ;;
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
 dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care metadata=internal integrity=crc32c
-guest_command='' guest_volume=0
+guest_command='' guest_volume=0 config='' out=$here/target/image
 arguments=()
 
 # one_of OPTION VALUE CHOICE... - the value must be one of the choices.
@@ -85,6 +90,7 @@ whole() {
 take_option() {
   local amount
   case $verb:$1 in
+    build:--dir | image:--dir) die "$verb has no option $1: ./run-qemu.sh help" ;;
     *:--dir)
       [ -n "$2" ] || die "--dir takes a directory"
       dir=$2
@@ -112,6 +118,14 @@ take_option() {
       port_a=${BASH_REMATCH[1]} port_b=${BASH_REMATCH[2]}
       whole "$1" "$port_a" 1 65535 && whole "$1" "$port_b" 1 65535
       ((port_a != port_b)) || die "--nbd-ports $2: the two ports must differ"
+      ;;
+    image:--config)
+      [ -n "$2" ] || die "--config takes a file"
+      config=$2
+      ;;
+    image:--out)
+      [ -n "$2" ] || die "--out takes a directory"
+      out=$2
       ;;
     guest:--run) guest_command=$2 ;;
     guest:--volume) whole "$1" "$2" 0 15 && guest_volume=$2 ;;
@@ -144,7 +158,7 @@ while (($#)); do
 done
 
 case $verb in
-  build | up)
+  build | image | up)
     ((${#arguments[@]} == 0)) || die "$verb takes no argument '${arguments[0]}': ./run-qemu.sh help"
     ;;
   *)

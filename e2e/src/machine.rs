@@ -14,11 +14,92 @@ pub const PANIC_STATUS: i32 = 65;
 /// The same after a processor exception.
 pub const EXCEPTION_STATUS: i32 = 67;
 
+/// How a machine comes to its kernel and configuration.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// QEMU loads both (PVH).
+    Direct,
+    /// By a boot medium, which has its own configuration.
+    Medium {
+        /// Its file. A disk is not written to.
+        file: PathBuf,
+        /// How it is attached.
+        as_a: Medium,
+        /// What boots it.
+        firmware: Firmware,
+    },
+}
+
+/// How a boot medium is attached: by the machine's own disk controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// As a CD-ROM.
+    Cdrom,
+    /// As a disk.
+    Disk,
+}
+
+/// What boots from a medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+impl Start {
+    /// QEMU's arguments, for a machine that lives in `dir`.
+    fn arguments(&self, dir: &Path) -> Vec<String> {
+        let Self::Medium {
+            file,
+            as_a,
+            firmware,
+        } = self
+        else {
+            let kernel = kernel().display().to_string();
+            return ["-kernel", &kernel, "-initrd", "a.toml"]
+                .map(String::from)
+                .into();
+        };
+        let (options, device) = match as_a {
+            Medium::Cdrom => ("readonly=on,media=cdrom", "ide-cd"),
+            Medium::Disk => ("snapshot=on", "ide-hd"),
+        };
+        let mut all = vec![
+            String::from("-drive"),
+            format!(
+                "if=none,id=boot,format=raw,{options},file={}",
+                file.display()
+            ),
+            String::from("-device"),
+            format!("{device},drive=boot,bus=ide.0,bootindex=0"),
+        ];
+        if *firmware == Firmware::Uefi {
+            let ovmf = Path::new("/usr/share/OVMF");
+            std::fs::copy(ovmf.join("OVMF_VARS_4M.fd"), dir.join("vars"))
+                .expect("OVMF is there: apt-get install ovmf");
+            for flash in [
+                "readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+                "file=vars",
+            ] {
+                all.extend([
+                    String::from("-drive"),
+                    format!("if=pflash,format=raw,{flash}"),
+                ]);
+            }
+        }
+        all
+    }
+}
+
 /// What to boot. Networks: 10.77.0.1 for the peer (who would be 10.77.0.2: the host), 10.0.2.15
 /// for clients.
 #[derive(Debug)]
 pub struct Plan {
-    /// The boot module; [`Plan::config`] makes the usual one.
+    /// Where kernel and configuration come from.
+    pub start: Start,
+    /// The boot module, unless a medium has it; [`Plan::config`] makes the usual one.
     pub config: Vec<u8>,
     /// QEMU's machine, with options.
     pub machine: &'static str,
@@ -61,6 +142,7 @@ impl Plan {
     /// A sound configuration and one disk on q35.
     pub fn new() -> Self {
         Self {
+            start: Start::Direct,
             config: Self::config("").into_bytes(),
             machine: "q35",
             memory: "64M",
@@ -116,9 +198,7 @@ size = "64MiB"
             .args(["-accel", "tcg,thread=multi,tb-size=32", "-cpu", "max"])
             .args(["-M", self.machine, "-m", self.memory])
             .args(["-smp", &self.processors.to_string()])
-            .arg("-kernel")
-            .arg(kernel())
-            .args(["-initrd", "a.toml"])
+            .args(self.start.arguments(dir.path()))
             .args([
                 "-chardev",
                 "socket,id=con,path=console,server=on,wait=off,logfile=log",
@@ -201,8 +281,13 @@ pub struct Machine {
 impl Machine {
     /// Boots a plan and waits for the console.
     pub fn boot(plan: Plan) -> Self {
+        // OVMF alone takes some seconds, and what is typed before the console is up goes to GRUB.
+        let patience = match plan.start {
+            Start::Direct => 20,
+            Start::Medium { .. } => 150,
+        };
         let mut machine = plan.boot();
-        machine.console.banner(20);
+        machine.console.banner(patience);
         assert!(
             machine.console.answers(60),
             "no console; QEMU: {}\nlog:\n{}",
