@@ -2,7 +2,7 @@
 //! since the last flush is in a volatile cache. A power cut keeps a random subset of it, torn at sectors, and
 //! forgets the rest, as a real disk may.
 //!
-//! Beyond that it can have unreadable sectors, which writing mends, and hang.
+//! Beyond that it can have unreadable sectors, which writing mends, be slow, and hang.
 
 use crate::nbd;
 use crate::pair::{Node, Pair};
@@ -48,6 +48,8 @@ struct State {
     /// Sectors that cannot be read until they are written.
     unreadable: Vec<usize>,
     hangs: bool,
+    /// What each request takes.
+    delay: Duration,
     connections: u32,
 }
 
@@ -103,6 +105,7 @@ impl Disk {
             pending: Vec::new(),
             unreadable: Vec::new(),
             hangs: false,
+            delay: Duration::ZERO,
             connections: 0,
         }));
         let listener = UnixListener::bind(path).expect("a socket in our directory");
@@ -169,6 +172,11 @@ impl Disk {
     /// Whether requests get no answer from now on. When that ends, they are carried out.
     pub fn hang(&self, hangs: bool) {
         lock(&self.state).hangs = hangs;
+    }
+
+    /// How long each request takes from now on, one after the other.
+    pub fn slow(&self, delay: Duration) {
+        lock(&self.state).delay = delay;
     }
 
     /// The first byte at which the first `bytes` of two disks differ.
@@ -269,6 +277,8 @@ fn serve(stream: UnixStream, state: &Mutex<State>) -> io::Result<()> {
         while lock(state).hangs {
             std::thread::sleep(Duration::from_millis(10));
         }
+        let delay = lock(state).delay;
+        std::thread::sleep(delay);
         let result = lock(state).request(kind, at, data, len);
         let mut reply = 0x6744_6698_u32.to_be_bytes().to_vec();
         reply.extend(result.as_ref().err().unwrap_or(&0).to_be_bytes());

@@ -442,6 +442,19 @@ impl Status {
             .unwrap_or_else(|| panic!("status has no out_of_sync: {}", self.0))
     }
 
+    /// When writes are answered: `A`, `B` or `C`.
+    pub fn protocol(&self) -> &str {
+        self.string("/protocol")
+    }
+
+    /// Bytes of a volume that were answered and that the peer has not acknowledged.
+    pub fn lag(&self, volume: usize) -> u64 {
+        let value = self.0.pointer(&format!("/volumes/{volume}/lag"));
+        value
+            .and_then(Value::as_u64)
+            .unwrap_or_else(|| panic!("status has no lag: {}", self.0))
+    }
+
     /// How often the node's data path has allocated memory since boot.
     pub fn allocations(&self) -> u64 {
         let value = self.0.pointer("/allocations").and_then(Value::as_u64);

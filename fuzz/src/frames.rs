@@ -202,6 +202,7 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::Ack { request },
         Frame::Received { request },
         Frame::Barrier,
+        Frame::Ahead { volume, request },
         Frame::Nack { request },
         Frame::PromoteRequest { request },
         Frame::PromoteReply { request, granted: true },

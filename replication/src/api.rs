@@ -82,10 +82,41 @@ impl Default for ResyncConfig {
 }
 
 /// How clients' writes are mirrored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mirroring {
     /// When a write is answered; must be the same on both nodes.
     pub protocol: Protocol,
+    /// What is done when more is on its way to the peer than the next two allow.
+    pub on_congestion: OnCongestion,
+    /// Bytes of clients' changes on their way to the peer from which on the link is congested (DRBD's
+    /// `congestion-fill`). Half of the pool is the limit in any case.
+    pub congestion_fill: u64,
+    /// Extents of a volume's activity log that requests on their way hold from which on the link is congested
+    /// (DRBD's `congestion-extents`); `None`: they are not counted.
+    pub congestion_extents: Option<u32>,
+}
+
+impl Default for Mirroring {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::C,
+            on_congestion: OnCongestion::Block,
+            congestion_fill: 2 << 20,
+            congestion_extents: None,
+        }
+    }
+}
+
+/// What is done when the link to the peer is congested (DRBD's `on-congestion`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCongestion {
+    /// Clients wait for the peer.
+    #[default]
+    Block,
+    /// Writes are marked out of sync instead of sent, and resynced later. Only with [`Protocol::A`].
+    PullAhead,
+    /// The connection is dropped, and made anew later.
+    Disconnect,
 }
 
 /// When a client's write is answered while it is mirrored (DRBD's `protocol`). A flush, and a write with FUA, is

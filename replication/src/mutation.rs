@@ -74,6 +74,7 @@ mutations! {
     NotReceived = "not-received": "under protocol B a write is answered before the peer has it in its memory",
     ReceivedIsDropped = "received-is-dropped": "under protocols A and B a peer that loses its Primary drops what it had received",
     LaggingIsSteady = "lagging-is-steady": "under protocol A a peer that may lag behind a crashed Primary overwrites it",
+    AheadUntold = "ahead-untold": "writes are not sent any more before the peer knows that it is behind",
     BufferLeak = "buffer-leak": "a mirrored write's buffer is not given back",
 }
 

@@ -136,6 +136,14 @@ pub enum Frame {
         /// The number of the request.
         request: u64,
     },
+    /// The sender does not mirror the volume for now: the receiver's copy is Outdated at best; acknowledged
+    /// when that is durable. [`Frame::SyncStart`] follows some time.
+    Ahead {
+        /// Index of the volume.
+        volume: u16,
+        /// The sender's number.
+        request: u64,
+    },
     /// What comes later reaches the receiver's disk when everything that came before is done there: an epoch ends
     /// (protocols A and B).
     Barrier,

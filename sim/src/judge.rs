@@ -6,7 +6,7 @@ use crate::request::{Kinds, Request};
 use crate::stamp::Value;
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, Protocol};
+use replication::api::{DiskState, Protocol, ReplicationState};
 
 impl World {
     pub(crate) fn oracle_submit(&mut self, n: usize, request: &Request) {
@@ -150,6 +150,9 @@ impl World {
         if alone && good && request.mutates() && request.begin.is_multiple_of(4) {
             self.judge_generation(n, volume);
         }
+        if alone && good && request.mutates() {
+            self.judge_ahead(n, volume);
+        }
         let counts = request.mutates() || !hardened.is_empty();
         if !good && alone && !self.oracle.amnesty {
             self.fail(
@@ -201,6 +204,27 @@ impl World {
                 letter(n)
             );
             self.fail("a generation is durable before it is used", detail);
+        }
+    }
+
+    /// Before a node that is ahead answers what its peer will not get, the peer's disk says that it is not to be trusted.
+    /// (What was sent before is not marked.)
+    fn judge_ahead(&mut self, n: usize, volume: usize) {
+        let status = self.oracle.status[n].as_ref();
+        let said = status.and_then(|s| s.volumes.get(volume));
+        let ahead =
+            said.is_some_and(|v| v.replication == ReplicationState::Ahead && v.out_of_sync > 0);
+        if !ahead || !self.same_link() || !self.oracle.connected(n) {
+            return;
+        }
+        self.stats.count(crate::stats::Kind::AnsweredAhead);
+        let durable = self.durable_metadata(1 - n, volume).map(|s| s.disk);
+        if durable.is_some_and(|disk| disk > DiskState::Outdated) {
+            let detail = format!("node {} vol{volume}: {durable:?}", letter(1 - n));
+            self.fail(
+                "a peer that is left behind is durably Outdated first",
+                detail,
+            );
         }
     }
 

@@ -7,7 +7,8 @@ use crate::rng::Rng;
 use crate::stamp::SECTOR;
 use crate::world::Time;
 use replication::api::{
-    Mirroring, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Timers, Trouble,
+    Mirroring, OnCongestion, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Timers,
+    Trouble,
 };
 use replication::ondisk::{Layout, PAGE};
 use replication::wire::MAX_PAYLOAD;
@@ -65,6 +66,32 @@ fn places(rng: &mut Rng) -> Places {
         return Places::islands(rng.range(2, 5) as usize, island, EXTENT);
     }
     Places::all(8 * rng.pick(&[2, 5, 16, 16, 33, 64, 128]))
+}
+
+/// Half of the seeds by protocol C; of the others half with limits that are soon reached.
+fn mirroring(rng: &mut Rng) -> Mirroring {
+    let protocol = rng.pick(&[Protocol::C, Protocol::C, Protocol::A, Protocol::B]);
+    let policies: &[OnCongestion] = match protocol {
+        Protocol::A => &[
+            OnCongestion::Block,
+            OnCongestion::PullAhead,
+            OnCongestion::PullAhead,
+            OnCongestion::Disconnect,
+        ],
+        Protocol::B => &[OnCongestion::Block, OnCongestion::Disconnect],
+        Protocol::C => &[
+            OnCongestion::Block,
+            OnCongestion::Block,
+            OnCongestion::Block,
+            OnCongestion::Disconnect,
+        ],
+    };
+    Mirroring {
+        protocol,
+        on_congestion: rng.pick(policies),
+        congestion_fill: rng.pick(&[16 << 10, 64 << 10, 64 << 10, 2 << 20]),
+        congestion_extents: rng.pick(&[None, None, None, Some(1), Some(2)]),
+    }
 }
 
 /// Who dials.
@@ -225,9 +252,7 @@ impl Plan {
             fates: Fates::draw(rng, pace),
             reckless: rng.percent(20),
             operator_gap: rng.pick(&[20_000, 100_000]) * pace.min(8),
-            mirroring: Mirroring {
-                protocol: rng.pick(&[Protocol::C, Protocol::C, Protocol::A, Protocol::B]),
-            },
+            mirroring: mirroring(rng),
         }
     }
 

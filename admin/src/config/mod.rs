@@ -114,6 +114,8 @@ pub struct Replication {
     pub on_congestion: OnCongestion,
     /// Bytes on their way to the peer from which on it has fallen behind.
     pub congestion_fill: u64,
+    /// Extents of a volume's activity log that requests hold from which on it has fallen behind; `None`: not counted.
+    pub congestion_extents: Option<u32>,
 }
 
 /// `[net]`: the times of the replication link, in microseconds.

@@ -15,6 +15,8 @@ use toml::de::{DeTable, DeValue};
 /// The upper limit: as much as the largest payload pool should ever hold for one peer. The lower
 /// one: a few requests.
 const CONGESTION_FILL: RangeInclusive<u64> = 64 << 10..=1 << 30;
+/// More than an activity log has.
+const CONGESTION_EXTENTS: RangeInclusive<u32> = 1..=65_536;
 /// Two full windows of a long link (100 Mbit/s, 80 ms), and little beside the smallest pool.
 const CONGESTION_FILL_DEFAULT: u64 = 2 << 20;
 /// The upper limits of rates only catch slips of the pen.
@@ -128,7 +130,12 @@ pub(super) fn read_replication<'t>(
     reader: &mut Reader<'t>,
     root: &DeTable<'t>,
 ) -> ReplicationDraft {
-    let known = &["port", "on-congestion", "congestion-fill"];
+    let known = &[
+        "port",
+        "on-congestion",
+        "congestion-fill",
+        "congestion-extents",
+    ];
     let section = reader.section(root, "replication", known);
     let section = section.as_ref();
     let key = |key| ("replication", key);
@@ -145,11 +152,15 @@ pub(super) fn read_replication<'t>(
         CONGESTION_FILL_DEFAULT,
         |v| value::size(v, CONGESTION_FILL),
     );
+    let congestion_extents = reader.with_default(section, key("congestion-extents"), None, |v| {
+        value::integer(v, CONGESTION_EXTENTS, "a number of extents").map(Some)
+    });
     ReplicationDraft {
         replication: Replication {
             port: to_u16(port.value),
             on_congestion: on_congestion.value,
             congestion_fill: congestion_fill.value,
+            congestion_extents: congestion_extents.value,
         },
         port: port.span,
         on_congestion: on_congestion.span,

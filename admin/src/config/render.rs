@@ -134,7 +134,11 @@ impl Page<'_> {
         self.header("\n[replication]")?;
         self.key(SECTION, "port", format_args!("{}", replication.port))?;
         self.policy(SECTION, "on-congestion", &replication.on_congestion)?;
-        self.size(SECTION, "congestion-fill", replication.congestion_fill)
+        self.size(SECTION, "congestion-fill", replication.congestion_fill)?;
+        match replication.congestion_extents {
+            Some(extents) => self.key(SECTION, "congestion-extents", format_args!("{extents}")),
+            None => self.absent("congestion-extents: they are not counted"),
+        }
     }
 
     fn resync(&mut self) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use admin::config::{self, Config};
 use replication::api::{
-    Mirroring, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Trouble,
+    Mirroring, OnCongestion, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Trouble,
 };
 use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
@@ -21,14 +21,22 @@ pub fn resync(config: &Config) -> ResyncConfig {
     }
 }
 
-/// When clients' writes are answered.
+/// When clients' writes are answered, and what happens if the peer falls behind.
 pub fn mirroring(config: &Config) -> Mirroring {
+    let chosen = &config.replication;
     Mirroring {
         protocol: match config.resource.protocol {
             config::Protocol::A => Protocol::A,
             config::Protocol::B => Protocol::B,
             config::Protocol::C => Protocol::C,
         },
+        on_congestion: match chosen.on_congestion {
+            config::OnCongestion::Block => OnCongestion::Block,
+            config::OnCongestion::PullAhead => OnCongestion::PullAhead,
+            config::OnCongestion::Disconnect => OnCongestion::Disconnect,
+        },
+        congestion_fill: chosen.congestion_fill,
+        congestion_extents: chosen.congestion_extents,
     }
 }
 

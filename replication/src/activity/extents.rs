@@ -134,6 +134,8 @@ pub(super) struct Extents {
     links: Vec<Link>,
     /// Extents by class.
     counts: [u32; 4],
+    /// Extents that have users.
+    busy: u32,
 }
 
 impl Extents {
@@ -144,6 +146,7 @@ impl Extents {
             extents: vec![FRESH; count as usize],
             links: vec![UNLINKED; count as usize],
             counts,
+            busy: 0,
         }
     }
 
@@ -151,6 +154,7 @@ impl Extents {
     pub fn reset(&mut self) {
         self.extents.fill(FRESH);
         self.counts = [0; 4];
+        self.busy = 0;
         self.counts[Class::Cold as usize] = self.len();
     }
 
@@ -174,6 +178,10 @@ impl Extents {
         extent.state = state;
     }
 
+    pub fn busy(&self) -> u32 {
+        self.busy
+    }
+
     pub fn used(&self, extent: u32) -> bool {
         self.extents[extent as usize].users != 0
     }
@@ -183,6 +191,7 @@ impl Extents {
         let users = &mut self.extents[extent as usize].users;
         assert!(*users < u16::MAX, "more requests than an engine can hold");
         *users += 1;
+        self.busy += u32::from(*users == 1);
         *users == 1
     }
 
@@ -194,6 +203,7 @@ impl Extents {
             "a request left an extent that it had not entered"
         );
         *users -= 1;
+        self.busy -= u32::from(*users == 0);
         *users == 0
     }
 

@@ -49,6 +49,8 @@ pub struct Figures {
     pub hot: u32,
     /// Extents that requests wait for, or that are heated ahead of a stream of writes.
     pub coming: u32,
+    /// Extents that requests are in.
+    pub busy: u32,
     /// Page writes begun.
     pub commits: u64,
     /// Requests that had to wait.
@@ -350,6 +352,7 @@ impl ActivityLog {
             limit: self.limit,
             hot: self.extents.len() - self.extents.count(Class::Cold),
             coming: self.extents.count(Class::Coming),
+            busy: self.extents.busy(),
             commits: self.commits,
             waits: self.waits,
             cooled: self.cooled,

@@ -20,6 +20,7 @@ impl Engine {
         }
         self.missing_disk()
             .or_else(|| self.slow_peer(now))
+            .or_else(|| self.congested())
             .or_else(|| self.waiting_resync(now))
             .unwrap_or_default()
     }
@@ -51,6 +52,15 @@ impl Engine {
         let (index, disk) = (volume.config.index, volume.peer_disk);
         Some(text!(
             "vol{index}: the disk of peer {peer} is {disk:?}: nothing is mirrored; when it is sound, 'attach vol{index}' there"
+        ))
+    }
+
+    fn congested(&self) -> Option<Text> {
+        let ahead = |v: &&super::volume::Volume| v.replication == ReplicationState::Ahead;
+        let volume = self.volumes.iter().find(ahead)?;
+        let (index, peer) = (volume.config.index, &self.config.peer);
+        Some(text!(
+            "vol{index}: the link is congested: writes are not sent (on-congestion), and peer {peer} is Outdated until a resync, which begins by itself"
         ))
     }
 

@@ -145,7 +145,7 @@ impl Engine {
             slot.local = Local::Failed;
         } else if !self.has_buffer(id, pool) {
             return;
-        } else if !mirrors || self.start_mirror(id) {
+        } else if !mirrors || self.start_mirror(id, pool) {
             self.note_for_peer(id);
             self.start_local(id, pool);
             return;
@@ -160,7 +160,7 @@ impl Engine {
 
     /// Sends a client's request to the peer, or marks its range as out of sync. Answers `false`
     /// when it must wait for the peer's window.
-    fn start_mirror(&mut self, id: SlotId) -> bool {
+    fn start_mirror(&mut self, id: SlotId, mem: &mut Mem<'_>) -> bool {
         let window_open = self.window_open();
         let slot = self.slots.at(id);
         if slot.op == Op::Read {
@@ -176,9 +176,11 @@ impl Engine {
         if slot.op == Op::Flush && mutation::is(Mutation::ForgetPeerFlush) {
             return true;
         }
-        if !window_open {
+        let (at, len) = (slot.volume, slot.len);
+        if !window_open || !self.uncongested(at, len, mem) {
             return false;
         }
+        let slot = self.slots.at(id);
         let fua = slot.fua;
         self.send_change(id, fua);
         true
@@ -255,7 +257,7 @@ impl Engine {
                 return self.finish_if_done(id, pool);
             }
             (Op::Flush | Op::SyncEnd { .. }, _) => return self.want_flush(id, pool),
-            (Op::Bitmap { .. } | Op::DiskLost { .. } | Op::PeerFlush, _) => {
+            (Op::Bitmap { .. } | Op::DiskLost { .. } | Op::PeerFlush | Op::Ahead, _) => {
                 unreachable!("this is for the peer only")
             }
             (Op::Read | Op::Verify | Op::Compare | Op::Write, None) => {

@@ -197,6 +197,7 @@ impl Engine {
             task,
             deferred,
             self.resync_retry,
+            self.ahead_deadline(),
             self.verify_deadline(),
             self.attach_deadline(),
             self.detach_deadline(),

@@ -31,6 +31,8 @@ pub(super) struct Epochs {
     sending: u32,
     /// Writes of it that are answered and not acknowledged.
     early: u32,
+    /// Bytes of clients' changes that are sent and not acknowledged.
+    pub flying: u64,
     /// Of what arrives now.
     arriving: u32,
     /// Of what the disk is given now.
@@ -46,6 +48,7 @@ impl Epochs {
         Self {
             sending: 0,
             early: 0,
+            flying: 0,
             arriving: 0,
             running: 0,
             live: 0,
@@ -85,6 +88,7 @@ impl Engine {
     pub(super) fn joins_epoch(&mut self, id: SlotId) {
         let slot = self.slots.at(id);
         slot.epoch = self.epochs.sending;
+        self.epochs.flying += u64::from(slot.len);
         self.epochs.early += u32::from(slot.answered);
     }
 
@@ -114,7 +118,9 @@ impl Engine {
         if slot.epoch == epochs.sending {
             epochs.early += 1;
         }
-        overlaps.let_readers_in(id, |unblocked| slots.push(ready, unblocked));
+        if slot.locks_range() {
+            overlaps.let_readers_in(id, |unblocked| slots.push(ready, unblocked));
+        }
         self.client_served(op, len, fua, began);
         self.queue.push(Queued::Reply {
             id: request,
@@ -139,8 +145,8 @@ impl Engine {
         let received = slot.received || self.config.mirroring.protocol == Protocol::A;
         let received = received || mutation::is(Mutation::NotReceived);
         let lag = self.lag();
-        let limit = u32::from(self.config.max_requests) / 4 * 3;
-        let room = lag.requests < limit && lag.bytes + u64::from(slot.len) <= mem.total_bytes() / 2;
+        let bytes = lag.bytes + u64::from(slot.len);
+        let room = lag.requests < self.lag_limit() && bytes <= self.fill_limit(mem);
         // A Primary without a good disk of its own has no other copy to answer from.
         received && room && self.volumes[slot.volume].good()
     }
@@ -155,6 +161,9 @@ impl Engine {
     /// The peer has acknowledged a slot of this epoch.
     pub(super) fn leaves_epoch(&mut self, id: SlotId) {
         let slot = self.slots.at(id);
+        if slot.owner == Owner::Client && slot.op != Op::Read {
+            self.epochs.flying -= u64::from(slot.len);
+        }
         if slot.answered && slot.epoch == self.epochs.sending {
             self.epochs.early -= 1;
         }
@@ -229,7 +238,7 @@ impl Engine {
     /// The connection is gone. Nothing that was sent counts any more; what has arrived goes to the disk, epoch
     /// after epoch: it may have been answered.
     pub(super) fn epochs_lost(&mut self) {
-        (self.epochs.sending, self.epochs.early) = (0, 0);
+        (self.epochs.sending, self.epochs.early, self.epochs.flying) = (0, 0, 0);
     }
 
     /// Whether a request of a lost connection is done nevertheless.

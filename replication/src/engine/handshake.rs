@@ -445,6 +445,7 @@ impl Engine {
         volume.peer_created =
             theirs.current == JUST_CREATED && theirs.disk > DiskState::Negotiating;
         volume.peer_can_discard = theirs.can_discard;
+        volume.peer_marks = theirs.dirty > 0 && !mutation::is(Mutation::BitsNotUnited);
         let index = volume.config.index;
         let size = volume.dirty.dirty_bytes();
         match verdict {
@@ -459,7 +460,7 @@ impl Engine {
                 }
                 let uuid = volume.gens.begin_source(theirs.current, full, fresh);
                 let bytes = volume.dirty.dirty_bytes();
-                let unite = theirs.dirty > 0 && !mutation::is(Mutation::BitsNotUnited);
+                let unite = volume.peer_marks;
                 self.begin_source(at, uuid, unite);
                 self.log(
                     Level::Info,

@@ -318,7 +318,7 @@ impl Engine {
         }
     }
 
-    fn release_stalled_all(&mut self) {
+    pub(super) fn release_stalled_all(&mut self) {
         let mut stalled = core::mem::replace(&mut self.stalled, List::EMPTY);
         while let Some(id) = self.slots.pop(&mut stalled) {
             self.slots.push(&mut self.ready, id);

@@ -7,7 +7,7 @@
 //! Everything in flight sits in one fixed table (`slots`): clients' requests, the peer's requests and
 //! the resync's. A slot has a local half (the disk) and a remote half (the peer), and ends when both
 //! are done. One concern a file: `client` and `peer` admit requests, `epochs` keeps their order where they are
-//! answered early, `disk` and `flush`
+//! answered early, `congestion` says what is done when too much is on its way, `disk` and `flush`
 //! carry out the local half, `overlap` keeps overlapping ranges apart, `link`, `liveness` and `handshake` manage
 //! the connection, `resync` is the source of a resync, `roles` and `commands` are the operator's side.
 
@@ -16,6 +16,7 @@ mod attach;
 mod client;
 mod commands;
 mod compare;
+mod congestion;
 mod create;
 mod detach;
 mod disk;
@@ -320,6 +321,7 @@ impl Engine {
         self.check_demotion();
         self.run_deferred(mem);
         self.serve_when_received();
+        self.check_ahead(mem);
         self.pump_resync(mem);
         self.report_verifies();
         self.cool_all();

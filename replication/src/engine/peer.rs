@@ -139,6 +139,7 @@ impl Engine {
             Frame::Nack { request } => self.answered(request, false, pool),
             Frame::Received { request } => self.received(request, pool),
             Frame::Barrier => self.barrier(),
+            Frame::Ahead { volume, request } => self.left_behind_by(volume, request, pool),
             Frame::State(state) => self.peer_state(&state, pool),
             Frame::DiskLost {
                 volume,

@@ -242,7 +242,10 @@ impl Engine {
         let volume = &mut self.volumes[at];
         // In sync by the handshake's rules, but the peer knows of something that this disk may have lost.
         let lost = volume.replication == ReplicationState::Established && volume.mirrored;
-        let agreed = volume.replication == ReplicationState::SyncTarget;
+        let agreed = matches!(
+            volume.replication,
+            ReplicationState::SyncTarget | ReplicationState::Behind
+        );
         if !(agreed || lost && self.role == Role::Secondary) || !volume.usable() || uuid == 0 {
             // A disk that failed in this moment has told the peer so.
             if volume.usable() {

@@ -51,6 +51,8 @@ pub(super) enum Op {
     DiskLost {
         uuid: u64,
     },
+    /// For the peer only: the volume is pulled ahead of it.
+    Ahead,
     /// For the peer only: what it acknowledged before must be durable there.
     PeerFlush,
 }

@@ -542,7 +542,7 @@ impl Engine {
     }
 
     /// A slot for a word to the peer.
-    fn tell_peer(&mut self, at: usize, op: Op) -> u64 {
+    pub(super) fn tell_peer(&mut self, at: usize, op: Op) -> u64 {
         self.metas_live += 1;
         let id = self.slots.insert(Slot {
             local: Local::Done,
@@ -589,6 +589,7 @@ impl Engine {
                 self.look_again(at, mem);
             }
             Op::PeerFlush => through.there.flushed(),
+            Op::Ahead => self.is_ahead(at, mem),
             _ => {}
         }
     }

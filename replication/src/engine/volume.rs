@@ -1,6 +1,7 @@
 //! What the engine knows of one volume.
 
 use super::attach::{Attach, Lanes};
+use super::congestion::Ahead;
 use super::detach::Detaching;
 use super::epochs::Lag;
 use super::inspect::Inspecting;
@@ -102,6 +103,11 @@ pub(super) struct Volume {
     pub steady: bool,
     pub peer_can_discard: bool,
     pub lag: Lag,
+    pub ahead: Ahead,
+    /// How long it stays ahead.
+    pub ahead_pause: Micros,
+    /// The peer has marks that it tells at the beginning of each resync.
+    pub peer_marks: bool,
     pub flush: FlushQueue,
     pub source: Option<SyncSource>,
     /// On a resync's target: the sending of its bitmap.
@@ -166,6 +172,9 @@ impl Volume {
             steady: false,
             peer_can_discard: false,
             lag: Lag::default(),
+            ahead: Ahead::No,
+            ahead_pause: 0,
+            peer_marks: false,
             flush: FlushQueue {
                 waiting: List::EMPTY,
                 running: List::EMPTY,
@@ -220,6 +229,7 @@ impl Volume {
         self.peer_disk = DiskState::UpToDate;
         self.replication = ReplicationState::Established;
         self.mirrored = true;
+        self.peer_marks = false;
         self.through.end();
         self.end_sync();
     }
@@ -233,9 +243,13 @@ impl Volume {
         self.sending = None;
         self.start_pending = None;
         (self.sync_total, self.sync_left) = (0, 0);
+        self.ahead = Ahead::No;
         if matches!(
             self.replication,
-            ReplicationState::SyncSource | ReplicationState::SyncTarget
+            ReplicationState::SyncSource
+                | ReplicationState::SyncTarget
+                | ReplicationState::Ahead
+                | ReplicationState::Behind
         ) {
             self.replication = ReplicationState::Established;
         }

@@ -46,6 +46,7 @@ mod kind {
     pub const DISK_LOST: u8 = 32;
     pub const RECEIVED: u8 = 33;
     pub const BARRIER: u8 = 34;
+    pub const AHEAD: u8 = 35;
 }
 
 const FUA: u8 = 1;
@@ -343,6 +344,7 @@ impl Frame {
             kind::NACK => Self::Nack { request },
             kind::RECEIVED => Self::Received { request },
             kind::BARRIER => Self::Barrier,
+            kind::AHEAD => Self::Ahead { volume, request },
             kind::STATE => Self::State(decode_state(header, body)?),
             kind::PROMOTE_REQUEST => Self::PromoteRequest { request },
             kind::PROMOTE_REPLY => Self::PromoteReply {
@@ -521,6 +523,10 @@ impl Frame {
             Self::Nack { request } => (header.kind, header.request) = (kind::NACK, request),
             Self::Received { request } => (header.kind, header.request) = (kind::RECEIVED, request),
             Self::Barrier => header.kind = kind::BARRIER,
+            Self::Ahead { volume, request } => {
+                header.kind = kind::AHEAD;
+                (header.volume, header.request) = (volume, request);
+            }
             Self::State(ref state) => {
                 header.kind = kind::STATE;
                 header.flags = role_code(state.role);

@@ -163,6 +163,7 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
         any::<u64>().prop_map(|request| Frame::Ack { request }),
         any::<u64>().prop_map(|request| Frame::Received { request }),
         Just(Frame::Barrier),
+        any::<(u16, u64)>().prop_map(|(volume, request)| Frame::Ahead { volume, request }),
         any::<u64>().prop_map(|request| Frame::Nack { request }),
         (role(), proptest::collection::vec(volume_state(), 0..=16)).prop_map(|(role, volumes)| {
             let volumes = volumes.into_iter().collect();

@@ -7,6 +7,7 @@
 mod clients;
 mod disks;
 mod lineage;
+mod protocols;
 mod resync;
 mod roles;
 

@@ -83,6 +83,7 @@ fn the_least_has_the_documented_defaults() {
             port: 7789,
             on_congestion: OnCongestion::Block,
             congestion_fill: 2 << 20,
+            congestion_extents: None,
         }
     );
     assert_eq!(
@@ -161,6 +162,7 @@ fn everything_can_be_said() {
         port = 1
         on-congestion = "pull-ahead"
         congestion-fill = "1GiB"
+        congestion-extents = 65536
         [resync]
         c-min-rate = "0B"
         c-max-rate = "100MiB/s"
@@ -213,6 +215,7 @@ fn everything_can_be_said() {
     assert_eq!(config.peer.integrity, Integrity::ChaCha20Poly1305);
     assert_eq!(config.replication.on_congestion, OnCongestion::PullAhead);
     assert_eq!(config.replication.congestion_fill, 1 << 30);
+    assert_eq!(config.replication.congestion_extents, Some(65_536));
     assert_eq!(config.resync.c_min_rate, 0);
     assert_eq!(config.resync.c_max_rate, Some(100 << 20));
     assert!(config.resync.csums && !config.resync.rs_discard);

@@ -209,6 +209,11 @@ fn values_out_of_their_limits() {
         ),
         (
             "[node]",
+            "[replication]\ncongestion-extents = 0\n[node]",
+            "line 2, column 22: replication: congestion-extents: found 0, expected a number of extents from 1 to 65536",
+        ),
+        (
+            "[node]",
             "[replication]\ncongestion-fill = \"1KiB\"\n[node]",
             "line 2, column 19: replication: congestion-fill: found \"1KiB\", expected a size in quotes from \
              \"64KiB\" to \"1GiB\"",

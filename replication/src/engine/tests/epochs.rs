@@ -5,11 +5,17 @@ use super::*;
 fn by(protocol: Protocol) -> Pair {
     let mut pair = Pair::with(
         EngineConfig {
-            mirroring: Mirroring { protocol },
+            mirroring: Mirroring {
+                protocol,
+                ..Mirroring::default()
+            },
             ..config("a", "b")
         },
         EngineConfig {
-            mirroring: Mirroring { protocol },
+            mirroring: Mirroring {
+                protocol,
+                ..Mirroring::default()
+            },
             ..config("b", "a")
         },
     );
@@ -264,6 +270,7 @@ fn a_crashed_primary_gives_what_the_peer_may_lack() {
 fn nodes_of_different_protocols_refuse_each_other() {
     let mirroring = Mirroring {
         protocol: Protocol::A,
+        ..Mirroring::default()
     };
     let pair = Pair::with(
         EngineConfig {

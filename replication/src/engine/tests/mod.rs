@@ -5,6 +5,7 @@
 //! allocations, of which there must be none.
 
 mod advice;
+mod congestion;
 mod dry_run;
 mod epochs;
 mod faults;
