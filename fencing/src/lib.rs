@@ -1,13 +1,20 @@
 #![no_std]
 #![forbid(unsafe_code)]
-//! Who may become Primary, and what must be known first.
+//! Who may become Primary, and what must be known first (docs/FENCING.md).
 //!
-//! [`Record`] is what a node must still know about fencing after a power cut. [`may_promote`] is the rule of promotion
-//! that the replication engine asks, for the only policy that it knows so far, [`Policy::DontCare`].
+//! Pure state machines, without I/O, clock or allocation: [`Fencer`] is a node's fence worker and management
+//! endpoint, [`arbiter::Arbiter`] the third vote. [`Record`] is what a node must still know after a power cut,
+//! [`Request`] and [`Answer`] what they say to each other. [`may_promote`] is the rule of promotion without a fence,
+//! which is all that the replication engine asks so far.
 
+pub mod arbiter;
+mod fencer;
+mod message;
 mod promotion;
 mod record;
 
+pub use fencer::{Fencer, Status, api};
+pub use message::{Answer, Name, Party, Refusal, Request, Standing};
 pub use promotion::{Denial, DiskGrade, Facts, PeerView, Policy, may_promote};
 pub use record::{EPISODE_MAX, Episode, Grantors, Own, RECORD_LEN, Record, RecordError};
 

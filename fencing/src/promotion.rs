@@ -2,12 +2,17 @@
 //! operator's word, and a disk that may be gone on with.
 
 /// What happens when a Primary loses its peer, by DRBD's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Policy {
     /// The Primary goes on at once; nobody is fenced. Split brain is possible, is detected at
     /// the next handshake, and needs the operator.
     #[default]
     DontCare,
+    /// A Primary goes on while the peer is being fenced; a node becomes Primary without its peer only
+    /// with a fence. For a short time both may be written to: it keeps a node that restarts from becoming Primary with old data.
+    ResourceOnly,
+    /// As `ResourceOnly`, and a Primary answers no client from the loss of its peer until the fence is decided.
+    ResourceAndStonith,
 }
 
 /// How good the worst of a node's disks is, as far as promotion is concerned.
@@ -56,12 +61,12 @@ pub enum Denial {
     PeerUnreachable,
 }
 
-/// Whether the node may become Primary under `policy`.
+/// Whether the node may become Primary under `policy` without a fence: the rule is the same for all of them. What
+/// the other policies add, a fence instead of the operator's word, is [`Fencer`](crate::Fencer)'s.
 ///
 /// # Errors
 /// The [`Denial`] that the operator must deal with first.
-pub fn may_promote(policy: Policy, facts: Facts) -> Result<(), Denial> {
-    let Policy::DontCare = policy;
+pub fn may_promote(_policy: Policy, facts: Facts) -> Result<(), Denial> {
     if facts.peer == PeerView::Primary {
         return Err(Denial::PeerIsPrimary);
     }

@@ -1,0 +1,84 @@
+//! What the peer and the administrator ask: the management endpoint of a node.
+
+use super::Fencer;
+use super::api::{Action, Denied};
+use crate::{Answer, EPISODE_MAX, Episode, Own, Party, Refusal, Request, Standing};
+
+impl Fencer {
+    pub(super) fn request_from(&mut self, from: Party, token: u32, request: Request) {
+        let answer = match (request, from) {
+            (Request::Outdate { episode, primary }, Party::Peer) => {
+                match self.outdate(episode, primary) {
+                    Ok(()) => Answer::Granted { episode },
+                    Err(why) => Answer::Refused { episode, why },
+                }
+            }
+            (Request::Unfence { episode }, Party::Peer) => {
+                if episode < EPISODE_MAX {
+                    self.lifted(episode);
+                }
+                Answer::Released { episode }
+            }
+            (Request::Query, _) => Answer::State(Standing {
+                holder: self
+                    .stored
+                    .own
+                    .holding()
+                    .map(|episode| (self.config.node.clone(), episode)),
+                last: self.stored.seen,
+                over: 0,
+                primary: self.view.primary,
+            }),
+            (Request::Promote, Party::Arbiter) => {
+                let possible = self.record.mark.is_none() && !self.view.primary;
+                if possible {
+                    self.push(Action::WantPromotion);
+                }
+                Answer::Promoting(possible)
+            }
+            // Nobody of this pair asks that; it is not answered.
+            (Request::Fence { .. } | Request::Promote, _)
+            | (Request::Outdate { .. } | Request::Unfence { .. }, Party::Arbiter) => return,
+        };
+        // An older answer that still waits is worth nothing beside this one: it would be asked for again.
+        self.reply = Some((from, token, answer));
+    }
+
+    /// The peer wants this node Outdated, as long as it holds `episode`. A number that is refused is not taken for used:
+    /// it is asked again until the peer gives it back, and may be right then.
+    fn outdate(&mut self, episode: Episode, peer_is_primary: bool) -> Result<(), Refusal> {
+        if self.record.mark == Some(episode) {
+            return Ok(());
+        }
+        if episode >= EPISODE_MAX {
+            return Err(Refusal::Future);
+        }
+        if episode <= self.record.seen {
+            let last = self.record.seen;
+            return Err(Refusal::Stale { last });
+        }
+        if self.view.primary || self.forced {
+            return Err(Refusal::Primary);
+        }
+        match self.record.own {
+            Own::Held(own, _) => {
+                return Err(Refusal::Held {
+                    holder: self.config.node.clone(),
+                    episode: own,
+                });
+            }
+            Own::Requested(own) if self.needed() => {
+                // Both want it. Once the arbiter was asked, it decides; before that the Primary goes first, else the
+                // node whose name sorts first.
+                let goes_first = !peer_is_primary && self.config.node < self.config.peer;
+                if self.arbiter.wanted || goes_first {
+                    return Err(Refusal::Requesting { episode: own });
+                }
+                self.deny(Denied::PeerGoesFirst(episode));
+            }
+            Own::None | Own::Requested(_) | Own::Releasing(_) => {}
+        }
+        self.fenced(episode);
+        Ok(())
+    }
+}
