@@ -226,6 +226,11 @@ impl World {
         self.nodes[n].disk_fails_until = self.now + span;
     }
 
+    /// Makes the next flushes of a volume's disk fail: what they were to make durable never is.
+    pub fn fail_flushes(&mut self, n: usize, volume: usize, count: u32) {
+        self.nodes[n].disks[volume].trouble.flushes_fail = count;
+    }
+
     /// Makes a node's disks answer nothing for a while.
     pub fn hang_disk(&mut self, n: usize, span: Time) {
         self.nodes[n].disk_hangs_until = self.now + span;

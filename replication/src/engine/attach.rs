@@ -243,7 +243,10 @@ impl Engine {
                 mem.free(buf);
                 match result {
                     Ok(()) => self.attached(at, meta, dirty, mem),
-                    Err(error) => self.no_metadata(at, text!("the disk cannot flush ({error:?})")),
+                    Err(error) => {
+                        self.volumes[at].doom();
+                        self.no_metadata(at, text!("the disk cannot flush ({error:?})"));
+                    }
                 }
             }
             Step::Bitmap {
@@ -373,7 +376,8 @@ impl Engine {
             Ok(()) => [slots.first(), slots.get(1)],
             Err(_) => [None, None],
         };
-        meta.load_log(pair, slots);
+        let unsure = self.volumes[at].unsure.log;
+        meta.load_log(pair, slots, unsure);
         let next = pair + 1;
         let more = meta.layout().activity_page(next, 0);
         let more = more.filter(|_| next < meta.layout().activity_pairs_used());
@@ -487,20 +491,32 @@ impl Engine {
             history: superblock.history,
         };
         volume.crashed = superblock.primary;
-        volume.steady = false;
+        // Nothing of what was answered is missing: this node had it all before, and neither lost power.
+        let left = volume.left.take();
+        volume.steady = left == Some((volume.gens, superblock.sequence));
         volume.was_primary = superblock.was_primary || superblock.primary;
         volume.disk = match superblock.disk {
             DiskState::Inconsistent | DiskState::Outdated => superblock.disk,
             _ if superblock.current == JUST_CREATED => DiskState::Inconsistent,
+            // The peer may have the same, and the medium behind all of it.
+            _ if volume.through.doomed && superblock.bitmap == 0 => DiskState::Outdated,
             _ => DiskState::Consistent,
         };
         volume.instance = instance;
         volume.dirty = dirty;
         if self.role == Role::Primary {
+            // After a flush that failed nobody knows what the disk still holds, whatever later ones answer.
+            volume.through.sound = volume.disk == DiskState::Consistent
+                && !volume.through.doomed
+                && (volume.steady || !volume.through.here.any());
             volume.reattached();
         }
         volume.verify.cursor = superblock.verify_cursor;
         meta.touch_hot();
+        if volume.through.doomed {
+            meta.touch_all();
+            meta.rewrite(volume.unsure.superblock);
+        }
         volume.meta = Some(meta);
         volume.attach = Attach::Attached;
         let (index, disk, crashed) = (volume.config.index, volume.disk, volume.crashed);

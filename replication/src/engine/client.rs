@@ -89,19 +89,20 @@ impl Engine {
 
     /// As [`Engine::enter`], of a slot that is in the table already.
     pub(super) fn enter_slot(&mut self, id: SlotId) {
-        let slot = self.slots.at(id);
-        let range = slot.locks_range().then_some((
-            slot.volume,
-            slot.offset,
-            u64::from(slot.len),
-            slot.op.reads(),
-        ));
-        let free = range.is_none_or(|(volume, offset, len, reads)| {
-            self.overlaps.enter(id, volume, offset, len, reads)
-        });
-        if free {
+        if self.takes_range(id) {
             self.slots.push(&mut self.ready, id);
         }
+    }
+
+    /// Has a slot queue for its range, if it is about one; answers whether it may start at once.
+    pub(super) fn takes_range(&mut self, id: SlotId) -> bool {
+        let slot = self.slots.at(id);
+        if !slot.locks_range() {
+            return true;
+        }
+        let (at, offset, len) = (slot.volume, slot.offset, u64::from(slot.len));
+        let reads = slot.op.reads();
+        self.overlaps.enter(id, at, offset, len, reads)
     }
 
     /// Starts a slot that nothing blocks.
@@ -225,7 +226,7 @@ impl Engine {
                 }
             }
         };
-        slot.remote = Remote::Sent;
+        (slot.remote, slot.tried) = (Remote::Sent, true);
         let payload = slot.buf.as_ref().map(Buf::view);
         self.count_sent();
         self.queue.push(Queued::Send { frame, payload });
@@ -256,7 +257,9 @@ impl Engine {
                 slot.local = Local::Done;
                 return self.finish_if_done(id, pool);
             }
-            (Op::Flush | Op::SyncEnd { .. }, _) => return self.want_flush(id, pool),
+            (Op::Flush | Op::SyncEnd { .. } | Op::Prepare { .. }, _) => {
+                return self.want_flush(id, pool);
+            }
             (Op::Bitmap { .. } | Op::DiskLost { .. } | Op::PeerFlush | Op::Ahead, _) => {
                 unreachable!("this is for the peer only")
             }
@@ -264,7 +267,7 @@ impl Engine {
                 unreachable!("a transfer without a buffer")
             }
         };
-        slot.local = Local::Disk;
+        (slot.local, slot.tried) = (Local::Disk, true);
         self.issue(id, op);
     }
 
@@ -342,7 +345,7 @@ impl Engine {
         } else {
             self.client_served(slot.op, slot.len, slot.fua, slot.began);
         }
-        if slot.error.is_some() && slot.changes_data() {
+        if slot.error.is_some() && slot.changes_data() && slot.tried {
             let volume = &mut self.volumes[slot.volume];
             volume.mark_dirty(slot.offset, u64::from(slot.len));
         }

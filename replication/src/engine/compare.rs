@@ -209,8 +209,12 @@ impl Engine {
             return self.send(Frame::Nack { request });
         }
         let outcome = match (&slot.buf, &slot.digests) {
-            // What is read may be in the disk's cache for good: all is to be written again.
-            (Some(_), Some(_)) if slot.local == Local::Done && volume.through.doomed => {
+            // What is read may be in the disk's cache for good: a resync writes all of it again.
+            (Some(_), Some(_))
+                if slot.local == Local::Done
+                    && volume.through.doomed
+                    && volume.replication == ReplicationState::SyncTarget =>
+            {
                 Comparison::Blocks(u32::MAX)
             }
             (Some(data), Some(theirs)) if slot.local == Local::Done => {

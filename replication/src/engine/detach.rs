@@ -6,7 +6,6 @@
 //! meanwhile.
 
 use super::attach::Attach;
-use super::slots::{Local, Owner, Remote, SlotId};
 use super::volume::Volume;
 use super::{Engine, text};
 use crate::api::{CommandId, DiskState, Level, Micros, Role, Text};
@@ -32,9 +31,7 @@ impl Volume {
     pub fn reattached(&mut self) {
         let through = &mut self.through;
         let newest = self.gens.current == through.exposed && through.exposed == through.offered;
-        // After a flush that failed nobody knows what the disk still holds, whatever later ones answer.
-        let sound = !through.here.any() && !through.doomed;
-        if newest && sound && self.disk == DiskState::Consistent {
+        if newest && through.sound {
             self.disk = DiskState::UpToDate;
             self.crashed = false;
             self.through.end();
@@ -173,17 +170,10 @@ impl Engine {
 
     /// Whether nothing is under way on a volume's disk, and its metadata is in order.
     fn quiet(&mut self, at: usize) -> bool {
-        let client = |id: SlotId| {
-            self.slots.get(id).is_some_and(|s| {
-                s.volume == at
-                    && s.owner == Owner::Client
-                    && (s.at_disk || s.local != Local::Waiting || s.remote != Remote::None)
-            })
-        };
-        if self.role == Role::Primary && (0..self.slots.capacity() as SlotId).any(client) {
+        let primary = self.role == Role::Primary;
+        if primary && self.clients_at_work(at) {
             return false;
         }
-        let primary = self.role == Role::Primary;
         let meta = self.volumes[at].meta.as_mut();
         meta.is_none_or(|meta| {
             if primary {

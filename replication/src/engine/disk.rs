@@ -5,7 +5,7 @@ use super::flush::FLUSH_TOKEN;
 use super::meta::META_TOKEN;
 use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, text};
-use crate::api::{ClientError, DiskError, DiskState, DiskToken, Level, Role};
+use crate::api::{ClientError, DiskError, DiskState, DiskToken, Level, Protocol, Role};
 use crate::buf::Mem;
 use crate::mutation::{self, Mutation};
 
@@ -30,6 +30,7 @@ impl Engine {
         let slot = self.slots.at(id);
         let (owner, op, at, fua, orphan) =
             (slot.owner, slot.op, slot.volume, slot.fua, slot.orphan);
+        let reads = op.reads() && !slot.rewrites;
         if slot.repair {
             return match slot.remote {
                 Remote::Done => self.repaired(id, result, pool),
@@ -45,13 +46,13 @@ impl Engine {
                 false
             }
             Err(error) => {
-                self.disk_error(at, op, error, pool);
+                self.disk_error(at, op, reads, error, pool);
                 false
             }
         };
         // What a disk that has failed since still completes is worth nothing: it is not used any more.
-        let ok = ok && (op.reads() || self.volumes[at].usable());
-        if ok && !op.reads() {
+        let ok = ok && (reads || self.volumes[at].usable());
+        if ok && !reads {
             self.volumes[at].through.here.written();
         }
         let slot = self.slots.at(id);
@@ -94,15 +95,19 @@ impl Engine {
 
     /// A read that fails costs only that read, unless the disk is gone; a failed write leaves the
     /// disk different from what was promised, so it is not used any more.
-    fn disk_error(&mut self, at: usize, op: Op, error: DiskError, mem: &mut Mem<'_>) {
+    fn disk_error(&mut self, at: usize, op: Op, reads: bool, error: DiskError, mem: &mut Mem<'_>) {
         let index = self.volumes[at].config.index;
-        if op.reads() && error != DiskError::Gone {
+        if reads && error != DiskError::Gone {
             self.log(
                 Level::Error,
                 text!("vol{index}: the disk could not read a block ({error:?})"),
             );
         } else {
             self.fail_disk(at, text!("it answered {error:?} to {op:?}").as_str(), mem);
+            if error == DiskError::Gone {
+                // Perhaps without power.
+                self.volumes[at].left = None;
+            }
         }
     }
 
@@ -134,7 +139,13 @@ impl Engine {
                 self.lighten(id, mem);
             }
         }
+        // What a Primary's clients were told early, this disk may not have got.
+        let told = self.role == Role::Primary || self.config.mirroring.protocol == Protocol::C;
         let volume = &mut self.volumes[at];
+        let superblock = volume.meta.as_ref().map(|meta| meta.superblock.sequence);
+        volume.left = superblock
+            .filter(|_| told && volume.steady && !volume.through.doomed)
+            .map(|sequence| (volume.gens, sequence));
         volume.disk = disk;
         volume.attach = attach;
         volume.mirrored = false;
@@ -175,6 +186,7 @@ impl Engine {
         let configured = self.volumes[at].config.disk_bytes;
         if size == 0 {
             self.fail_disk(at, "it is gone", mem);
+            self.volumes[at].left = None;
         } else if size < configured {
             let why = text!("it shrank to {size} bytes, {configured} are needed");
             self.fail_disk(at, &why, mem);

@@ -62,7 +62,7 @@ impl Engine {
                 Local::Done
             }
             Err(_) => {
-                self.volumes[at].through.doomed = true;
+                self.volumes[at].doom();
                 self.fail_disk(at, "a flush failed: written data may be lost", pool);
                 Local::Failed
             }

@@ -82,14 +82,22 @@ impl Engine {
                 self.complain(Level::Info, waiting);
                 return;
             }
+            if self.awaits_word() {
+                if !self.peer_told_all() {
+                    return;
+                }
+                self.withdraw_offers(mem);
+            }
             self.send_hello();
         }
-        let Some(peer) = &self.link.peer_hello else {
-            return;
-        };
-        if self.link.peer_volumes.len() == usize::from(peer.volumes) {
+        if self.peer_told_all() {
             self.conclude(mem);
         }
+    }
+
+    fn peer_told_all(&self) -> bool {
+        let volumes = self.link.peer_volumes.len();
+        (self.link.peer_hello.as_ref()).is_some_and(|peer| volumes == usize::from(peer.volumes))
     }
 
     fn send_hello(&mut self) {
@@ -452,6 +460,7 @@ impl Engine {
             Verdict::InSync => {
                 volume.gens.found_in_sync();
                 volume.in_sync();
+                volume.through.doomed = false;
                 self.log(Level::Info, text!("vol{index}: in sync: {}", rule.text()));
             }
             Verdict::Source { full } => {

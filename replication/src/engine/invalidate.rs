@@ -2,14 +2,30 @@
 //!
 //! A whole resync over a standing connection begins by agreement, so that two operators who both command one
 //! do not make each node the other's source: the node asks, and the peer consents unless it has asked
-//! itself and its name sorts first. The data given up is given up when the source's SyncStart arrives, and
-//! durably so before its first block is overwritten; until then nothing has happened.
+//! itself and its name sorts first.
+//!
+//! Before the source notes that it is the source, everything that was answered is durable on its disk: its clients
+//! wait, what is under way ends, and the disk is flushed. Otherwise it could lose with its power what only the
+//! copy that is given up still has. It notes that in a new generation, so that a crash of either node does not turn the
+//! operator's word round, and a copy that does not know yet that it was given up cannot pass for the same: if it is
+//! promoted, that is a split brain. The data given up is overwritten when the source's SyncStart has arrived and is
+//! durable there.
 
 use super::roles::{Task, TaskKind};
+use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, text};
 use crate::api::{CommandId, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
 use crate::wire::Frame;
+
+/// What the source of a whole resync waits for before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Preparing {
+    /// Clients' requests that are under way.
+    Requests,
+    /// The flush of this number.
+    Flush(u64),
+}
 
 impl Engine {
     /// `invalidate`, and `invalidate-remote` if this node is to be the source.
@@ -63,7 +79,7 @@ impl Engine {
             volume.replication,
             ReplicationState::SyncSource | ReplicationState::SyncTarget
         );
-        if running {
+        if running || volume.preparing.is_some() {
             return Err(text!(
                 "a resync of vol{index} runs; try again at its end, see 'status'"
             ));
@@ -98,7 +114,7 @@ impl Engine {
         let granted = !contended && self.may_give_up(at, !sender_is_source).is_ok();
         self.send(Frame::SyncReply { request, granted });
         if granted && !sender_is_source {
-            self.start_whole_resync(at, mem);
+            self.prepare_whole_resync(at, mem);
         }
     }
 
@@ -132,19 +148,65 @@ impl Engine {
         if let Err(why) = self.may_give_up(at, true) {
             return self.done(task.id, Err(why));
         }
-        self.start_whole_resync(at, mem);
+        self.prepare_whole_resync(at, mem);
         let said = text!("vol{index}: all of it is copied to the peer; see 'status'");
         self.done(task.id, Ok(said));
     }
 
+    /// All of a volume is to go to the peer, as soon as all of it is durable here.
+    fn prepare_whole_resync(&mut self, at: usize, mem: &mut Mem<'_>) {
+        self.volumes[at].preparing = Some(Preparing::Requests);
+        self.check_preparing(mem);
+    }
+
+    /// Brings the preparations of whole resyncs further.
+    pub(super) fn check_preparing(&mut self, mem: &mut Mem<'_>) {
+        for at in 0..self.volumes.len() {
+            if self.volumes[at].preparing != Some(Preparing::Requests) || self.clients_at_work(at) {
+                continue;
+            }
+            let number = self.random();
+            self.volumes[at].preparing = Some(Preparing::Flush(number));
+            self.metas_live += 1;
+            let op = Op::Prepare { number };
+            let id = self.slots.insert(Slot::new(Owner::Meta, op, at, 0, 0));
+            self.want_flush(id, mem);
+        }
+    }
+
+    /// Whether a client's request that has begun is under way on a volume.
+    pub(super) fn clients_at_work(&self, at: usize) -> bool {
+        let begun = |slot: &Slot| {
+            slot.volume == at
+                && slot.owner == Owner::Client
+                && (slot.at_disk || slot.local != Local::Waiting || slot.remote != Remote::None)
+        };
+        (0..self.slots.capacity() as SlotId).any(|id| self.slots.get(id).is_some_and(begun))
+    }
+
+    /// The flush ended. What was true when the resync was agreed on may have changed.
+    pub(super) fn prepared(&mut self, at: usize, number: u64, flushed: bool, mem: &mut Mem<'_>) {
+        if self.volumes[at].preparing != Some(Preparing::Flush(number)) {
+            return;
+        }
+        self.volumes[at].preparing = None;
+        match self.may_give_up(at, true) {
+            Ok(()) if flushed => self.start_whole_resync(at, mem),
+            Ok(()) => {}
+            Err(why) => self.log(Level::Warn, text!("the peer's copy is not given up: {why}")),
+        }
+    }
+
     /// All of a volume goes to the peer, over the connection as it stands.
     fn start_whole_resync(&mut self, at: usize, mem: &mut Mem<'_>) {
-        let fresh = [self.random(), self.random()];
+        let fresh = self.random();
         let volume = &mut self.volumes[at];
         let index = volume.config.index;
         volume.stop_verify("a resync has begun");
         volume.mark_all_dirty();
-        let uuid = volume.gens.give_peer_up(fresh);
+        let given_up = volume.gens.current;
+        volume.gens.peer_lost(fresh);
+        let uuid = volume.gens.begin_source(given_up, false, fresh);
         self.begin_source(at, uuid, false);
         self.log(
             Level::Info,

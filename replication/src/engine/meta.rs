@@ -207,11 +207,23 @@ impl Meta {
         &self.superblock.layout
     }
 
-    /// Takes over a pair of pages of the activity log.
-    pub fn load_log(&mut self, pair: u32, slots: [Option<&ondisk::Page>; 2]) {
+    /// Takes over a pair of pages of the activity log, but not the `unsure` one of them, which never took effect.
+    pub fn load_log(
+        &mut self,
+        pair: u32,
+        mut slots: [Option<&ondisk::Page>; 2],
+        unsure: Option<(u32, PageCopy)>,
+    ) {
         let mut words = [0; PAGE_WORDS];
         let id = self.superblock.device_id;
-        let found = ondisk::activity::recover(id, pair, slots, &mut words);
+        let mut found = ondisk::activity::recover(id, pair, slots, &mut words);
+        if let Some((_, copy)) = unsure.filter(|(page, _)| *page == pair) {
+            let highest = found.sequence;
+            slots[usize::from(copy == PageCopy::B)] = None;
+            words = [0; PAGE_WORDS];
+            found = ondisk::activity::recover(id, pair, slots, &mut words);
+            found.sequence = found.sequence.max(highest);
+        }
         if found.evidence == Evidence::Lost {
             self.log.load_damaged(pair, found.sequence);
         } else {
@@ -250,6 +262,23 @@ impl Meta {
     pub fn repair(&mut self, chosen: ondisk::Which) {
         self.asked_count += 1;
         self.repair_b = chosen == ondisk::Which::A;
+    }
+
+    /// Has both copies of the superblock written anew, first the one that may not be durable.
+    pub fn rewrite(&mut self, unsure: Option<ondisk::Which>) {
+        if let Some(first) = unsure {
+            self.asked_count += 1;
+            self.repair_b = first == ondisk::Which::B;
+        }
+    }
+
+    /// Whether the operation of a lane that is under way is a flush.
+    fn flushes(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Super => matches!(self.stage, SuperStage::FlushA | SuperStage::FlushB),
+            Lane::Log => self.log_io.is_some_and(|(_, stage)| stage == Stage::Flush),
+            Lane::Bitmap | Lane::Attach => self.page_io == Some(Stage::Flush),
+        }
     }
 
     /// The bitmap page of a range is no longer what the disk has.
@@ -339,7 +368,35 @@ impl Stored {
     }
 }
 
+/// Metadata that was being written when a flush failed: what is read of it may never become durable. Whatever it
+/// replaces is durable, and no step that waited for it was taken.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Unsure {
+    pub superblock: Option<ondisk::Which>,
+    /// Number and place of a page of the activity log.
+    pub log: Option<(u32, PageCopy)>,
+}
+
 impl Volume {
+    /// A flush of the disk failed: what it shows of the writes since the last good one it may lose any time, whatever
+    /// later flushes answer.
+    pub fn doom(&mut self) {
+        self.through.doomed = true;
+        let Some(meta) = &self.meta else { return };
+        match meta.stage {
+            SuperStage::Idle => {}
+            SuperStage::WriteA | SuperStage::FlushA => {
+                self.unsure.superblock = Some(ondisk::Which::A);
+            }
+            SuperStage::WriteB | SuperStage::FlushB => {
+                self.unsure.superblock = Some(ondisk::Which::B);
+            }
+        }
+        if let Some((commit, _)) = meta.log_io {
+            self.unsure.log = Some((commit.page, commit.copy));
+        }
+    }
+
     /// The part of its state that must survive a restart.
     fn stored(&self, meta: &Meta, role: Role) -> Stored {
         Stored {
@@ -568,6 +625,13 @@ impl Engine {
         let Some(meta) = &mut volume.meta else {
             unreachable!("metadata was dropped while it was being written")
         };
+        if result.is_err() && meta.flushes(lane) {
+            // Of data too.
+            volume.doom();
+        }
+        let Some(meta) = &mut volume.meta else {
+            return;
+        };
         if result.is_err() || !usable {
             match lane {
                 Lane::Super => meta.stage = SuperStage::Idle,
@@ -621,7 +685,9 @@ impl Engine {
             }
             SuperStage::FlushB => {
                 meta.stage = SuperStage::Idle;
-                if meta.saving() {
+                let saving = meta.saving();
+                self.volumes[at].unsure.superblock = None;
+                if saving {
                     self.start_save(at, mem);
                 }
             }
@@ -753,6 +819,8 @@ impl Engine {
             return self.meta_op(at, Lane::Log, DiskOp::Flush);
         }
         meta.log.committed(commit);
+        let volume = &mut self.volumes[at];
+        volume.unsure.log = (volume.unsure.log).filter(|(page, _)| *page != commit.page);
         self.release_gate(at);
         self.pump_log(at, mem);
         self.cool(at);
@@ -823,10 +891,13 @@ impl Engine {
     /// The flush before a cooling ended: the bitmap says what the peer lacks or may lose.
     pub(super) fn finish_meta(&mut self, slot: &Slot, mem: &mut Mem<'_>) {
         self.metas_live -= 1;
+        let flushed = slot.local == Local::Done;
+        if let Op::Prepare { number } = slot.op {
+            return self.prepared(slot.volume, number, flushed, mem);
+        }
         if slot.op != Op::Flush {
             return;
         }
-        let flushed = slot.local == Local::Done;
         let Some(meta) = &mut self.volumes[slot.volume].meta else {
             return;
         };

@@ -318,6 +318,7 @@ impl Engine {
         self.run_ready(mem);
         self.try_handshake(mem);
         self.check_detach(mem);
+        self.check_preparing(mem);
         self.check_demotion();
         self.run_deferred(mem);
         self.serve_when_received();

@@ -9,7 +9,7 @@ use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::volume::SyncSource;
 use super::worker::Budget;
 use super::{Engine, Queued, text};
-use crate::api::{DiskState, Level, Micros, ReplicationState, Role};
+use crate::api::{DiskOp, DiskState, Level, Micros, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
 use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
@@ -90,8 +90,27 @@ impl Engine {
         }
     }
 
-    /// A run was read: send it, or only the word that it is zero, or only its digests.
+    /// A run was read. What a failed flush may have left in the disk's cache for good becomes durable only if it is
+    /// written again; the marks cover all of that.
     pub(super) fn resync_read_done(&mut self, id: SlotId, all_zero: bool, mem: &mut Mem<'_>) {
+        let slot = self.slots.at(id);
+        let view = slot.buf.as_ref().map(Buf::view);
+        let read = slot.local == Local::Done && !core::mem::replace(&mut slot.rewrites, false);
+        let (offset, at) = (slot.offset, slot.volume);
+        if let Some(view) = view
+            && read
+            && self.volumes[at].through.doomed
+            && self.volumes[at].source.is_some()
+        {
+            let slot = self.slots.at(id);
+            (slot.rewrites, slot.local) = (true, Local::Disk);
+            return self.issue(id, DiskOp::Write { offset, view });
+        }
+        self.send_run(id, all_zero, mem);
+    }
+
+    /// Sends a run, or only the word that it is zero, or only its digests.
+    fn send_run(&mut self, id: SlotId, all_zero: bool, mem: &mut Mem<'_>) {
         let connected = self.connected();
         let slot = self.slots.at(id);
         let at = slot.volume;
@@ -225,6 +244,7 @@ impl Engine {
         let bytes = volume.sync_total;
         let milliseconds = now.saturating_sub(volume.sync_started) / 1000;
         volume.in_sync();
+        volume.through.doomed = false;
         self.log(
             Level::Info,
             text!(
@@ -260,6 +280,7 @@ impl Engine {
         volume.gens.begin_target(uuid);
         volume.crashed = false;
         volume.steady = false;
+        volume.through.sound = false;
         volume.stop_verify("a resync has begun");
         (volume.sync_total, volume.sync_left) = (bytes, bytes);
         volume.sync_started = now;

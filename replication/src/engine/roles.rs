@@ -1,6 +1,7 @@
 //! Promotion and demotion, and the operator's statement that both disks are identical: commands
 //! that take several steps. One runs at a time; others wait, and none waits for ever.
 
+use super::slots::SlotId;
 use super::volume::Volume;
 use super::{Engine, Queued, text};
 use crate::api::{
@@ -126,6 +127,7 @@ impl Engine {
             if force && volume.disk != DiskState::UpToDate {
                 vouched = true;
                 volume.disk = DiskState::UpToDate;
+                volume.through.doomed = false;
                 if volume.gens.current == JUST_CREATED {
                     volume.mark_all_dirty();
                     // A name for what is there; the generation that clients write follows.
@@ -187,7 +189,9 @@ impl Engine {
                 | TaskKind::Outdating,
             ) => true,
             // The peer is about to learn that its copy is not good.
-            None => self.volumes.iter().any(|v| v.start_pending.is_some()),
+            None => {
+                (self.volumes.iter()).any(|v| v.start_pending.is_some() || v.preparing.is_some())
+            }
         };
         let granted = self.role == Role::Secondary && !contended;
         self.granted = granted;
@@ -429,6 +433,12 @@ impl Engine {
     }
 
     fn take_generation(&mut self, uuid: u64, mem: &mut Mem<'_>) {
+        // What is known of the peer's caches goes, and with it what answers to flushes would say of that.
+        for id in 0..self.slots.capacity() as SlotId {
+            if self.slots.get(id).is_some() {
+                self.slots.at(id).tracked = false;
+            }
+        }
         for volume in &mut self.volumes {
             volume.gens.declared_identical(uuid);
             volume.mark_all_clean();

@@ -55,6 +55,10 @@ pub(super) enum Op {
     Ahead,
     /// For the peer only: what it acknowledged before must be durable there.
     PeerFlush,
+    /// For this disk only: everything must be durable before all of it replaces the peer's copy.
+    Prepare {
+        number: u64,
+    },
 }
 
 impl Op {
@@ -159,8 +163,12 @@ pub(super) struct Slot {
     pub epoch: u32,
     /// Of a connection that is gone, but is done nevertheless.
     pub outlives: bool,
+    /// Of a resync's read: the disk, whose flush had failed, writes again what it has read.
+    pub rewrites: bool,
     /// Does not keep others out of its range: a resync's data on a Primary, see `through`.
     pub unlocked: bool,
+    /// It went to a disk, this node's or the peer's.
+    pub tried: bool,
     /// The end is decided.
     pub error: Option<ClientError>,
 }
@@ -197,7 +205,9 @@ impl Slot {
             received: false,
             epoch: 0,
             outlives: false,
+            rewrites: false,
             unlocked: false,
+            tried: false,
             error: None,
         }
     }

@@ -28,6 +28,7 @@ use crate::api::{
     ReplicationState, Role, Suspended,
 };
 use crate::buf::{Buf, Mem};
+use crate::lineage::JUST_CREATED;
 use crate::wire::{Frame, HelloVolume, Seen};
 
 /// Pause before memory is looked for again.
@@ -74,6 +75,8 @@ pub(super) struct Through {
     pub offered: u64,
     /// What the peer's disk may lose.
     pub there: Doubt,
+    /// The peer's disk that this is about: another one under its name has lost it.
+    pub instance: u64,
     /// What this node's disk may lose, or might have when it failed.
     pub here: Doubt,
     /// This Secondary's disk is what the peer serves its clients from.
@@ -82,6 +85,8 @@ pub(super) struct Through {
     pub owed: Option<u64>,
     /// This Primary's disk was attached again and is not what its clients saw last.
     pub stale: bool,
+    /// It has everything of its generation, though.
+    pub sound: bool,
     /// A flush failed: what the disk says that it has written, it may never make durable.
     pub doomed: bool,
     /// Clients' slots that wait for good data.
@@ -105,6 +110,7 @@ impl Through {
                 since: false,
                 covered: false,
             },
+            instance: 0,
             here: Doubt {
                 since: false,
                 covered: false,
@@ -112,6 +118,7 @@ impl Through {
             for_peer: false,
             owed: None,
             stale: false,
+            sound: false,
             doomed: false,
             frozen: List::EMPTY,
         }
@@ -151,11 +158,12 @@ impl Volume {
             exposed,
             offered,
             there,
+            instance,
             ..
         } = self.through;
         (!self.good() && exposed != 0).then(|| Seen {
             generations: [exposed, offered],
-            instance: if there.any() { self.peer_instance } else { 0 },
+            instance: if there.any() { instance } else { 0 },
         })
     }
 }
@@ -174,7 +182,7 @@ impl Engine {
     /// Where the clients of a volume are served from now.
     pub(super) fn way(&self, at: usize) -> Way {
         let volume = &self.volumes[at];
-        if self.suspended_by_user || volume.detaching.is_some() {
+        if self.suspended_by_user || volume.detaching.is_some() || volume.preparing.is_some() {
             Way::Wait
         } else if volume.good() {
             Way::Here
@@ -271,11 +279,14 @@ impl Engine {
         let mut starved = core::mem::replace(&mut self.starved, List::EMPTY);
         self.starved_until = None;
         while let Some(id) = self.slots.pop(&mut starved) {
-            self.slots.push(&mut self.ready, id);
+            if self.takes_range(id) {
+                self.slots.push(&mut self.ready, id);
+            }
         }
     }
 
-    /// Whether a read has the memory it needs; otherwise it waits for some.
+    /// Whether a read has the memory it needs; otherwise it waits for some. Not with its range locked: those that wait
+    /// for the range may hold all the memory there is.
     pub(super) fn has_buffer(&mut self, id: SlotId, mem: &mut Mem<'_>) -> bool {
         let slot = self.slots.at(id);
         if slot.op != Op::Read || slot.buf.is_some() {
@@ -284,6 +295,15 @@ impl Engine {
         slot.buf = mem.alloc(slot.len);
         if slot.buf.is_some() {
             return true;
+        }
+        let Self {
+            overlaps,
+            slots,
+            ready,
+            ..
+        } = self;
+        if slots.at(id).locks_range() {
+            overlaps.leave(id, |unblocked| slots.push(ready, unblocked));
         }
         let mut starved = self.starved;
         self.slots.push(&mut starved, id);
@@ -515,6 +535,7 @@ impl Engine {
         if volume.good() && self.role == Role::Primary {
             let current = volume.gens.current;
             (volume.through.exposed, volume.through.offered) = (current, current);
+            volume.through.instance = volume.peer_instance;
             if volume.mirrored {
                 volume.through.there.written();
             }
@@ -618,6 +639,40 @@ impl Engine {
         }
     }
 
+    /// In a handshake: whether what this Primary's own disk is worth depends on what the peer says, which so comes first.
+    pub(super) fn awaits_word(&self) -> bool {
+        let open = |volume: &Volume| volume.through.exposed != volume.through.offered;
+        self.role == Role::Primary && self.volumes.iter().any(open)
+    }
+
+    /// A peer that was to begin a generation, and has not, never will: it was asked over a connection that is gone. So
+    /// this Primary's own disk, if it has what was seen before, is good again.
+    pub(super) fn withdraw_offers(&mut self, mem: &mut Mem<'_>) {
+        for at in 0..self.volumes.len() {
+            let Some(theirs) = self.link.peer_volumes.get(at) else {
+                return;
+            };
+            let volume = &mut self.volumes[at];
+            let known = theirs.disk > DiskState::Failed && theirs.current != JUST_CREATED;
+            if !known || theirs.current == volume.through.offered {
+                continue;
+            }
+            volume.through.offered = volume.through.exposed;
+            if !volume.through.stale {
+                continue;
+            }
+            volume.reattached();
+            if volume.good() {
+                let index = volume.config.index;
+                self.log(
+                    Level::Info,
+                    text!("vol{index}: the peer never stood in for this node's disk, which has what clients saw last"),
+                );
+                self.ensure_generation(at, mem);
+            }
+        }
+    }
+
     /// After a handshake: whether a Primary without a good disk goes on with the peer's.
     pub(super) fn go_through(&mut self, at: usize, theirs: &HelloVolume) {
         let volume = &mut self.volumes[at];
@@ -644,9 +699,11 @@ impl Engine {
             return;
         }
         volume.through.on = true;
+        volume.through.instance = theirs.instance;
         volume.peer_disk = DiskState::UpToDate;
         if volume.usable() {
             // The target of a resync that begins: never again to be taken for something whole.
+            volume.through.sound = false;
             volume.through.exposed = theirs.current;
             volume.through.offered = theirs.current;
             volume.disk = DiskState::Inconsistent;

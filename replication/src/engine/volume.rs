@@ -5,7 +5,8 @@ use super::congestion::Ahead;
 use super::detach::Detaching;
 use super::epochs::Lag;
 use super::inspect::Inspecting;
-use super::meta::{Lane, Meta};
+use super::invalidate::Preparing;
+use super::meta::{Lane, Meta, Unsure};
 use super::slots::List;
 use super::through::Through;
 use super::verify::Verifying;
@@ -94,6 +95,8 @@ pub(super) struct Volume {
     pub dirty: Bitmap,
     /// Client writes go to the peer too.
     pub mirrored: bool,
+    /// All of the volume is to replace the peer's copy, and is being made durable before.
+    pub preparing: Option<Preparing>,
     /// The beginning of a resync that the peer is told when it is durable: generation and bytes.
     pub start_pending: Option<(u64, u64)>,
     /// This node was Primary when it last lost its peer.
@@ -101,6 +104,10 @@ pub(super) struct Volume {
     /// The disk has been in use without a break since it had everything of its generation: whatever a client
     /// was told of that generation is on it, flushed or not.
     pub steady: bool,
+    /// Metadata that a failed flush left in doubt.
+    pub unsure: Unsure,
+    /// The disk was taken out of use with everything of its generation on it, and this was its last superblock.
+    pub left: Option<(Generations, u64)>,
     pub peer_can_discard: bool,
     pub lag: Lag,
     pub ahead: Ahead,
@@ -167,9 +174,12 @@ impl Volume {
             gens: Generations::default(),
             dirty: Bitmap::new(0),
             mirrored: false,
+            preparing: None,
             start_pending: None,
             was_primary: false,
             steady: false,
+            unsure: Unsure::default(),
+            left: None,
             peer_can_discard: false,
             lag: Lag::default(),
             ahead: Ahead::No,
@@ -241,7 +251,7 @@ impl Volume {
         self.progress = None;
         (self.peer_waits, self.peer_verifies) = (false, false);
         self.sending = None;
-        self.start_pending = None;
+        (self.preparing, self.start_pending) = (None, None);
         (self.sync_total, self.sync_left) = (0, 0);
         self.ahead = Ahead::No;
         if matches!(

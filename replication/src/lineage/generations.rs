@@ -34,6 +34,9 @@ impl Generations {
     /// The Primary has lost its peer, or the peer's disk, and is about to go on without it. `fresh` is a
     /// random number. Durable before the first answer to a client that the peer has no part in (also
     /// to a flush: what that covers may be lost on the peer). Returns whether anything changed.
+    ///
+    /// Likewise for any source of which an operator says that all of it is to replace the peer's copy, before the peer
+    /// is told: a copy that is given up and does not know it yet must not pass for the same.
     pub fn peer_lost(&mut self, fresh: u64) -> bool {
         let rotates = self.peer_may_have_current();
         if rotates {
@@ -73,18 +76,6 @@ impl Generations {
         } else {
             self.bitmap
         }
-    }
-
-    /// The operator gives the copy of a peer up that has this node's current generation. `fresh` are two random numbers.
-    /// Returns the generation that the unfinished copy bears. Durable before the peer is told.
-    ///
-    /// Should the peer never learn of it, it still has what it had, while this node, with a `bitmap` generation, may go on
-    /// without taking a new one. So what both had is over at once: it is in the history from now on.
-    pub fn give_peer_up(&mut self, fresh: [u64; 2]) -> u64 {
-        self.remember(self.bitmap);
-        self.remember(self.current);
-        [self.current, self.bitmap] = fresh;
-        self.bitmap
     }
 
     /// A resync to this node begins: its unfinished copy bears `unfinished`, as the source said. Durable

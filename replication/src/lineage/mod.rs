@@ -165,6 +165,8 @@ pub enum Rule {
     EqualOnePrimary,
     /// Equal generations, one node's disk has been in use since it had everything.
     EqualSteady,
+    /// Equal generations, one copy is Outdated.
+    EqualOutdated,
     /// Equal generations, one node (or both) crashed as Primary with blocks marked.
     EqualCrashed,
     /// Equal generations, one node missed the end of a resync.
@@ -204,6 +206,7 @@ impl Rule {
             Self::EqualBothPrimary => "equal generations, both nodes are Primary",
             Self::EqualOnePrimary => "equal generations, one node is Primary",
             Self::EqualSteady => "equal generations, one disk has been in use without a break",
+            Self::EqualOutdated => "equal generations, one copy is Outdated",
             Self::EqualCrashed => "equal generations, a node crashed as Primary",
             Self::EqualEndMissed => "equal generations, the end of a resync was missed",
             Self::EqualDirty => "equal generations, blocks are marked",
@@ -225,7 +228,11 @@ impl Rule {
             Self::OneCreated => "20/30",
             Self::EqualEndMissed => "34-37",
             Self::EqualOnePrimary | Self::EqualBothPrimary => "41",
-            Self::EqualSteady | Self::EqualCrashed | Self::EqualDirty | Self::Equal => "40",
+            Self::EqualSteady
+            | Self::EqualOutdated
+            | Self::EqualCrashed
+            | Self::EqualDirty
+            | Self::Equal => "40",
             Self::BitmapMatches => "50/70",
             Self::StartMissed => "51/71",
             Self::InHistory => "60/80",

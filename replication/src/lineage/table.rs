@@ -97,20 +97,21 @@ fn equal(mine: &Side, peer: &Side) -> Found {
         };
         return (Verdict::InSync, rule);
     }
-    // A bitmap generation marks who was made the source: by an operator, perhaps, who knows that the other's copy
-    // is no good.
     // Whatever was answered is on both disks, so all of it is still on one that was in use all the time,
     // while the other may have lost with its power what was not flushed. (A write that was not answered
     // may go either way: reads show only what is on both.)
+    // One that is known not to hold it durably gives way: it was outdated by command, or its flush failed.
     // Otherwise clients saw the data of the crashed Primary last. Marks alone say who has what the other has not, or lost.
     let counts = !mutation::is(Mutation::SteadyIgnored);
+    let current = |side: &Side| side.disk != DiskState::Outdated;
     let preferences = [
-        (bitmaps, Rule::EqualEndMissed),
         (
             (mine.steady && counts, peer.steady && counts),
             Rule::EqualSteady,
         ),
+        ((current(mine), current(peer)), Rule::EqualOutdated),
         ((mine.crashed, peer.crashed), Rule::EqualCrashed),
+        (bitmaps, Rule::EqualEndMissed),
         ((mine.dirty > 0, peer.dirty > 0), Rule::EqualDirty),
         ((mine.first, peer.first), Rule::EqualDirty),
     ];

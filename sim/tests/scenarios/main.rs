@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, reason = "a test says what it expected")]
 
 mod clients;
+mod copies;
 mod disks;
 mod lineage;
 mod protocols;

@@ -175,3 +175,44 @@ fn outdated_is_durable_and_only_for_who_may_be_so() {
     pair.heal();
     pair.assert_in_sync();
 }
+
+/// Before the source notes what it is, what clients were told is durable on its disk, and no more comes meanwhile.
+#[test]
+fn the_source_is_flushed_before_the_copy_is_given_up() {
+    let mut pair = Pair::ready();
+    pair.nodes[0].disk_held = true;
+    let under_way = pair.write(0, 0, 4096, 1);
+    pair.start(1, INVALIDATE);
+    pair.wait(100_000);
+    let late = pair.write(0, 4096, 4096, 2);
+    pair.wait(100_000);
+    let uuid = |pair: &Pair| pair.nodes[0].status().volumes[0].current_uuid;
+    let before = uuid(&pair);
+    assert_eq!(pair.nodes[0].replication(), ReplicationState::Established);
+    assert_eq!(pair.nodes[1].disk(), DiskState::UpToDate);
+    assert_eq!(pair.reply(0, late), None);
+    pair.nodes[0].disk_held = false;
+    pair.wait(1_000_000);
+    assert_eq!(pair.reply(0, under_way), Some(Ok(())));
+    assert_eq!(pair.reply(0, late), Some(Ok(())));
+    assert_ne!(uuid(&pair), before, "told apart from what was given up");
+    pair.assert_in_sync();
+}
+
+/// It promised the peer its consent, and the peer is gone: clients go on.
+#[test]
+fn a_peer_that_is_lost_meanwhile_keeps_its_copy() {
+    let mut pair = Pair::ready();
+    pair.nodes[0].disk_held = true;
+    let write = pair.write(0, 0, 4096, 1);
+    pair.start(1, INVALIDATE);
+    pair.wait(100_000);
+    pair.cut();
+    pair.nodes[0].disk_held = false;
+    pair.wait(1_000_000);
+    assert_eq!(pair.reply(0, write), Some(Ok(())));
+    assert_eq!(pair.nodes[1].disk(), DiskState::Consistent);
+    pair.heal();
+    pair.wait(5_000_000);
+    pair.assert_in_sync();
+}

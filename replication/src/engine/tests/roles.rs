@@ -287,3 +287,27 @@ fn a_restarted_primary_cools_its_extents_next_to_the_new_primary() {
     assert!(!pair.nodes[1].logged("broke the protocol"));
     pair.assert_in_sync();
 }
+
+/// The operator's word comes while the peer flushes: what the answer to that would have said is known already.
+#[test]
+fn identical_disks_are_declared_while_a_flush_is_under_way() {
+    let mut pair = Pair::ready();
+    pair.ok(0, Command::Secondary { force: true });
+    pair.ok(0, Command::InvalidateRemote { volume: 0 });
+    let mut seen = false;
+    for _ in 0..400 {
+        pair.now += 50_000;
+        pair.handle(0, Event::Tick);
+        pair.handle(1, Event::Tick);
+        let flushes = |sent: &Sent| matches!(sent.frame, Frame::Flush { .. });
+        if pair.nodes[0].out.iter().any(flushes) {
+            seen = true;
+            break;
+        }
+        pair.run();
+    }
+    assert!(seen, "the bitmap is saved after a flush of both");
+    pair.start(1, Command::NewCurrentUuid);
+    pair.wait(1_000_000);
+    pair.assert_in_sync();
+}

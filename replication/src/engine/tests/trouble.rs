@@ -710,3 +710,39 @@ fn every_command_about_disks_says_what_is_wrong() {
     pair.run();
     assert_eq!(pair.reply(0, id), None);
 }
+
+/// A read that waits for memory must not keep those out of its range that hold all of it.
+#[test]
+fn a_read_that_waits_for_memory_lets_others_pass() {
+    let mut pair = Pair::ready();
+    pair.ok(0, Command::SuspendIo);
+    let read = pair.submit(0, 0, |node| {
+        ClientOp::Read(node.pool.alloc(64 << 10).unwrap())
+    });
+    // While it waits its memory is for others.
+    let mut writes = Vec::new();
+    while let Some(buf) = pair.nodes[0].pool.alloc(64 << 10) {
+        pair.nodes[0].pool.free(buf);
+        writes.push(pair.write(0, 0, 64 << 10, 1));
+    }
+    pair.start(0, Command::ResumeIo);
+    pair.wait(1_000_000);
+    for write in writes {
+        assert_eq!(pair.reply(0, write), Some(Ok(())));
+    }
+    assert_eq!(pair.reply(0, read), Some(Ok(())));
+    pair.assert_in_sync();
+}
+
+/// What never went to a disk differs from nothing.
+#[test]
+fn a_write_that_waited_and_is_dropped_marks_nothing() {
+    let mut pair = Pair::ready();
+    pair.ok(0, Command::SuspendIo);
+    let write = pair.write(0, 0, 4096, 1);
+    pair.start(0, Command::Secondary { force: true });
+    pair.wait(1_000_000);
+    assert_eq!(pair.reply(0, write), Some(Err(ClientError::NotServing)));
+    assert_eq!(pair.nodes[0].role(), Role::Secondary);
+    pair.assert_in_sync();
+}

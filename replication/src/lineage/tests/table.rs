@@ -117,8 +117,21 @@ fn equal_generations() {
     // What a crash may have lost is still on the other disk.
     let steady = with(lost, |s| s.steady = true);
     check(steady, dirty(crashed(lost), 3), BITMAP, Rule::EqualSteady);
-    // But who was made the source by the operator is it, whatever was in use.
-    check(dirty(up(7, 5, 0), 3), steady, BITMAP, Rule::EqualEndMissed);
+    check(steady, dirty(up(7, 5, 0), 3), BITMAP, Rule::EqualSteady);
+    // One that is known not to have it all, or not for good, gives way to one that may.
+    let outdated = disk(here, Outdated);
+    check(
+        lost,
+        dirty(crashed(outdated), 3),
+        BITMAP,
+        Rule::EqualOutdated,
+    );
+    check(
+        with(outdated, |s| s.steady = true),
+        dirty(crashed(lost), 3),
+        BITMAP,
+        Rule::EqualSteady,
+    );
     check(dirty(crashed(lost), 3), lost, BITMAP, Rule::EqualCrashed);
     check(
         primary(lost),
@@ -131,10 +144,10 @@ fn equal_generations() {
     check(dirty(up(7, 5, 0), 3), lost, BITMAP, Rule::EqualEndMissed);
     check(up(7, 5, 0), dirty(lost, 3), BITMAP, Rule::EqualEndMissed);
     check(
-        up(7, 5, 0),
         dirty(crashed(lost), 3),
+        up(7, 5, 0),
         BITMAP,
-        Rule::EqualEndMissed,
+        Rule::EqualCrashed,
     );
     // Nothing else tells them apart: the names do.
     for (here, there) in [

@@ -80,6 +80,10 @@ enum Event {
     Replace {
         node: usize,
     },
+    /// `invalidate-remote` at the source, or `invalidate` at the other node.
+    GiveUp {
+        source: usize,
+    },
     /// `new-current-uuid --clear-bitmap`, by an operator who tells the truth.
     Declare,
 }
@@ -110,6 +114,8 @@ enum Mistake {
     NoActivityLog,
     /// What the peer acknowledged but did not flush is not marked when it comes back from a crash.
     TrustsUnflushed,
+    /// A copy is given up without a generation that tells the other one from it.
+    GivesUpInOneGeneration,
 }
 
 /// Those that random histories find soon.
@@ -148,6 +154,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => node().prop_map(|node| Event::Demote { node }),
         1 => node().prop_map(|node| Event::Discard { node }),
         1 => node().prop_map(|node| Event::Replace { node }),
+        1 => node().prop_map(|source| Event::GiveUp { source }),
         1 => Just(Event::Declare),
     ]
 }
@@ -255,6 +262,24 @@ fn mistakes_that_take_a_particular_history_are_found() {
             Write { node: 0, block: 0 },
         ],
     );
+    // The word that a copy is given up is lost; both go on alone, and one of them in what the other has too.
+    only_harmful_with(
+        Mistake::GivesUpInOneGeneration,
+        &[
+            Promote { node: 0 },
+            Connect,
+            Progress,
+            Progress,
+            Progress,
+            Progress,
+            GiveUp { source: 0 },
+            Cut,
+            Write { node: 0, block: 0 },
+            Promote { node: 1 },
+            Demote { node: 0 },
+            Connect,
+        ],
+    );
     // A target in mid-resync passes for whole: it is promoted, and its past is not found any more.
     only_harmful_with(
         Mistake::UnfinishedNotNoted,
@@ -318,6 +343,7 @@ fn the_histories_are_wild_enough() {
         "SplitBrain",
         "PrimaryIsTarget",
         "AfterDemotion",
+        "given up",
         "ByDiscard",
         "ByPolicy",
         "resync begun",

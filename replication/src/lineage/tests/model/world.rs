@@ -103,6 +103,7 @@ impl World {
                 node.discard |= alone && node.up && !node.primary;
             }
             Event::Replace { node } => self.replace(node),
+            Event::GiveUp { source } => self.give_up(source),
             Event::Declare => self.declare(),
         }
         self.check()
@@ -394,6 +395,30 @@ impl World {
         }
         self.now_in_sync();
         self.link = Link::Mirrored;
+    }
+
+    fn give_up(&mut self, source: usize) {
+        if self.link != Link::Mirrored || self.nodes[1 - source].primary {
+            return;
+        }
+        let fresh = self.fresh();
+        let node = &mut self.nodes[source];
+        node.flush();
+        node.dirty = ALL;
+        // Not a split brain for nothing, if the other one is promoted before it hears of this.
+        node.went_on = true;
+        let given_up = node.generations.current;
+        if self.mistake == Mistake::GivesUpInOneGeneration {
+            node.generations.begin_source(given_up, true, fresh);
+        } else {
+            node.generations.peer_lost(fresh);
+            node.generations.begin_source(given_up, false, fresh);
+        }
+        self.note("given up");
+        self.link = Link::Sync {
+            source,
+            phase: Phase::Begun,
+        };
     }
 
     fn now_in_sync(&mut self) {
