@@ -491,9 +491,14 @@ impl Engine {
             history: superblock.history,
         };
         volume.crashed = superblock.primary;
-        // Nothing of what was answered is missing: this node had it all before, and neither lost power.
-        let left = volume.left.take();
-        volume.steady = left == Some((volume.gens, superblock.sequence));
+        // Nothing of what was answered is missing: this node had it all before, and neither lost power. A generation
+        // that could not be saved any more, after this one, is one that nothing was answered in.
+        let same = |(gens, sequence): (Generations, u64)| {
+            let before = gens.bitmap != 0 && gens.bitmap == superblock.current;
+            let range = sequence.saturating_sub(1)..=sequence;
+            (gens == volume.gens || before) && range.contains(&superblock.sequence)
+        };
+        volume.steady = volume.left.take().is_some_and(same);
         volume.was_primary = superblock.was_primary || superblock.primary;
         volume.disk = match superblock.disk {
             DiskState::Inconsistent | DiskState::Outdated => superblock.disk,

@@ -278,6 +278,7 @@ impl Meta {
             Lane::Super => matches!(self.stage, SuperStage::FlushA | SuperStage::FlushB),
             Lane::Log => self.log_io.is_some_and(|(_, stage)| stage == Stage::Flush),
             Lane::Bitmap | Lane::Attach => self.page_io == Some(Stage::Flush),
+            Lane::Inspect => false,
         }
     }
 
