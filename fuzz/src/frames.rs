@@ -214,6 +214,7 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::SyncReply { request, granted: true },
         Frame::Compared { request, outcome: Comparison::Blocks(5) },
         Frame::Compared { request, outcome: Comparison::Busy },
+        Frame::SyncLeft { volume, bytes: 1 << 20 },
         Frame::SyncEnd { volume, request, uuid },
         Frame::ReadRequest { volume, request, offset, len },
         Frame::DiskLost { volume, request, uuid },

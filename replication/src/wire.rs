@@ -195,6 +195,13 @@ pub enum Frame {
         /// No other part follows.
         last: bool,
     },
+    /// The sender, the source of a resync, has added the receiver's marks to its own: so much there is to do.
+    SyncLeft {
+        /// Index of the volume.
+        volume: u16,
+        /// Bytes.
+        bytes: u64,
+    },
     /// Resync: store the payload at `offset`.
     SyncData {
         /// Index of the volume.

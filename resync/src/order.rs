@@ -46,6 +46,13 @@ pub enum WaitReason {
     Clients,
     /// As many runs as the path takes are on their way.
     InFlight,
+    /// Other volumes' runs are all that may be on their way.
+    Share,
+    /// On the target: nothing has come from the source for long.
+    SourceSilent {
+        /// Milliseconds since the last block.
+        ms: u64,
+    },
     /// A write of a client to the same range goes first.
     Range,
     /// What was written is being made durable on the disks.
@@ -95,6 +102,11 @@ impl fmt::Display for WaitReason {
             Self::MaxRate => f.write_str("held to c-max-rate"),
             Self::Clients => f.write_str("yields to clients"),
             Self::InFlight => f.write_str("waits for answers to what was sent"),
+            Self::Share => f.write_str("waits while other volumes use all that may be under way"),
+            Self::SourceSilent { ms } => write!(
+                f,
+                "no block has come for {ms} ms; 'status' on the peer, the source, says why"
+            ),
             Self::Range => f.write_str("waits for a client's write to the same blocks"),
             Self::Flush => f.write_str("waits for the disks to flush"),
             Self::Bitmap => f.write_str("waits for the exchange of bitmaps"),

@@ -94,6 +94,12 @@ impl Progress {
         }
     }
 
+    /// For how long, pauses left out, nothing has been done, as of the last [`Progress::update`].
+    #[must_use]
+    pub fn still(&self) -> Micros {
+        self.clock - self.moved
+    }
+
     fn pass(&mut self, now: Micros) {
         let passed = now.saturating_sub(self.at);
         self.at = self.at.max(now);
@@ -191,6 +197,7 @@ mod tests {
         go(&mut progress, &mut now, 5, MIB);
         go(&mut progress, &mut now, 29, 0);
         assert!(!progress.report().stalled);
+        assert_eq!(progress.still(), 29 * S);
         assert_eq!(
             (progress.report().rate_18s, progress.report().eta),
             (0, None)

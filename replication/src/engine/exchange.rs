@@ -19,6 +19,7 @@ impl Engine {
         if volume.dirty.count() == 0 || mutation::is(Mutation::BitsNotUnited) {
             return;
         }
+        volume.left_unknown = true;
         let encoder = volume.sending.get_or_insert_with(Encoder::new);
         let Some(mut buf) = mem.alloc_up_to(MESSAGE) else {
             // The connection lives on memory that is always there; without it there is no resync either.
@@ -67,18 +68,27 @@ impl Engine {
             mem.free(buf);
         }
         match result {
-            Ok(()) => self.send(Frame::Ack { request }),
+            Ok(united) => {
+                self.send(Frame::Ack { request });
+                if let Some(bytes) = united {
+                    self.send(Frame::SyncLeft {
+                        volume: index,
+                        bytes,
+                    });
+                }
+            }
             Err(what) => self.protocol_error(what),
         }
     }
 
+    /// Answers how much there is to do, when all of the bitmap has come.
     fn unite(
         &mut self,
         index: u16,
         last: bool,
         buf: Option<&Buf>,
         mem: &Mem<'_>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<Option<u64>, &'static str> {
         let (now, at) = (self.now, self.volume_by_index(index));
         let volume = at.map(|at| &mut self.volumes[at]);
         let Some(volume) = volume.filter(|_| self.link.up) else {
@@ -88,7 +98,7 @@ impl Engine {
             // The disk failed in this moment, and has told the peer so.
             let failed = !volume.usable();
             return if failed {
-                Ok(())
+                Ok(None)
             } else {
                 Err("a bitmap that nobody asked for")
             };
@@ -107,9 +117,26 @@ impl Engine {
                 progress.update(now, left);
             }
         }
+        let united = last.then_some(volume.sync_total);
         if let Some(meta) = &mut volume.meta {
             meta.touch_all();
         }
-        Ok(())
+        Ok(united)
+    }
+
+    /// On the target: how much there is to do with the marks of both nodes.
+    pub(super) fn sync_left(&mut self, index: u16, bytes: u64) {
+        let now = self.now;
+        let Some(at) = self.volume_by_index(index) else {
+            return self.protocol_error("a resync of an unknown volume");
+        };
+        let volume = &mut self.volumes[at];
+        // The disk may have failed in this moment.
+        if volume.is_target() && core::mem::take(&mut volume.left_unknown) {
+            let bytes = bytes.min(volume.size);
+            (volume.sync_total, volume.sync_left) = (bytes, bytes);
+            volume.begin_progress(now);
+            self.pause_target(at);
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Engine {
             Some(WaitReason::SourceWaits)
         } else {
             let uniting =
-                volume.disk != crate::api::DiskState::Inconsistent || volume.sending.is_some();
+                volume.disk != crate::api::DiskState::Inconsistent || volume.uniting_target();
             uniting.then_some(WaitReason::Bitmap)
         }
     }
@@ -152,6 +152,11 @@ impl Engine {
 }
 
 impl super::volume::Volume {
+    /// Whether this node's marks, as those of a resync's target, are still on their way into the source's.
+    pub fn uniting_target(&self) -> bool {
+        self.sending.is_some() || self.left_unknown
+    }
+
     /// Whether the peer's blocks come here.
     pub fn is_target(&self) -> bool {
         self.replication == ReplicationState::SyncTarget

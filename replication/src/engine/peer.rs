@@ -157,6 +157,7 @@ impl Engine {
                 uuid,
                 bytes,
             } => self.sync_start(volume, uuid, bytes, pool),
+            Frame::SyncLeft { volume, bytes } => self.sync_left(volume, bytes),
             Frame::Compared { request, outcome } => self.compared(request, outcome, pool),
             Frame::SyncRequest {
                 volume,

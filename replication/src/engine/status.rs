@@ -57,7 +57,7 @@ fn volume_status(
         peer_disk: volume.peer_disk,
         replication,
         out_of_sync,
-        progress: progress(volume, now),
+        progress: progress(volume, replication, now),
         waits,
         verify: volume.verify.report(),
         activity_hot: figures.hot,
@@ -90,7 +90,7 @@ fn replication(volume: &Volume, paused: bool) -> ReplicationState {
             }
         }
         ReplicationState::SyncTarget => {
-            if volume.disk != DiskState::Inconsistent || volume.sending.is_some() {
+            if volume.disk != DiskState::Inconsistent || volume.uniting_target() {
                 ReplicationState::WFBitMapT
             } else if paused || volume.peer_waits {
                 ReplicationState::PausedSyncT
@@ -104,7 +104,14 @@ fn replication(volume: &Volume, paused: bool) -> ReplicationState {
     }
 }
 
-fn progress(volume: &Volume, now: Micros) -> Option<Progress> {
+fn progress(volume: &Volume, replication: ReplicationState, now: Micros) -> Option<Progress> {
+    if matches!(
+        replication,
+        ReplicationState::WFBitMapS | ReplicationState::WFBitMapT
+    ) {
+        // How much there is to do nobody knows yet.
+        return None;
+    }
     let mut progress = volume.progress.clone()?;
     progress.update(now, volume.left());
     let report = progress.report();

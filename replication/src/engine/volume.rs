@@ -132,6 +132,8 @@ pub(super) struct Volume {
     /// The order of volumes lets its resync run.
     pub may_run: bool,
     pub verify: Box<Verifying>,
+    /// On a sync target: the source has not told yet how much there is to do with the marks of both.
+    pub left_unknown: bool,
     /// On a sync target: bytes still to come.
     pub sync_left: u64,
     pub read_bytes: u64,
@@ -201,6 +203,7 @@ impl Volume {
             peer_verifies: false,
             may_run: false,
             verify: Box::new(Verifying::new()),
+            left_unknown: false,
             sync_left: 0,
             read_bytes: 0,
             written_bytes: 0,
@@ -254,6 +257,7 @@ impl Volume {
         (self.preparing, self.start_pending) = (None, None);
         (self.sync_total, self.sync_left) = (0, 0);
         self.ahead = Ahead::No;
+        self.left_unknown = false;
         if matches!(
             self.replication,
             ReplicationState::SyncSource

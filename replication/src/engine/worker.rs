@@ -181,7 +181,9 @@ impl Engine {
     pub(super) fn waits(&self, at: usize, now: Micros) -> Option<WaitReason> {
         let volume = &self.volumes[at];
         if volume.is_target() {
-            return self.target_waits(at);
+            return self
+                .target_waits(at)
+                .or_else(|| self.source_silent(at, now));
         }
         if let Some(source) = &volume.source {
             let index = volume.config.index;
@@ -211,7 +213,28 @@ impl Engine {
             Held::MaxRate => WaitReason::MaxRate,
             Held::Clients => WaitReason::Clients,
         });
-        self.long_wait(at, now).or(held)
+        self.long_wait(at, now)
+            .or(held)
+            .or_else(|| self.share_spent(at, now))
+    }
+
+    /// On a target: the source has sent nothing for long, for a reason that only it knows.
+    fn source_silent(&self, at: usize, now: Micros) -> Option<WaitReason> {
+        let volume = &self.volumes[at];
+        let mut progress = volume.progress.clone()?;
+        progress.update(now, volume.left());
+        let ms = progress.still() / 1000;
+        (progress.still() >= 2 * LONG && volume.left() > 0)
+            .then_some(WaitReason::SourceSilent { ms })
+    }
+
+    /// Nothing of a volume is under way, because others' runs are.
+    fn share_spent(&self, at: usize, now: Micros) -> Option<WaitReason> {
+        let volume = &self.volumes[at];
+        let slots = (0..self.slots.capacity() as SlotId).filter_map(|id| self.slots.get(id));
+        let mut runs = slots.filter(|s| s.owner == Owner::Resync && !s.orphan);
+        let spent = self.resyncs_live > 0 && !runs.any(|s| s.volume == at);
+        (spent && volume.has_work(now)).then_some(WaitReason::Share)
     }
 
     /// What the oldest run in flight waits for, if it has for long.

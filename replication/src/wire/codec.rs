@@ -41,6 +41,7 @@ mod kind {
     pub const COMPARED: u8 = 23;
     pub const SYNC_REQUEST: u8 = 24;
     pub const SYNC_REPLY: u8 = 25;
+    pub const SYNC_LEFT: u8 = 26;
     pub const READ_REQUEST: u8 = 30;
     pub const READ_REPLY: u8 = 31;
     pub const DISK_LOST: u8 = 32;
@@ -406,6 +407,10 @@ impl Frame {
                 request,
                 granted: header.flags & YES != 0,
             },
+            kind::SYNC_LEFT => Self::SyncLeft {
+                volume: header.volume,
+                bytes: header.offset,
+            },
             kind::SYNC_END => Self::SyncEnd {
                 volume,
                 request,
@@ -615,6 +620,10 @@ impl Frame {
             Self::SyncReply { request, granted } => {
                 (header.kind, header.request) = (kind::SYNC_REPLY, request);
                 header.flags = flag(granted, YES);
+            }
+            Self::SyncLeft { volume, bytes } => {
+                (header.kind, header.volume) = (kind::SYNC_LEFT, volume);
+                header.offset = bytes;
             }
             Self::SyncEnd {
                 volume,

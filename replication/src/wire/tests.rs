@@ -199,6 +199,7 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
             }
         }),
         any::<(u64, bool)>().prop_map(|(request, granted)| Frame::SyncReply { request, granted }),
+        any::<(u16, u64)>().prop_map(|(volume, bytes)| Frame::SyncLeft { volume, bytes }),
         any::<(u16, u64, u64)>().prop_map(|(volume, request, uuid)| Frame::SyncEnd {
             volume,
             request,

@@ -415,3 +415,60 @@ fn an_end_acknowledged_to_a_disk_that_failed_meanwhile_is_void() {
     assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
     assert_ne!(pair.nodes[1].disk(), DiskState::Failed);
 }
+
+#[test]
+fn a_target_that_has_marks_of_its_own_is_told_how_much_there_is_to_do() {
+    // The Primary crashes: only it has marks, of its hot extent, and the peer, which lost nothing, is the source.
+    let mut pair = Pair::ready();
+    pair.write(0, 0, 4096, 3);
+    pair.run();
+    pair.ok(1, Command::PauseSync { volume: None });
+    pair.reboot(0);
+    pair.network = true;
+    pair.wait(3_000_000);
+    for (n, state) in [
+        (0, ReplicationState::PausedSyncT),
+        (1, ReplicationState::PausedSyncS),
+    ] {
+        let volume = pair.nodes[n].status().volumes[0].clone();
+        assert_eq!(volume.replication, state);
+        let progress = volume.progress.expect("it has begun");
+        // The extent is all of the volume.
+        assert_eq!((progress.done, progress.total), (0, SIZE), "node {n}");
+        assert_eq!(volume.out_of_sync, SIZE);
+        assert!(!volume.waits.is_empty());
+    }
+    pair.ok(1, Command::ResumeSync { volume: None });
+    pair.wait(3_000_000);
+    let done = pair
+        .nodes
+        .iter()
+        .all(|node| node.status().volumes[0].progress.is_none());
+    assert!(done);
+}
+
+#[test]
+fn a_target_to_which_nothing_comes_says_so() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.write(0, 0, 4096, 3);
+    pair.run();
+    // The source's disk answers nothing, and that is no business of the target's.
+    pair.nodes[0].disk_held = true;
+    pair.heal();
+    pair.wait(3_000_000);
+    let waits = |pair: &Pair, n: usize| pair.nodes[n].status().volumes[0].waits.to_string();
+    let status = pair.nodes[1].engine.status(pair.now);
+    assert!(
+        status.volumes[0].waits.contains("no block has come for"),
+        "{}",
+        status.volumes[0].waits
+    );
+    pair.nodes[0].disk_held = false;
+    pair.wait(3_000_000);
+    pair.assert_in_sync();
+    assert_eq!(
+        (waits(&pair, 0), waits(&pair, 1)),
+        (String::new(), String::new())
+    );
+}
