@@ -69,9 +69,14 @@ impl World {
     fn quiet(&self, node: usize, id: CommandId) -> Option<Quiet> {
         let rests = |n: usize| {
             let engine = self.nodes[n].engine.as_ref();
-            let cold = self.oracle.status[n]
-                .as_ref()
-                .is_some_and(|s| s.volumes.iter().all(|v| v.activity_hot == 0));
+            // A node that has not noticed yet that its connection is gone will note that, dry run or not.
+            let cold = self.oracle.status[n].as_ref().is_some_and(|s| {
+                let alone = !matches!(
+                    s.connection,
+                    ConnectionState::Connected | ConnectionState::Handshake
+                );
+                alone && s.volumes.iter().all(|v| v.activity_hot == 0)
+            });
             self.nodes[n].runs() && cold && engine.is_some_and(|e| e.is_idle() && e.is_saved())
         };
         (self.requests.is_empty() && rests(0) && rests(1)).then(|| Quiet {
