@@ -66,6 +66,15 @@ fn three_volumes_at_once_under_load() {
 fn a_resync_that_is_cut_short_goes_on() {
     let pair = Pair::boot_with(&["--size", "512M"]);
     let uri = pair.uri(0);
+    // Slow enough for every cut to come in the middle of it, however fast the machine is. The source decides.
+    pair.kill(Node::A);
+    let config = pair.dir().join("a.toml");
+    let text = std::fs::read_to_string(&config).expect("the node's configuration");
+    let text = text + "[resync]\nc-min-rate = \"32MiB\"\nc-max-rate = \"32MiB\"\n";
+    std::fs::write(&config, text).expect("room for it");
+    pair.start(Node::A);
+    pair.wait_in_sync(60);
+    pair.must_exec(Node::A, "primary");
     pair.kill(Node::B);
     pair.qemu_io(&uri, &["write -P 0x61 64M 256M", "flush"], 120);
     let resyncs = |node: Node| {
