@@ -548,7 +548,9 @@ impl Engine {
             (volume.peer_waits, volume.peer_verifies) = (told.waits, told.verifies);
             // Of a disk that this Primary serves from the peer says so when it has heard of that.
             let behind = volume.through.on && told.disk == DiskState::Consistent;
-            if told.disk <= DiskState::Failed {
+            // Nor is a disk that clients are served from any use if it says that it is not whole.
+            let useless = volume.through.on && told.disk < DiskState::Consistent;
+            if told.disk <= DiskState::Failed || useless {
                 self.peer_disk_failed(at, mem);
             } else if volume.source.is_none() && !behind {
                 volume.peer_disk = told.disk;

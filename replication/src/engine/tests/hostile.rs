@@ -14,11 +14,21 @@ struct Victim {
 
 impl Victim {
     fn new(seed: u64) -> Self {
-        let mut pair = if seed.is_multiple_of(3) {
-            Pair::new()
-        } else {
-            Pair::ready()
+        let mirroring = Mirroring {
+            protocol: [Protocol::C, Protocol::A, Protocol::B][(seed / 3 % 3) as usize],
+            on_congestion: OnCongestion::PullAhead,
+            congestion_fill: 4096,
+            congestion_extents: None,
         };
+        let node = |me, peer| EngineConfig {
+            mirroring,
+            ..config(me, peer)
+        };
+        let mut pair = Pair::with(node("a", "b"), node("b", "a"));
+        if !seed.is_multiple_of(3) {
+            pair.ok(0, Command::NewCurrentUuid);
+            pair.ok(0, Command::Primary { force: false });
+        }
         pair.rng = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         pair.network = false;
         match seed % 7 {
@@ -130,7 +140,7 @@ impl Victim {
             node: name(self.one_of(&["b", "b", "b", "b", "a"])),
             peer: name("a"),
             resource: name("r0"),
-            protocol: Protocol::C,
+            protocol: self.pair.nodes[0].config.mirroring.protocol,
         })
     }
 
@@ -159,7 +169,7 @@ impl Victim {
         let (offset, fua, unmap) = (self.offset(), self.coin(), self.coin());
         let len = self.one_of(&[512, 4096, 0, 100, 1 << 20, u32::MAX]);
         let uuid = self.uuid();
-        match self.pick(33) {
+        match self.pick(37) {
             0 => self.hello(),
             1 => self.hello_volume(volume),
             2 => Frame::Refuse {
@@ -273,6 +283,11 @@ impl Victim {
                 request: 9,
                 uuid: uuid.max(1),
             },
+            33 => Frame::Barrier,
+            34 => Frame::Received {
+                request: self.request(),
+            },
+            35 => Frame::Ahead { volume, request: 9 },
             20 => Frame::SyncData {
                 volume,
                 request: 9,
@@ -324,6 +339,7 @@ impl Victim {
                 | Frame::SyncEnd { request, .. }
                 | Frame::ReadRequest { request, .. }
                 | Frame::Compare { request, .. }
+                | Frame::Ahead { request, .. }
                 | Frame::SyncRequest { request, .. }
                 | Frame::PromoteRequest { request } => self.asked.push(request),
                 Frame::ReadReply { reply, .. } => self.asked.push(reply),
