@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     pub(crate) unbroken: [Vec<bool>; 2],
     /// Answered writes may be in the node's memory only (protocol B).
     pub(crate) owed: [Vec<bool>; 2],
+    /// The node's history split off, and it does not serve yet: what it had received may still reach its disk.
+    pub(crate) forked: [Vec<bool>; 2],
     failed: [bool; 2],
     /// A flush of the node's disk failed, and nothing has replaced its content since: what it shows it may never make
     /// durable.
@@ -102,6 +104,7 @@ impl Oracle {
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
             owed: [vec![false; count], vec![false; count]],
+            forked: [vec![false; count], vec![false; count]],
             failed: [false; 2],
             doomed: [vec![false; count], vec![false; count]],
         }
@@ -201,6 +204,7 @@ impl Oracle {
     /// A node lost power or was killed.
     pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool]) {
         self.booted(n);
+        self.forked[n].fill(false);
         self.unbroken[n].fill(false);
         for (standing, owed) in self.standing[n].iter_mut().zip(&mut self.owed[n]) {
             if std::mem::take(owed) {

@@ -449,6 +449,9 @@ impl World {
         let mut prefix = false;
         for volume in 0..self.plan.volumes.len() {
             let branch = self.oracle.of[n][volume];
+            if std::mem::take(&mut self.oracle.forked[n][volume]) {
+                self.oracle.branches[branch].volumes[volume] = self.history_of(n, volume);
+            }
             let in_use = self.oracle.disk_state(n, volume) > Some(DiskState::Failed);
             if in_use && self.durable_metadata(n, volume).is_some_and(|s| !s.primary) {
                 let detail = format!("node {} vol{volume}", letter(n));
@@ -504,14 +507,8 @@ impl World {
         (0..disk.current().len()).all(holds)
     }
 
-    /// The operator chose a node although another has or makes newer data: a volume's histories part.
-    fn fork(&mut self, n: usize, volume: usize, behind: bool) {
-        self.stats.count(Kind::SplitBrains);
-        self.trace.line(self.now, "!!", || {
-            let standing = &self.oracle.standing;
-            let who = letter(n);
-            format!("histories of vol{volume} part: node {who} goes its own way ({standing:?})")
-        });
+    /// A history that begins with what a disk holds, and may yet hold.
+    fn history_of(&self, n: usize, volume: usize) -> History {
         let now = self.order;
         let disk = &self.nodes[n].disks[volume];
         let mut history = History::new(disk.current(), disk.durable());
@@ -520,6 +517,19 @@ impl World {
                 history.allow(sector, value, now);
             }
         }
+        history
+    }
+
+    /// The operator chose a node although another has or makes newer data: a volume's histories part.
+    fn fork(&mut self, n: usize, volume: usize, behind: bool) {
+        self.stats.count(Kind::SplitBrains);
+        self.trace.line(self.now, "!!", || {
+            let standing = &self.oracle.standing;
+            let who = letter(n);
+            format!("histories of vol{volume} part: node {who} goes its own way ({standing:?})")
+        });
+        let history = self.history_of(n, volume);
+        self.oracle.forked[n][volume] = true;
         // The other volumes' histories go on where they are.
         let of = self.oracle.of[n][volume];
         let mut volumes = self.oracle.branches[of].volumes.clone();
