@@ -8,6 +8,7 @@
 //! which is all that the replication engine asks so far.
 
 pub mod arbiter;
+pub mod datagram;
 mod fencer;
 mod message;
 mod promotion;

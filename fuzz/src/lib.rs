@@ -16,6 +16,7 @@ mod foreign;
 mod frames;
 mod input;
 mod link;
+mod management;
 mod metadata;
 mod nbd;
 mod pages;
@@ -50,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     nbd::TARGET,
     config::TARGET,
     console::TARGET,
+    management::TARGET,
 ];
 
 /// The target of that name.

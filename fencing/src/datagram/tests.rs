@@ -1,0 +1,235 @@
+use super::*;
+use crate::{Answer, Refusal, Request, Standing};
+use proptest::prelude::*;
+use std::vec;
+use std::vec::Vec;
+
+fn name(name: &str) -> Name {
+    Name::try_from(name).unwrap()
+}
+
+fn key() -> Key {
+    Key::new(b"a secret of some length", &name("r0"))
+}
+
+fn ends(here: &str, there: &str) -> Ends {
+    Ends {
+        resource: name("r0"),
+        identity: 7,
+        here: name(here),
+        there: name(there),
+    }
+}
+
+fn channel(here: &str, there: &str, session: u64) -> Channel {
+    Channel::new(ends(here, there), key(), session)
+}
+
+fn written(write: impl FnOnce(&mut [u8; DATAGRAM_MAX]) -> usize) -> Vec<u8> {
+    let mut out = [0; DATAGRAM_MAX];
+    let len = write(&mut out);
+    out[..len].to_vec()
+}
+
+fn holder() -> impl Strategy<Value = Name> {
+    "[a-zA-Z0-9._-]{1,32}".prop_map(|text| name(&text))
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let refusal = prop_oneof![
+        (holder(), any::<u64>()).prop_map(|(holder, episode)| Refusal::Held { holder, episode }),
+        any::<u64>().prop_map(|last| Refusal::Stale { last }),
+        Just(Refusal::Primary),
+        any::<u64>().prop_map(|episode| Refusal::Requesting { episode }),
+        Just(Refusal::OtherResource),
+        Just(Refusal::NotStored),
+        any::<u8>().prop_map(Refusal::Handler),
+        Just(Refusal::Future),
+    ];
+    let standing = (
+        proptest::option::of((holder(), any::<u64>())),
+        any::<u64>(),
+        any::<u64>(),
+        any::<bool>(),
+    )
+        .prop_map(|(holder, last, over, primary)| Standing {
+            holder,
+            last,
+            over,
+            primary,
+        });
+    prop_oneof![
+        (any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
+            |(episode, released, up_to_date, force)| Body::Request(Request::Fence {
+                episode,
+                released,
+                up_to_date,
+                force,
+            })
+        ),
+        any::<u64>().prop_map(|episode| Body::Request(Request::Unfence { episode })),
+        (any::<u64>(), any::<bool>())
+            .prop_map(|(episode, primary)| Body::Request(Request::Outdate { episode, primary })),
+        Just(Body::Request(Request::Query)),
+        Just(Body::Request(Request::Promote)),
+        any::<u64>().prop_map(|episode| Body::Answer(Answer::Granted { episode })),
+        (any::<u64>(), refusal)
+            .prop_map(|(episode, why)| Body::Answer(Answer::Refused { episode, why })),
+        any::<u64>().prop_map(|episode| Body::Answer(Answer::Released { episode })),
+        standing.prop_map(|standing| Body::Answer(Answer::State(standing))),
+        any::<bool>().prop_map(|yes| Body::Answer(Answer::Promoting(yes))),
+        any::<u64>().prop_map(|epoch| Body::Again { epoch }),
+    ]
+}
+
+fn datagram(body: Body) -> Datagram {
+    Datagram {
+        session: 1,
+        sequence: 2,
+        subject: [3, 4],
+        identity: 5,
+        resource: name("r0"),
+        from: name("a"),
+        to: name("arbiter"),
+        body,
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_sealed_is_opened_and_nothing_else(body in body(), at: proptest::sample::Index, flip in 1u8..) {
+        let sent = datagram(body);
+        let bytes = written(|out| sent.seal(&key(), out));
+        prop_assert_eq!(Datagram::open(&bytes, &key()), Ok(sent));
+        let mut spoilt = bytes.clone();
+        spoilt[at.index(bytes.len())] ^= flip;
+        prop_assert!(Datagram::open(&spoilt, &key()).is_err());
+        let cut = &bytes[..at.index(bytes.len())];
+        prop_assert!(Datagram::open(cut, &key()).is_err());
+        let other = Key::new(b"another secret", &name("r0"));
+        prop_assert_eq!(Datagram::open(&bytes, &other), Err(DatagramError::Key));
+    }
+}
+
+#[test]
+fn a_wrong_version_is_told_from_a_wrong_key_and_from_noise() {
+    let mut bytes = written(|out| datagram(Body::Request(Request::Query)).seal(&key(), out));
+    bytes[4] = 9;
+    assert_eq!(
+        Datagram::open(&bytes, &key()),
+        Err(DatagramError::Version(9))
+    );
+    bytes[0] = b'X';
+    assert_eq!(Datagram::open(&bytes, &key()), Err(DatagramError::Foreign));
+    let other = Key::new(b"a secret of some length", &name("r1"));
+    let bytes = written(|out| datagram(Body::Request(Request::Query)).seal(&other, out));
+    assert_eq!(Datagram::open(&bytes, &key()), Err(DatagramError::Key));
+}
+
+/// Asks, and goes through AGAIN if need be; what the receiver obeyed.
+fn obeyed(from: &mut Channel, to: &mut Channel, request: Request, random: u64) -> Request {
+    let question = written(|out| from.ask(request, out));
+    match to.receive(&question).unwrap() {
+        Received::Request(request, _) => request,
+        Received::SayAgain(ticket) => {
+            let again = written(|out| to.again(ticket, random, out));
+            assert_eq!(from.receive(&again), Ok(Received::AskAgain));
+            let question = written(|out| from.ask(request, out));
+            let Ok(Received::Request(request, _)) = to.receive(&question) else {
+                panic!("not obeyed");
+            };
+            request
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_question_is_obeyed_once_and_after_a_restart_of_either_side_not_from_a_recording() {
+    let mut a = channel("a", "arbiter", 100);
+    let mut arbiter = channel("arbiter", "a", 200);
+    let fence = Request::Unfence { episode: 3 };
+    obeyed(&mut a, &mut arbiter, fence, 11);
+    let recording = written(|out| a.ask(fence, out));
+    assert!(matches!(
+        arbiter.receive(&recording),
+        Ok(Received::Request(..))
+    ));
+    assert_eq!(arbiter.receive(&recording), Err(Rejected::Replayed));
+    // The sender starts anew; its old session is worth nothing more.
+    let mut again = channel("a", "arbiter", 101);
+    obeyed(&mut again, &mut arbiter, fence, 12);
+    let Ok(Received::SayAgain(ticket)) = arbiter.receive(&recording) else {
+        panic!("obeyed a recording");
+    };
+    // Who plays it back cannot use the answer, and the one who lives is not disturbed.
+    written(|out| arbiter.again(ticket, 13, out));
+    let question = written(|out| again.ask(fence, out));
+    assert!(matches!(
+        arbiter.receive(&question),
+        Ok(Received::Request(..))
+    ));
+    // The receiver starts anew.
+    let mut arbiter = channel("arbiter", "a", 201);
+    assert!(matches!(
+        arbiter.receive(&recording),
+        Ok(Received::SayAgain(_))
+    ));
+    assert!(matches!(
+        arbiter.receive(&question),
+        Ok(Received::SayAgain(_))
+    ));
+    obeyed(&mut again, &mut arbiter, fence, 14);
+}
+
+#[test]
+fn questions_out_of_order_are_obeyed_once_each() {
+    let mut a = channel("a", "b", 1);
+    let mut b = channel("b", "a", 2);
+    obeyed(&mut a, &mut b, Request::Query, 9);
+    let questions: Vec<_> = (0..5)
+        .map(|_| written(|out| a.ask(Request::Query, out)))
+        .collect();
+    for at in [4, 0, 2, 3, 1] {
+        assert!(matches!(
+            b.receive(&questions[at]),
+            Ok(Received::Request(..))
+        ));
+    }
+    for question in &questions {
+        assert_eq!(b.receive(question), Err(Rejected::Replayed));
+    }
+}
+
+#[test]
+fn an_answer_counts_for_this_session_and_for_recent_questions_only() {
+    let mut a = channel("a", "b", 1);
+    let mut b = channel("b", "a", 2);
+    obeyed(&mut a, &mut b, Request::Query, 9);
+    let question = written(|out| a.ask(Request::Query, out));
+    let Ok(Received::Request(_, ticket)) = b.receive(&question) else {
+        panic!("not obeyed");
+    };
+    let granted = Answer::Granted { episode: 1 };
+    let answer = written(|out| b.answer(ticket, granted.clone(), out));
+    assert_eq!(a.receive(&answer), Ok(Received::Answer(granted)));
+    let mut restarted = channel("a", "b", 3);
+    assert_eq!(restarted.receive(&answer), Err(Rejected::NotAsked));
+    for _ in 0..RECENT {
+        written(|out| a.ask(Request::Query, out));
+    }
+    assert_eq!(a.receive(&answer), Err(Rejected::NotAsked));
+}
+
+#[test]
+fn who_is_not_of_the_pair_or_means_another_resource_is_not_heard() {
+    let mut b = channel("b", "a", 2);
+    let question = written(|out| channel("c", "b", 1).ask(Request::Query, out));
+    assert_eq!(b.receive(&question), Err(Rejected::Address));
+    let question = written(|out| channel("a", "c", 1).ask(Request::Query, out));
+    assert_eq!(b.receive(&question), Err(Rejected::Address));
+    let mut other = ends("a", "b");
+    other.identity = 8;
+    let question = written(|out| Channel::new(other, key(), 1).ask(Request::Query, out));
+    assert_eq!(b.receive(&question), Err(Rejected::OtherResource));
+}
