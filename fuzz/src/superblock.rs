@@ -7,7 +7,7 @@ use crate::input::Input;
 use crate::pages::seal_superblock;
 use replication::api::DiskState;
 use replication::ondisk::{
-    COMPAT_KNOWN, Layout, PAGE, Page, RESERVE, Superblock, SuperblockError, find,
+    COMPAT_KNOWN, Disks, Layout, PAGE, Page, RESERVE, Superblock, SuperblockError, find,
 };
 
 /// Input: what is mended (1: the magic, 2: the checksum, 4: one more byte lies behind the fields), two
@@ -62,8 +62,12 @@ fn sound(superblock: &Superblock, page: &Page, disk: u64, limit: u64) {
         assert_eq!(found, Some((at, Ok(superblock.clone()))));
     }
     layout(&superblock.layout);
+    let disks = Disks {
+        data: disk,
+        metadata: disk,
+    };
     for limit in [None, Some(limit)] {
-        match superblock.layout.grown(disk, limit) {
+        match superblock.layout.grown(disks, limit) {
             Ok(grown) => {
                 assert!(
                     grown.volume_bytes >= superblock.layout.volume_bytes,
@@ -116,6 +120,7 @@ pub fn sample(layout: Layout) -> Superblock {
         was_primary: true,
         verify_cursor: 4096,
         reserve: [0x5a; RESERVE],
+        moved_from: None,
     }
 }
 

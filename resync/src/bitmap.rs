@@ -82,7 +82,7 @@ impl fmt::Display for GrowError {
             ),
             Self::NoMemory { needs } => write!(
                 f,
-                "no memory for the larger bitmap, which takes {needs} bytes; give the node more RAM"
+                "no memory for the larger bitmap, which takes {needs} bytes: start the node again, which sets memory aside for its disks as they are then, or give it more"
             ),
         }
     }

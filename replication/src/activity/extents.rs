@@ -158,6 +158,20 @@ impl Extents {
         self.counts[Class::Cold as usize] = self.len();
     }
 
+    /// Gets the memory for so many extents in all; answers whether there is as much.
+    pub fn reserve(&mut self, count: u32) -> bool {
+        let more = (count as usize).saturating_sub(self.extents.len());
+        self.extents.try_reserve_exact(more).is_ok() && self.links.try_reserve_exact(more).is_ok()
+    }
+
+    /// So many extents in all, not less than before; the new ones are cold.
+    pub fn grow(&mut self, count: u32) {
+        self.counts[Class::Cold as usize] += count.saturating_sub(self.len());
+        let count = self.extents.len().max(count as usize);
+        self.extents.resize(count, FRESH);
+        self.links.resize(count, UNLINKED);
+    }
+
     /// Extents of the volume: not more than fit, since `new` takes them so.
     pub fn len(&self) -> u32 {
         self.extents.len() as u32

@@ -3,6 +3,7 @@
 mod ahead;
 mod commit;
 mod cooling;
+mod growing;
 
 use super::extents::{Class, Extents, List, State};
 use super::{EXTENT, PAGE_EXTENTS, PAGE_WORDS};

@@ -1,7 +1,7 @@
 //! What the peer has acknowledged but not flushed.
 
 use core::ops::Range;
-use resync::{BLOCK, Bitmap};
+use resync::{BLOCK, Bitmap, GrowError};
 
 /// Bytes of a grain: the unit in which unflushed data is remembered.
 pub const GRAIN: u64 = 64 << 10;
@@ -35,6 +35,26 @@ impl Unflushed {
             covered: Bitmap::new(scaled),
             flushing: false,
         }
+    }
+
+    /// Gets the memory for a volume of so many bytes, and changes nothing else.
+    ///
+    /// # Errors
+    /// [`GrowError::NoMemory`].
+    pub fn reserve(&mut self, volume_bytes: u64) -> Result<(), GrowError> {
+        let scaled = volume_bytes.div_ceil(GRAIN) * BLOCK;
+        for map in [&mut self.recent, &mut self.covered] {
+            // Grains beyond the volume are never marked.
+            if map.size() < scaled {
+                map.grow(scaled, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The volume has so many bytes now, for which memory was reserved.
+    pub fn grow(&mut self, volume_bytes: u64) {
+        self.volume_bytes = volume_bytes;
     }
 
     /// The peer acknowledged a write, discard or write-zeroes of the range and it has not said

@@ -58,6 +58,7 @@ impl Superblock {
             was_primary: false,
             verify_cursor: 0,
             reserve: [0; RESERVE],
+            moved_from: None,
         }
     }
 }

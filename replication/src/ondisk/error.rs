@@ -34,6 +34,8 @@ pub enum Field {
     Flags,
     /// The verify cursor lies beyond the volume.
     VerifyCursor,
+    /// The places that the metadata came from are none that it can have come from.
+    MovedFrom,
     /// An incompatible feature that this release does not know (only when encoding).
     Incompat,
 }

@@ -12,13 +12,13 @@
 use super::{ACTIVITY_PAGE_EXTENTS, BITMAP_PAGE_BYTES, EXTENT, MAX_VOLUME, PAGE};
 use core::fmt;
 
-const PAGE_BYTES: u64 = PAGE as u64;
+pub(super) const PAGE_BYTES: u64 = PAGE as u64;
 /// Volumes of at least this size end at a multiple of it.
-const VOLUME_UNIT: u64 = 1 << 20;
+pub(super) const VOLUME_UNIT: u64 = 1 << 20;
 /// A volume's size is a multiple of this, the smallest block that a client may address.
 const SECTOR: u64 = 512;
 /// No disk is larger; keeps all arithmetic on offsets far from 64 bits.
-const MAX_DISK: u64 = 1 << 60;
+pub(super) const MAX_DISK: u64 = 1 << 60;
 
 /// Which disk holds the metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,11 +95,11 @@ impl fmt::Display for LayoutError {
             ),
             Self::GrowthTooSmall { disk, needed } => write!(
                 f,
-                "the disk grew too little (to {disk} bytes): make it at least {needed} bytes"
+                "the disk grew too little (to {disk} bytes) for its metadata to move: make it at least {needed} bytes"
             ),
             Self::Shrinks { volume, new } => write!(
                 f,
-                "the volume of {volume} bytes would shrink to {new}: make the disk larger again"
+                "a volume never shrinks: it has {volume} bytes, and {new} are less"
             ),
         }
     }
@@ -171,63 +171,7 @@ impl Layout {
         pages * PAGE_BYTES
     }
 
-    /// The layout after the disks have grown: `disk_bytes` is the data disk's size, `limit` as in
-    /// [`Layout::internal`]. When internal and the disk is larger, the new area is at its new end and
-    /// does not touch this one (it may lie in what becomes the volume: once the new area
-    /// counts, the old superblocks must be zeroed). Otherwise nothing moves.
-    ///
-    /// # Errors
-    ///
-    /// [`LayoutError`]; [`LayoutError::DiskTooSmall`] of external metadata names the metadata's disk.
-    pub fn grown(&self, disk_bytes: u64, limit: Option<u64>) -> Result<Self, LayoutError> {
-        let new = match self.place {
-            Place::Internal if disk_bytes < self.end() => {
-                return Err(LayoutError::DiskTooSmall {
-                    disk: disk_bytes,
-                    needed: self.end(),
-                });
-            }
-            Place::Internal => Self::internal(disk_bytes, limit)?,
-            Place::External => self.grown_outside(disk_bytes, limit)?,
-        };
-        if new.volume_bytes < self.volume_bytes {
-            return Err(LayoutError::Shrinks {
-                volume: self.volume_bytes,
-                new: new.volume_bytes,
-            });
-        }
-        let moved = new.superblock_b != self.superblock_b;
-        if moved && new.superblock_a < self.end() {
-            return Err(LayoutError::GrowthTooSmall {
-                disk: disk_bytes,
-                needed: end_for_area_behind(self.end()),
-            });
-        }
-        Ok(new)
-    }
-
-    fn grown_outside(&self, disk_bytes: u64, limit: Option<u64>) -> Result<Self, LayoutError> {
-        let unit = if disk_bytes < VOLUME_UNIT {
-            PAGE_BYTES
-        } else {
-            VOLUME_UNIT
-        };
-        let whole = disk_bytes - disk_bytes % unit;
-        let volume_bytes = checked_volume(limit.unwrap_or(whole).min(disk_bytes))?;
-        let new = Self {
-            volume_bytes,
-            ..*self
-        };
-        match new.check() {
-            Ok(()) => Ok(new),
-            Err(_) => Err(LayoutError::DiskTooSmall {
-                disk: self.end(),
-                needed: Self::area_bytes_for(volume_bytes),
-            }),
-        }
-    }
-
-    fn build(place: Place, area: u64, end: u64, room: u64, volume_bytes: u64) -> Self {
+    pub(super) fn build(place: Place, area: u64, end: u64, room: u64, volume_bytes: u64) -> Self {
         let activity = area + PAGE_BYTES;
         let pairs = activity_pairs_for(room);
         // At most MAX_VOLUME, so that both counts fit 32 bits by far.
@@ -320,23 +264,23 @@ impl Layout {
     }
 }
 
-fn page_floor(bytes: u64) -> u64 {
+pub(super) fn page_floor(bytes: u64) -> u64 {
     bytes - bytes % PAGE_BYTES
 }
 
-fn checked_volume(volume: u64) -> Result<u64, LayoutError> {
+pub(super) fn checked_volume(volume: u64) -> Result<u64, LayoutError> {
     if volume == 0 || volume > MAX_VOLUME || !volume.is_multiple_of(SECTOR) {
         return Err(LayoutError::VolumeSize { volume });
     }
     Ok(volume)
 }
 
-fn activity_pairs_for(volume: u64) -> u64 {
+pub(super) fn activity_pairs_for(volume: u64) -> u64 {
     let extents = volume.min(MAX_VOLUME).div_ceil(EXTENT);
     extents.div_ceil(ACTIVITY_PAGE_EXTENTS).max(1)
 }
 
-fn bitmap_pages_for(volume: u64) -> u64 {
+pub(super) fn bitmap_pages_for(volume: u64) -> u64 {
     volume.min(MAX_VOLUME).div_ceil(BITMAP_PAGE_BYTES).max(1)
 }
 
@@ -356,7 +300,7 @@ fn largest(unit: u64, high: u64, fits: impl Fn(u64) -> bool) -> u64 {
 }
 
 /// The largest volume that fits a disk of `end` bytes together with its area.
-fn largest_volume(end: u64) -> u64 {
+pub(super) fn largest_volume(end: u64) -> u64 {
     let fits = |volume| volume + Layout::area_bytes_for(volume) <= end;
     let high = end.min(MAX_VOLUME);
     match largest(VOLUME_UNIT, high, fits) {
@@ -366,14 +310,14 @@ fn largest_volume(end: u64) -> u64 {
 }
 
 /// The largest volume whose area fits `end` bytes.
-fn largest_area(end: u64) -> u64 {
+pub(super) fn largest_area(end: u64) -> u64 {
     largest(PAGE_BYTES, MAX_VOLUME, |volume| {
         Layout::area_bytes_for(volume) <= end
     })
 }
 
 /// The smallest disk whose area begins at or behind `start`.
-fn end_for_area_behind(start: u64) -> u64 {
+pub(super) fn end_for_area_behind(start: u64) -> u64 {
     let mut end = start;
     // Every step takes the area of the disk so far; it settles at once or after a page more.
     loop {

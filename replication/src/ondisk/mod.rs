@@ -18,9 +18,11 @@ mod create;
 mod error;
 mod finding;
 mod foreign;
+mod growth;
 mod inspect;
 mod layout;
 mod page;
+mod search;
 mod superblock;
 mod survey;
 #[cfg(test)]
@@ -32,9 +34,11 @@ pub use error::{Field, Release, SuperblockError};
 pub(crate) use finding::Bytes;
 pub use finding::{Finding, Verdict};
 pub use foreign::{FOREIGN_BYTES, foreign};
+pub use growth::Disks;
 pub use inspect::{ActivitySummary, BitmapSummary, Inspection};
 pub use layout::{Layout, LayoutError, LayoutFault, Place};
 pub use page::PageError;
+pub use search::Search;
 pub use superblock::{
     COMPAT_KNOWN, INCOMPAT_KNOWN, RELEASE_NEEDED, RESERVE, Superblock, VERSION, VERSION_MIN, find,
 };

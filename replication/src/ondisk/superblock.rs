@@ -72,6 +72,9 @@ pub struct Superblock {
     pub verify_cursor: u64,
     /// The fencing state ([`fencing::Record`]); preserved as it is.
     pub reserve: [u8; RESERVE],
+    /// The places of the copies that the metadata had before it moved here, until they are zeroed: what they hold is no
+    /// superblock any more. The second one is never 0.
+    pub moved_from: Option<[u64; 2]>,
 }
 
 impl Superblock {
@@ -127,6 +130,9 @@ impl Superblock {
         }
         out.u64(self.verify_cursor);
         out.bytes(&self.reserve);
+        for place in self.moved_from.unwrap_or_default() {
+            out.u64(place);
+        }
         let crc = crc32c(&[&page[CHECKED..]]);
         page[8..CHECKED].copy_from_slice(&crc.to_le_bytes());
         Ok(())
@@ -174,6 +180,20 @@ impl Superblock {
         offset == self.layout.superblock_a || offset == self.layout.superblock_b
     }
 
+    /// Whether zeroing the places that the metadata came from harms nothing: they lie in front of it, and not in the volume.
+    fn moved_from_is_possible(&self) -> bool {
+        let Some([a, b]) = self.moved_from else {
+            return true;
+        };
+        let page = PAGE as u64;
+        let layout = &self.layout;
+        let outside = layout.place == Place::External || a >= layout.volume_bytes;
+        let before = b
+            .checked_add(page)
+            .is_some_and(|end| end <= layout.superblock_a);
+        a.is_multiple_of(page) && b.is_multiple_of(page) && a < b && before && outside
+    }
+
     fn check(&self) -> Result<(), Field> {
         use DiskState::{Consistent, Inconsistent, Outdated, UpToDate};
         self.layout.check().map_err(Field::Layout)?;
@@ -195,6 +215,7 @@ impl Superblock {
                 self.verify_cursor <= self.layout.volume_bytes,
                 Field::VerifyCursor,
             ),
+            (self.moved_from_is_possible(), Field::MovedFrom),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, field)) => Err(*field),
@@ -275,6 +296,7 @@ fn fields(from: &mut Reader<'_>, compat: u64, incompat: u64) -> Result<Superbloc
         was_primary: flags & FLAG_WAS_PRIMARY != 0,
         verify_cursor: from.u64(),
         reserve: from.array(),
+        moved_from: Some([from.u64(), from.u64()]).filter(|places| *places != [0; 2]),
     };
     superblock.check()?;
     Ok(superblock)

@@ -69,7 +69,7 @@ fn impossible_volumes_are_refused() {
 fn a_limit_moves_nothing_and_can_be_raised() {
     let small = Layout::internal(10 * GIB, Some(GIB)).unwrap();
     assert_eq!(small.volume_bytes, GIB);
-    let large = small.grown(10 * GIB, Some(2 * GIB)).unwrap();
+    let large = small.grown(one(10 * GIB), Some(2 * GIB)).unwrap();
     let volume_bytes = 2 * GIB;
     assert_eq!(
         large,
@@ -79,7 +79,7 @@ fn a_limit_moves_nothing_and_can_be_raised() {
         }
     );
     assert_eq!(
-        large.grown(10 * GIB, Some(GIB)),
+        large.grown(one(10 * GIB), Some(GIB)),
         Err(LayoutError::Shrinks {
             volume: 2 * GIB,
             new: GIB
@@ -95,18 +95,18 @@ fn a_limit_moves_nothing_and_can_be_raised() {
 #[test]
 fn a_grown_disk_gets_a_new_area_that_leaves_the_old_one_whole() {
     let old = Layout::internal(GIB, None).unwrap();
-    let new = old.grown(2 * GIB, None).unwrap();
+    let new = old.grown(one(2 * GIB), None).unwrap();
     assert_eq!(new, Layout::internal(2 * GIB, None).unwrap());
-    let Err(LayoutError::GrowthTooSmall { disk, needed }) = old.grown(GIB + 4096, None) else {
+    let Err(LayoutError::GrowthTooSmall { disk, needed }) = old.grown(one(GIB + 4096), None) else {
         panic!("the new area would lie over the old one");
     };
     assert_eq!(disk, GIB + 4096);
-    assert!(old.grown(needed, None).unwrap().superblock_a >= old.end());
-    assert!(old.grown(needed - 4096, None).is_err());
+    assert!(old.grown(one(needed), None).unwrap().superblock_a >= old.end());
+    assert!(old.grown(one(needed - 4096), None).is_err());
     // Less than a page is no growth, and nothing moves.
-    assert_eq!(old.grown(GIB + 4095, None), Ok(old));
+    assert_eq!(old.grown(one(GIB + 4095), None), Ok(old));
     assert_eq!(
-        old.grown(GIB - 1, Some(MIB)),
+        old.grown(one(GIB - 1), Some(MIB)),
         Err(LayoutError::DiskTooSmall {
             disk: GIB - 1,
             needed: GIB
@@ -119,7 +119,7 @@ fn external_metadata_grows_in_place_until_its_disk_is_full() {
     // 12 pages: 8 of bitmap.
     let old = Layout::external(48 * KIB, GIB / 2).unwrap();
     assert_eq!((old.superblock_a, old.superblock_b), (0, 44 * KIB));
-    let new = old.grown(1020 * MIB + 17, None).unwrap();
+    let new = old.grown(two(1020 * MIB + 17), None).unwrap();
     let volume_bytes = 1020 * MIB;
     assert_eq!(
         new,
@@ -128,14 +128,46 @@ fn external_metadata_grows_in_place_until_its_disk_is_full() {
             ..old
         }
     );
+    // As far as there is room, and no further.
+    assert_eq!(old.grown(two(GIB), None), Ok(new));
     assert_eq!(
-        old.grown(GIB, None),
-        Err(LayoutError::DiskTooSmall {
+        old.grown(two(GIB), Some(GIB)),
+        Err(LayoutError::GrowthTooSmall {
             disk: 48 * KIB,
-            needed: 52 * KIB
+            needed: 84 * KIB
         })
     );
-    assert_eq!(old.grown(GIB, Some(1020 * MIB)), Ok(new));
+    assert_eq!(old.grown(two(GIB), Some(1020 * MIB)), Ok(new));
+}
+
+#[test]
+fn external_metadata_moves_behind_itself_on_a_larger_disk() {
+    let old = Layout::external(48 * KIB, GIB / 2).unwrap();
+    let disks = |metadata| Disks {
+        data: 4 * GIB,
+        metadata,
+    };
+    let new = old.grown(disks(MIB), None).unwrap();
+    assert_eq!(new.check(), Ok(()));
+    assert_eq!(
+        (new.superblock_a, new.superblock_b, new.volume_bytes),
+        (48 * KIB, MIB - 4 * KIB, 4 * GIB)
+    );
+    let again = new.grown(disks(MIB), None).unwrap();
+    assert_eq!(again, new, "there is nothing more");
+}
+
+#[test]
+fn an_area_with_room_stays_where_it_is_though_the_disk_grew() {
+    let old = Layout::internal(10 * GIB, Some(GIB)).unwrap();
+    let new = old.grown(one(20 * GIB), Some(2 * GIB)).unwrap();
+    assert_eq!(new.superblock_a, old.superblock_a);
+    let new = old.grown(one(20 * GIB), Some(15 * GIB)).unwrap();
+    assert!(new.superblock_a >= old.end() && new.volume_bytes == 15 * GIB);
+    assert!(matches!(
+        old.grown(one(20 * GIB), Some(20 * GIB)),
+        Err(LayoutError::DiskTooSmall { needed, .. }) if needed > 20 * GIB
+    ));
 }
 
 #[test]
@@ -171,6 +203,22 @@ fn errors_say_what_is_needed() {
         text,
         "the disk of 0 bytes is too small: at least 24576 bytes are needed"
     );
+}
+
+/// A disk that holds both.
+fn one(bytes: u64) -> Disks {
+    Disks {
+        data: bytes,
+        metadata: bytes,
+    }
+}
+
+/// A data disk; the metadata's stays as it is.
+fn two(data: u64) -> Disks {
+    Disks {
+        data,
+        metadata: 48 * KIB,
+    }
 }
 
 fn disk_sizes() -> impl Strategy<Value = u64> {
@@ -215,11 +263,11 @@ proptest! {
     #[test]
     fn growth_never_lays_the_new_area_over_the_old_one(disk in disk_sizes(), more in disk_sizes()) {
         let old = Layout::internal(disk, None).unwrap();
-        match old.grown(disk + more, None) {
+        match old.grown(one(disk + more), None) {
             Ok(new) => prop_assert!(new.superblock_a >= old.end() || new.superblock_b == old.superblock_b),
             Err(LayoutError::GrowthTooSmall { needed, .. }) => {
                 prop_assert!(needed > disk + more);
-                prop_assert!(old.grown(needed, None).is_ok());
+                prop_assert!(old.grown(one(needed), None).is_ok());
             }
             Err(error) => prop_assert!(false, "{}", error),
         }

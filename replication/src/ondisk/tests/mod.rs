@@ -37,6 +37,7 @@ fn sample() -> Superblock {
         was_primary: false,
         verify_cursor: 4096,
         reserve: [0x5a; RESERVE],
+        moved_from: None,
     }
 }
 

@@ -311,9 +311,21 @@ fn superblocks() -> impl Strategy<Value = Superblock> {
                     was_primary: flags[2],
                     verify_cursor: cursor % (layout.volume_bytes + 1),
                     reserve: bytes,
+                    moved_from: moved_from(&layout, cursor),
                 }
             },
         )
+}
+
+/// Places of an earlier area, if one fits in front of this one.
+fn moved_from(layout: &Layout, any: u64) -> Option<[u64; 2]> {
+    let page = PAGE as u64;
+    let first = match layout.place {
+        Place::Internal => layout.volume_bytes.next_multiple_of(page),
+        Place::External => 0,
+    };
+    let b = layout.superblock_a.checked_sub(page)?;
+    (any.is_multiple_of(2) && first < b).then_some([first, b])
 }
 
 proptest! {
