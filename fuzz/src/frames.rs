@@ -8,6 +8,7 @@ use replication::wire::{
     Comparison, FEATURES, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, Refusal, State,
     VERSION, VERSION_MIN, VolumeState, WireError,
 };
+use replication::wire::{Resize, ResizeAnswer, ResizeReply, ResizeStep};
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 const CHECKED: usize = HEADER_LEN - 4;
@@ -212,6 +213,20 @@ pub fn samples() -> Vec<(Frame, u32)> {
         Frame::SyncZeroes { volume, request, offset, len, unmap },
         Frame::SyncRequest { volume, request, sender_is_source: true },
         Frame::SyncReply { request, granted: true },
+        Frame::Resize(Resize {
+            volume,
+            request,
+            size: 1 << 30,
+            step: ResizeStep::Prepare {
+                exact: true,
+                clean: false,
+            },
+        }),
+        Frame::ResizeReply(ResizeReply {
+            request,
+            size: 1 << 30,
+            answer: ResizeAnswer::DiskTooSmall,
+        }),
         Frame::Compared { request, outcome: Comparison::Blocks(5) },
         Frame::Compared { request, outcome: Comparison::Busy },
         Frame::SyncLeft { volume, bytes: 1 << 20 },

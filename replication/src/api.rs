@@ -322,6 +322,8 @@ pub enum Event {
     DiskChanged {
         /// Index of the volume.
         volume: u16,
+        /// It is the disk that has the volume's metadata alone.
+        metadata: bool,
         /// New capacity in bytes; 0 when the disk is gone.
         size: u64,
     },
@@ -577,6 +579,15 @@ pub enum Command {
     },
     /// Note durably that this node's data is not the newest.
     Outdate,
+    /// Let a volume grow on both nodes, whose disks were enlarged.
+    Resize {
+        /// Index of the volume.
+        volume: u16,
+        /// To so many bytes; `None`: as far as the disks of both nodes allow.
+        size: Option<u64>,
+        /// The operator states that the new part is identical on both disks: it is not copied.
+        assume_clean: bool,
+    },
 }
 
 /// A node's role in the resource.

@@ -5,6 +5,7 @@
 //! of the payload, unless the connection's records are sealed ([`crate::secure`]).
 
 mod codec;
+mod resize;
 #[cfg(test)]
 mod tests;
 
@@ -259,6 +260,10 @@ pub enum Frame {
         /// Whether it will be so. The source goes on with [`Frame::SyncStart`].
         granted: bool,
     },
+    /// A volume grows on both nodes; answered by [`Frame::ResizeReply`] unless it is the last step.
+    Resize(Resize),
+    /// Answer to [`Frame::Resize`].
+    ResizeReply(ResizeReply),
     /// Every block was acknowledged: flush, be UpToDate with generation `uuid`, acknowledge.
     SyncEnd {
         /// Index of the volume.
@@ -269,6 +274,8 @@ pub enum Frame {
         uuid: u64,
     },
 }
+
+pub use resize::{Resize, ResizeAnswer, ResizeReply, ResizeStep};
 
 /// The opening of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]

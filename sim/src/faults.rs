@@ -248,7 +248,14 @@ impl World {
         self.oracle.disk_failed(n, None);
         if self.nodes[n].runs() {
             let volume = volume as u16;
-            self.feed(n, replication::api::Event::DiskChanged { volume, size: 0 });
+            self.feed(
+                n,
+                replication::api::Event::DiskChanged {
+                    volume,
+                    metadata: false,
+                    size: 0,
+                },
+            );
         }
     }
 

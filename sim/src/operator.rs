@@ -66,6 +66,7 @@ impl World {
             Command::Invalidate { .. } => Kind::CmdInvalidate,
             Command::InvalidateRemote { .. } => Kind::CmdInvalidateRemote,
             Command::Outdate => Kind::CmdOutdate,
+            Command::Resize { .. } => Kind::CmdResize,
         });
         self.operator.next_id += 1;
         let id = self.operator.next_id;

@@ -53,6 +53,7 @@ kinds! {
     required CmdVerifyAbort = "command: verify --abort",
     required CmdInvalidate = "command: invalidate",
     required CmdInvalidateRemote = "command: invalidate-remote",
+    required CmdResize = "command: resize",
     required CmdOutdate = "command: outdate",
     required DryRuns = "dry run that was decided",
     required QuietDryRuns = "dry run while nothing was under way",

@@ -88,6 +88,7 @@ impl Arguments {
             Takes::Offset => {
                 let what = match option.name {
                     "--stop" => "a place after --stop, such as 2GiB or 4096",
+                    "--size" => "a size after --size, such as 20GiB",
                     _ => "a place after --start, such as 1GiB or 4096",
                 };
                 let offset = value().and_then(parse_size);

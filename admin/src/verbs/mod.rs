@@ -93,6 +93,8 @@ pub enum Verb {
     Resize {
         /// Which.
         volume: u16,
+        /// To so many bytes; `None`: as far as both disks allow.
+        size: Option<u64>,
         /// The new part is identical on both disks.
         assume_clean: bool,
     },
@@ -200,6 +202,15 @@ impl Verb {
             Self::Invalidate { volume } => Some(Command::Invalidate { volume }),
             Self::InvalidateRemote { volume } => Some(Command::InvalidateRemote { volume }),
             Self::Outdate => Some(Command::Outdate),
+            Self::Resize {
+                volume,
+                size,
+                assume_clean,
+            } => Some(Command::Resize {
+                volume,
+                size,
+                assume_clean,
+            }),
             Self::Attach { volume } => Some(Command::Attach { volume }),
             Self::Detach { volume, force } => Some(Command::Detach { volume, force }),
             Self::SuspendIo => Some(Command::SuspendIo),

@@ -90,6 +90,7 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
         },
         "resize" => Verb::Resize {
             volume: given.volume()?,
+            size: given.offset("--size"),
             assume_clean: given.has("--assume-clean"),
         },
         "outdate" => Verb::Outdate,

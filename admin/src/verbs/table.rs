@@ -379,15 +379,17 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "resize",
-        usage: "resize VOL [--assume-clean]",
+        usage: "resize VOL [--size SIZE] [--assume-clean]",
         summary: "use what both nodes' disks have grown by",
         details: "On one of two connected nodes, after both disks were enlarged. The new part\n\
                   is copied to the peer in a resync. Volumes do not shrink.\n\
+                  --size          so large, in bytes or with a unit (20GiB); otherwise as\n\
+                  \x20               large as both disks allow\n\
                   --assume-clean  do not copy it: it is identical on both disks, such as all\n\
                   \x20               zero. If it is not, clients may read wrong data",
         group: Group::Volume,
         operand: Operand::Volume,
-        options: &[flag("--assume-clean")],
+        options: &[with_value("--size", Takes::Offset), flag("--assume-clean")],
     },
     Spec {
         name: "invalidate",

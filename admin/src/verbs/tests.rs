@@ -200,9 +200,25 @@ fn verbs_of_a_volume() {
         ok("resize vol12 --assume-clean"),
         Verb::Resize {
             volume,
+            size: None,
             assume_clean: true
         }
     );
+    let size = Some(20 << 30);
+    let resize = Verb::Resize {
+        volume,
+        size,
+        assume_clean: false,
+    };
+    assert_eq!(ok("resize vol12 --size=20GiB"), resize);
+    assert_eq!(ok("resize 12 --size 20G"), resize);
+    let (volume, assume_clean) = (12, false);
+    let command = Command::Resize {
+        volume,
+        size,
+        assume_clean,
+    };
+    assert_eq!(resize.engine_command(), Some(command));
     assert_eq!(ok("invalidate vol12"), Verb::Invalidate { volume });
     assert_eq!(
         ok("invalidate-remote vol12"),

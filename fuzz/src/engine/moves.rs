@@ -96,8 +96,12 @@ pub fn one(victim: &mut Victim, input: &mut Input<'_>) {
         }
         Move::DiskChanged => {
             let volume = input.one_of(&[0, 1, 2]);
-            let size = input.one_of(&[0, SIZE, SIZE * 2, SIZE / 2, u64::MAX]);
-            victim.handle(Event::DiskChanged { volume, size });
+            let size = input.one_of(&[0, SIZE, SIZE * 2, SIZE / 2, SIZE * 4]);
+            victim.handle(Event::DiskChanged {
+                volume,
+                metadata: false,
+                size,
+            });
         }
         Move::OpenClients => victim.handle(Event::OpenClients(input.one_of(&[0, 1, 200]))),
         Move::Refuse => {
@@ -301,6 +305,7 @@ fn command(victim: &mut Victim, input: &mut Input<'_>) {
         9 => Command::Invalidate { volume: volume() },
         10 => Command::InvalidateRemote { volume: volume() },
         11 => Command::Outdate,
+        12 => Command::Resize { volume: volume(), size: sure.then_some(1 << 20), assume_clean: sure },
         13 => Command::Attach { volume: volume() },
         14 => Command::Detach { volume: volume(), force: sure },
         15 => Command::SuspendIo,

@@ -129,11 +129,6 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             }
             None => return Err(not_running()),
         },
-        Verb::Resize { .. } => {
-            return Err(text!(
-                "this version understands the command but cannot carry it out yet"
-            ));
-        }
         // Those are the console's or the engine's.
         Verb::CreateMd { .. }
         | Verb::Inspect { .. }
@@ -147,6 +142,7 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::Disconnect
         | Verb::NewCurrentUuid
         | Verb::Outdate
+        | Verb::Resize { .. }
         | Verb::Invalidate { .. }
         | Verb::InvalidateRemote { .. }
         | Verb::PauseSync { .. }

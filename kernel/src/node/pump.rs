@@ -10,6 +10,7 @@ use net::stack::{ConnHandle, Egress, GroupId, Stack};
 use replication::api::{Event, Micros};
 
 use super::core::Core;
+use super::disks::Role;
 use super::nic::Nic;
 use crate::{mem, time};
 
@@ -272,6 +273,7 @@ impl Node {
         for at in 0..self.core.disks.len() {
             let disk = &mut self.core.disks[at];
             let (volume, serial) = (disk.volume(), disk.driver().serial());
+            let metadata = disk.role() == Role::Metadata;
             let mut name = heapless::String::<20>::new();
             // A serial has at most 20 characters.
             let _ = name.push_str(serial);
@@ -283,7 +285,11 @@ impl Node {
                         change.capacity_now
                     );
                     let size = change.capacity_now.saturating_mul(512);
-                    self.core.event(Event::DiskChanged { volume, size });
+                    self.core.event(Event::DiskChanged {
+                        volume,
+                        metadata,
+                        size,
+                    });
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -382,7 +388,7 @@ impl Node {
         if core::mem::take(&mut self.core.drop_clients) {
             self.server.set_serving(now, false, &mut self.core.pool);
         }
-        while let Some((volume, size)) = self.core.sizes.pop() {
+        for (volume, size) in self.core.sizes.drain(..) {
             if let Err(error) = self.server.set_size(volume, size) {
                 log::error!("volume {volume}: {error}");
             }

@@ -250,6 +250,10 @@ fn build(
         max_requests: budget.max_requests,
     };
     let mut exports = Vec::new();
+    let data_bytes = disks
+        .iter()
+        .map(|disk| disk_bytes(&disk.spare.driver))
+        .sum();
     for disk in &disks {
         let (volume, info) = (&config.volumes[disk.volume], disk.spare.driver.info());
         let volume_config = VolumeConfig {
@@ -322,13 +326,14 @@ fn build(
     // The pool takes what is left, but for its own bookkeeping and the server's, which come after it: their room is
     // taken beforehand and given back to the heap (untouched memory costs nothing).
     let room = Vec::<u8>::with_capacity(budget::bookkeeping_bytes(config.export.max_connections));
+    let bitmaps = budget::reserve_bitmaps(data_bytes)?;
     let region = budget::take_pool().ok_or_else(|| {
         format!(
             "{} MiB of memory are too little for this configuration; give the node more, or lower max-connections",
             mem::stats().total_bytes >> 20
         )
     })?;
-    drop(room);
+    drop((room, bitmaps));
     let pool = Pool::new((region.len() / PAGE as usize) as u32);
     let server = Server::new(&server_config, exports, &pool);
     log::info!(

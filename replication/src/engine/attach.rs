@@ -1,10 +1,10 @@
 //! Attaching a disk: its metadata is read and tells what the disk is worth. Until that is known of every
 //! volume, the handshake with the peer waits.
 //!
-//! Reading goes from the second superblock copy, which lies in the last page of the disk, over the
-//! first one to the activity log and the bitmap. What cannot be read or is damaged counts as out of sync, never as in sync.
+//! Reading goes from the superblock (`locate`) to the activity log and the bitmap. What cannot be read or is damaged counts as out of sync, never as in sync.
 
-use super::meta::{Lane, Meta, page_mut};
+use super::locate::Locate;
+use super::meta::{Lane, Meta};
 use super::volume::Volume;
 use super::{Engine, text};
 use crate::api::{
@@ -13,7 +13,7 @@ use crate::api::{
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
 use crate::lineage::{Generations, JUST_CREATED};
 use crate::mutation::{self, Mutation};
-use crate::ondisk::{self, Layout, LayoutError, Repair, Superblock, SuperblockError};
+use crate::ondisk::{self, Layout, LayoutError, Repair, Superblock};
 use ::resync::{Bitmap, PAGE_WORDS};
 use alloc::boxed::Box;
 
@@ -72,10 +72,8 @@ pub(super) enum Attach {
 /// What is being read.
 #[derive(Debug)]
 pub(super) enum Step {
-    SuperblockB,
-    SuperblockA {
-        b: Result<Box<Superblock>, SuperblockError>,
-    },
+    /// The superblock is being looked for, and its copies read.
+    Locate(Locate),
     Log {
         meta: Box<Meta>,
         dirty: Bitmap,
@@ -89,10 +87,7 @@ pub(super) enum Step {
     },
     /// What was read may have been in the disk's cache only. It must not vanish while the first new page of the
     /// activity log is being written over its predecessor.
-    Flush {
-        meta: Box<Meta>,
-        dirty: Bitmap,
-    },
+    Flush { meta: Box<Meta>, dirty: Bitmap },
 }
 
 impl Volume {
@@ -108,6 +103,7 @@ impl Volume {
                 .meta
                 .as_ref()
                 .is_none_or(|meta| meta.quiet() && !meta.saving())
+            && self.growth.is_none()
     }
 
     /// Bytes of the pool that are kept for writing metadata.
@@ -185,15 +181,12 @@ impl Engine {
                 continue;
             };
             volume.disk = DiskState::Attaching;
-            let step = Step::SuperblockB;
-            volume.attach = Attach::Reading { buf, step };
-            let end = volume.metadata_disk_bytes() / u64::from(PAGE) * u64::from(PAGE);
-            self.read_metadata(at, end.saturating_sub(u64::from(PAGE)), 1);
+            self.start_locating(at, buf);
         }
     }
 
     /// Reads so many pages into the attach buffer.
-    fn read_metadata(&mut self, at: usize, offset: u64, pages: u32) {
+    pub(super) fn read_metadata(&mut self, at: usize, offset: u64, pages: u32) {
         let Attach::Reading { buf, .. } = &self.volumes[at].attach else {
             return;
         };
@@ -219,6 +212,9 @@ impl Engine {
         if matches!(self.volumes[at].attach, Attach::Creating(_)) {
             return self.create_done(at, result, mem);
         }
+        if self.volumes[at].growth.is_some() {
+            return self.growth_done(at, result, mem);
+        }
         let attach = core::mem::replace(&mut self.volumes[at].attach, Attach::NoDisk);
         let (buf, step) = match attach {
             Attach::Reading { buf, step } => (buf, step),
@@ -234,8 +230,7 @@ impl Engine {
             return self.no_metadata(at, text!("the disk does not answer"));
         }
         match step {
-            Step::SuperblockB => self.got_superblock_b(at, buf, result, mem),
-            Step::SuperblockA { b } => self.got_superblock_a(at, buf, b, result, mem),
+            Step::Locate(step) => self.located(at, buf, step, result, mem),
             Step::Log { meta, dirty, pair } => {
                 self.got_log(at, buf, meta, dirty, pair, result, mem);
             }
@@ -258,51 +253,19 @@ impl Engine {
         }
     }
 
-    fn got_superblock_b(
+    /// The superblock that counts was chosen: the activity log is read next.
+    pub(super) fn got_superblock(
         &mut self,
         at: usize,
         buf: Buf,
-        result: Result<(), DiskError>,
+        chosen: ondisk::Chosen,
         mem: &mut Mem<'_>,
     ) {
-        let b = decode(&buf, result, mem);
-        let first = match &b {
-            Ok(superblock) => Ok(superblock.layout.superblock_a),
-            // Where it would have been put, had it been created for the disk as it is now.
-            Err(_) => self.volumes[at]
-                .new_layout()
-                .map(|layout| layout.superblock_a),
-        };
-        match first {
-            Ok(offset) => {
-                let step = Step::SuperblockA { b };
-                self.volumes[at].attach = Attach::Reading { buf, step };
-                self.read_metadata(at, offset, 1);
-            }
-            Err(error) => {
-                mem.free(buf);
-                self.no_metadata(at, text!("{error}"));
-            }
-        }
-    }
-
-    fn got_superblock_a(
-        &mut self,
-        at: usize,
-        buf: Buf,
-        b: Result<Box<Superblock>, SuperblockError>,
-        result: Result<(), DiskError>,
-        mem: &mut Mem<'_>,
-    ) {
-        let a = decode(&buf, result, mem);
-        let chosen = ondisk::choose(a.map(|s| *s), b.map(|s| *s));
-        let (superblock, from, repair) = match chosen {
-            Ok(chosen) => (chosen.superblock, chosen.from, chosen.repair),
-            Err(error) => {
-                mem.free(buf);
-                return self.no_metadata(at, text!("{error}"));
-            }
-        };
+        let ondisk::Chosen {
+            superblock,
+            from,
+            repair,
+        } = chosen;
         if let Some(problem) = self.misplaced(at, &superblock) {
             mem.free(buf);
             return self.no_metadata(at, problem);
@@ -471,12 +434,21 @@ impl Engine {
     /// Everything was read: the disk takes part from now on.
     fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap, mem: &mut Mem<'_>) {
         let instance = self.random();
-        let superblock = meta.superblock.clone();
-        let size = meta.layout().volume_bytes;
+        let mut superblock = meta.superblock.clone();
+        let mut size = meta.layout().volume_bytes;
+        let offered = self.volumes[at].offered;
+        if self.role == Role::Primary && size < offered {
+            // The volume has grown without this disk, and clients know.
+            match self.catch_up(at, &mut meta, &mut dirty, offered) {
+                Ok(()) => (size, superblock.all_dirty) = (offered, true),
+                Err(why) => return self.no_metadata(at, why),
+            }
+        }
         let volume = &mut self.volumes[at];
         if superblock.all_dirty {
             dirty.set_all();
             meta.touch_all();
+            meta.distrust_pages();
         }
         let mut hot = 0;
         let ranges = meta.log.hot_ranges();
@@ -544,10 +516,10 @@ impl Engine {
                 "vol{index}: attached, {size} bytes: {how}; {bytes} bytes out of sync ({hot} spans from the activity log)"
             ),
         );
-        self.queue.push(super::Queued::Size {
-            volume: index,
-            size,
-        });
+        if offered == 0 || offered > size {
+            // Else clients are told when the nodes have agreed.
+            self.offer(at);
+        }
         self.attach_ended(at, Ok(()));
         self.ensure_generation(at, mem);
         if self.link.state == ConnectionState::Connected
@@ -556,19 +528,5 @@ impl Engine {
             // The peer knows this disk as missing.
             self.reopen_link();
         }
-    }
-}
-
-fn decode(
-    buf: &Buf,
-    result: Result<(), DiskError>,
-    mem: &mut Mem<'_>,
-) -> Result<Box<Superblock>, SuperblockError> {
-    if result.is_err() {
-        return Err(SuperblockError::Unreadable);
-    }
-    match page_mut(mem, buf) {
-        Some(page) => Superblock::decode(page).map(Box::new),
-        None => Err(SuperblockError::Unreadable),
     }
 }

@@ -53,7 +53,8 @@ impl Engine {
         }
         let at = self.volume_by_index(volume).ok_or(ClientError::Invalid)?;
         let volume = &self.volumes[at];
-        if op != Op::Flush && !volume.contains(offset, u64::from(len)) {
+        let end = offset.saturating_add(len.into());
+        if op != Op::Flush && (!volume.contains(offset, len.into()) || end > volume.offered) {
             return Err(ClientError::Invalid);
         }
         Ok(at)

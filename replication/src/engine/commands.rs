@@ -31,6 +31,7 @@ impl Engine {
             | Command::Verify { .. }
             | Command::Invalidate { .. }
             | Command::InvalidateRemote { .. }
+            | Command::Resize { .. }
             | Command::Outdate => {
                 let deferred = Deferred {
                     id,
@@ -52,6 +53,7 @@ impl Engine {
             && !self.negotiating()
             && !self.attaching()
             && self.link.probe.is_none()
+            && self.volumes.iter().all(|v| v.following.is_none())
             && let Some(next) = self.deferred.pop_front()
         {
             match next.command {
@@ -68,6 +70,11 @@ impl Engine {
                 Command::Invalidate { volume } => self.give_up(next.id, volume, false),
                 Command::InvalidateRemote { volume } => self.give_up(next.id, volume, true),
                 Command::Outdate => self.outdate(next.id, mem),
+                Command::Resize {
+                    volume,
+                    size,
+                    assume_clean,
+                } => self.resize(next.id, volume, size, assume_clean),
                 Command::Connect { .. }
                 | Command::DryRun { .. }
                 | Command::Inspect { .. }

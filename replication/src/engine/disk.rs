@@ -5,7 +5,9 @@ use super::flush::FLUSH_TOKEN;
 use super::meta::META_TOKEN;
 use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, text};
-use crate::api::{ClientError, DiskError, DiskState, DiskToken, Level, Protocol, Role};
+use crate::api::{
+    ClientError, DiskError, DiskState, DiskToken, Level, MetadataPlace, Protocol, Role,
+};
 use crate::buf::Mem;
 use crate::mutation::{self, Mutation};
 
@@ -170,6 +172,7 @@ impl Engine {
             };
             self.log(Level::Error, text!("vol{index}: {next}"));
         }
+        self.fail_growth(at, mem);
         self.abandon_meta(at, mem);
         self.tell_state();
         let other = self.volumes[at].peer_disk > DiskState::Failed;
@@ -179,21 +182,37 @@ impl Engine {
         }
     }
 
-    pub(super) fn disk_changed(&mut self, index: u16, size: u64, mem: &mut Mem<'_>) {
+    /// The driver found another capacity of the volume's disk, or of the one that has its metadata alone.
+    pub(super) fn disk_changed(
+        &mut self,
+        index: u16,
+        metadata: bool,
+        size: u64,
+        mem: &mut Mem<'_>,
+    ) {
         let Some(at) = self.volume_by_index(index) else {
             return;
         };
-        let configured = self.volumes[at].config.disk_bytes;
+        let volume = &mut self.volumes[at];
+        let (what, configured) = match (&mut volume.config.metadata, metadata) {
+            (MetadataPlace::External { disk_bytes }, true) => ("the metadata's disk", disk_bytes),
+            (_, true) => return,
+            (_, false) => ("the disk", &mut volume.config.disk_bytes),
+        };
+        let before = *configured;
         if size == 0 {
             self.fail_disk(at, "it is gone", mem);
             self.volumes[at].left = None;
-        } else if size < configured {
-            let why = text!("it shrank to {size} bytes, {configured} are needed");
+        } else if size < before {
+            let why = text!("{what} shrank to {size} bytes, {before} are needed");
             self.fail_disk(at, &why, mem);
-        } else {
+        } else if before > 0 {
+            *configured = size;
             self.log(
                 Level::Info,
-                text!("vol{index}: the disk has {size} bytes now; {configured} are used"),
+                text!(
+                    "vol{index}: {what} has grown from {before} to {size} bytes; 'resize vol{index}' uses that when both nodes' disks have"
+                ),
             );
         }
     }

@@ -18,7 +18,7 @@ use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION
 use alloc::vec::Vec;
 
 /// How long a refusal may take to reach the peer before this side hangs up.
-const REFUSE_GRACE: u64 = 1_000_000;
+pub(super) const REFUSE_GRACE: u64 = 1_000_000;
 
 /// A Primary that becomes Secondary in order to lose gives its changes in all volumes up. So it does not if a policy lets
 /// it win in one of them: then the operator decides.
@@ -70,7 +70,7 @@ impl Engine {
             return;
         }
         if !self.link.hello_sent {
-            if self.attaching() {
+            if self.attaching() || self.growing() {
                 return;
             }
             let awaited = !mutation::is(Mutation::OrphansNotAwaited)
@@ -222,18 +222,18 @@ impl Engine {
             );
             return Some((Refusal::Volumes, 0, reason));
         }
+        // Without metadata a node does not know; then it has nothing to be mirrored either.
+        if let Some(at) = self.sizes_differ() {
+            let (index, ours) = (self.volumes[at].config.index, self.volumes[at].size);
+            let reason = text!(
+                "vol{index} has {} bytes on the peer and {ours} here: set the same 'size' for it on both nodes, not above the smaller disk",
+                theirs[at].size,
+            );
+            return Some((Refusal::Size, index, reason));
+        }
         for (their, volume) in theirs.iter().zip(&self.volumes) {
             let ours = &volume.config;
             let index = ours.index;
-            // Without metadata a node does not know; then it has nothing to be mirrored either.
-            if their.size != volume.size && their.size != 0 && volume.size != 0 {
-                let reason = text!(
-                    "vol{index} has {} bytes on the peer and {} here: set the same 'size' for it on both nodes, not above the smaller disk",
-                    their.size,
-                    volume.size
-                );
-                return Some((Refusal::Size, index, reason));
-            }
             if their.block_size != ours.block_size {
                 let reason = text!(
                     "vol{index} has blocks of {} bytes on the peer and {} here: set the same 'block_size' on both nodes",
@@ -332,6 +332,9 @@ impl Engine {
             let reason = text!("{}", refusal_text(refusal, index));
             return self.refuse(refusal, index, Next::StandAlone, reason);
         }
+        if self.settle_sizes(mem) {
+            return;
+        }
         if let Some((index, verdict)) = demotion {
             return self.demote_first(index, verdict);
         }
@@ -343,6 +346,7 @@ impl Engine {
         self.peer_role = peer.role;
         self.log(Level::Info, text!("connected to peer {}", peer.node));
         for at in 0..self.volumes.len() {
+            self.offer(at);
             self.apply(at, mem);
         }
         if let Some(reason) = self.undecided() {

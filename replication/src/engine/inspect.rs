@@ -91,8 +91,10 @@ impl Engine {
     fn begin_survey(&mut self, at: usize) {
         let volume = &mut self.volumes[at];
         let bytes = volume.metadata_disk_bytes();
-        // Where it would have been put for the disk as it is now.
-        let first = volume.new_layout().ok().map(|layout| layout.superblock_a);
+        // Where it is, or would have been put for the disk as it is now.
+        let known = volume.meta.as_ref().map(|meta| *meta.layout());
+        let first = known.or_else(|| volume.new_layout().ok());
+        let first = first.map(|layout| layout.superblock_a);
         let since = volume.superblock_at_rest();
         if let Some(inspecting) = &mut volume.inspecting {
             *volume.survey = Survey::new(bytes, Depth::Ends(first));

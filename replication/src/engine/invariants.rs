@@ -65,9 +65,16 @@ impl Engine {
                 volume.replication == ReplicationState::SyncSource,
                 "vol{index}: resync state"
             );
+            // What the volume has just grown by is about to be brought in sync.
+            let new = volume.unsynced_from.unwrap_or(volume.size);
+            let marked = volume.dirty.count() - volume.dirty.count_range(new, volume.size - new);
+            assert!(
+                volume.offered <= volume.size,
+                "vol{index}: clients were told too large a size"
+            );
             let in_sync = volume.mirrored && volume.replication == ReplicationState::Established;
             assert!(
-                !in_sync || (volume.dirty.count() == 0 && volume.disk == DiskState::UpToDate),
+                !in_sync || (marked == 0 && volume.disk == DiskState::UpToDate),
                 "vol{index}: called in sync with blocks marked out of sync"
             );
             assert!(

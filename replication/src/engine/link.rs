@@ -264,6 +264,7 @@ impl Engine {
             if !primary {
                 volume.doubt();
             }
+            self.stop_following(at);
             self.ensure_generation(at, pool);
         }
         let lost = "the connection to the peer was lost meanwhile; see 'status' and try again";

@@ -8,6 +8,7 @@
 //! Metadata goes to the disk in lanes that run beside each other, each with one request at most and a page
 //! of the pool of its own.
 
+use super::pages::{Pages, bits_of, first, get, put, want};
 use super::slots::{List, Local, Op, Owner, Slot, SlotId};
 use super::volume::Volume;
 use super::{Engine, Queued, text};
@@ -17,8 +18,7 @@ use crate::buf::{Buf, Mem};
 use crate::lineage::{Generations, JUST_CREATED};
 use crate::mutation::{self, Mutation};
 use crate::ondisk::{self, Layout, Superblock, activity::Evidence};
-use alloc::{vec, vec::Vec};
-use resync::{BLOCK, Bitmap, PAGE_COVERS, PAGE_WORDS};
+use resync::{BLOCK, GrowError, PAGE_COVERS, PAGE_WORDS};
 
 /// Disk operations from this number on (and below that of flushes) concern metadata.
 pub(super) const META_TOKEN: DiskToken = 0x4000_0000;
@@ -80,6 +80,10 @@ enum SuperStage {
     FlushA,
     WriteB,
     FlushB,
+    /// Only after a move: the places where the copies were before become zero.
+    ZeroA,
+    ZeroB,
+    FlushZeroes,
 }
 
 /// A write that a flush must follow.
@@ -101,47 +105,6 @@ enum Cooling {
     Saving,
 }
 
-/// What the bitmap's pages on the disk need.
-#[derive(Debug)]
-struct Pages {
-    /// Differs from what is in memory.
-    changed: Vec<u64>,
-    /// To be saved now.
-    wanted: Vec<u64>,
-    /// Known to be all zero on the disk.
-    blank: Vec<u64>,
-}
-
-impl Pages {
-    fn new(count: u32) -> Self {
-        let words = count.div_ceil(64) as usize;
-        Self {
-            changed: vec![0; words],
-            wanted: vec![0; words],
-            blank: vec![0; words],
-        }
-    }
-}
-
-fn get(bits: &[u64], at: u32) -> bool {
-    bits[(at / 64) as usize] >> (at % 64) & 1 == 1
-}
-
-fn put(bits: &mut [u64], at: u32, on: bool) {
-    let mask = 1 << (at % 64);
-    let word = &mut bits[(at / 64) as usize];
-    if on {
-        *word |= mask;
-    } else {
-        *word &= !mask;
-    }
-}
-
-fn first(bits: &[u64]) -> Option<u32> {
-    let (n, word) = bits.iter().enumerate().find(|(_, word)| **word != 0)?;
-    Some(n as u32 * 64 + word.trailing_zeros())
-}
-
 /// The metadata of an attached volume.
 #[derive(Debug)]
 pub(super) struct Meta {
@@ -159,10 +122,10 @@ pub(super) struct Meta {
     pub log: ActivityLog,
     log_io: Option<(Commit, Stage)>,
     pub unflushed: Unflushed,
-    pages: Pages,
+    pub pages: Pages,
     page_count: u32,
     page_io: Option<Stage>,
-    page_sequence: u64,
+    pub page_sequence: u64,
     /// A page was written since the last flush of the bitmap lane.
     page_flush_due: bool,
     /// The bitmap on the disk says less than all; see [`Stored::all_dirty`].
@@ -172,6 +135,12 @@ pub(super) struct Meta {
     bitmap_only: bool,
     /// The bitmap's pages that changed are not saved before.
     bitmap_from: Micros,
+    /// No commit of the log, no cooling and no saving of pages begins: the metadata is about to grow or to move.
+    pub frozen: bool,
+    /// The metadata has moved here from these places of its superblocks, and they are not zero yet.
+    moved: Option<[u64; 2]>,
+    /// Bytes of memory for payload, which the limit of hot extents follows from.
+    memory: u64,
 }
 
 impl Meta {
@@ -181,7 +150,8 @@ impl Meta {
         let page_count = superblock.layout.bitmap_pages_used();
         Self {
             asked: Stored::of(&superblock),
-            asked_count: 0,
+            // A move that was not finished is.
+            asked_count: u64::from(superblock.moved_from.is_some()),
             durable_count: 0,
             stage: SuperStage::Idle,
             covers: 0,
@@ -198,8 +168,54 @@ impl Meta {
             cooling: Cooling::None,
             bitmap_only: false,
             bitmap_from: SAVE_BITMAP,
+            frozen: false,
+            moved: superblock.moved_from,
+            memory,
             superblock,
         }
+    }
+
+    /// Whether the log and the bitmap on the disk will stay as they are while this is frozen, and the superblock is saved.
+    pub fn is_still(&self) -> bool {
+        self.frozen && self.cooling == Cooling::None && self.is_settled()
+    }
+
+    /// Whether the superblock is saved, and nothing is left where the metadata was before.
+    pub fn is_settled(&self) -> bool {
+        self.quiet() && !self.saving() && self.moved.is_none()
+    }
+
+    /// The copies of the log and the bitmap at `to` are durable: the next save is there, and then nothing is left at the
+    /// present place. The size stays what it is.
+    pub fn move_to(&mut self, to: &Layout) {
+        let old = self.superblock.layout;
+        self.moved = Some([old.superblock_a, old.superblock_b]);
+        self.superblock.layout = Layout {
+            volume_bytes: old.volume_bytes,
+            ..*to
+        };
+        self.log.moved();
+        self.asked_count += 1;
+    }
+
+    /// Gets the memory for a volume of so many bytes, and changes nothing else.
+    ///
+    /// # Errors
+    /// [`GrowError::NoMemory`].
+    pub fn reserve(&mut self, bytes: u64, pages: u32) -> Result<(), GrowError> {
+        self.log.reserve(bytes)?;
+        self.unflushed.reserve(bytes)?;
+        let needs = 3 * u64::from(pages) / 8;
+        let reserved = self.pages.reserve(pages);
+        reserved.then_some(()).ok_or(GrowError::NoMemory { needs })
+    }
+
+    /// The volume has so many bytes now, and its bitmap so many pages.
+    pub fn grow(&mut self, bytes: u64, pages: u32) {
+        self.log.grow(bytes, limit_for(bytes, self.memory));
+        self.unflushed.grow(bytes);
+        self.pages.grow(pages);
+        self.page_count = pages;
     }
 
     /// Where everything lies.
@@ -298,6 +314,11 @@ impl Meta {
         for page in 0..self.page_count {
             put(&mut self.pages.changed, page, true);
         }
+    }
+
+    /// The superblock is to say that all is out of sync, whatever the pages say, until they say so themselves.
+    pub fn distrust_pages(&mut self) {
+        self.all_dirty = true;
     }
 
     /// When the pages that changed are to be saved.
@@ -543,7 +564,7 @@ impl Engine {
         }
         let start = meta.saving() && meta.stage == SuperStage::Idle;
         // Until every page is what it should be, a crash costs a full resync.
-        let write_pages = pages_count && meta.all_dirty && meta.page_io.is_none();
+        let write_pages = pages_count && meta.all_dirty && meta.page_io.is_none() && !meta.frozen;
         if write_pages {
             let Pages {
                 changed, wanted, ..
@@ -572,6 +593,7 @@ impl Engine {
             meta.covers = meta.asked_count;
             meta.superblock.sequence += 1;
             meta.asked.put(&mut meta.superblock);
+            meta.superblock.moved_from = meta.moved;
             meta.stage = SuperStage::WriteA;
         }
         let encoded = page_mut(mem, &pages.superblock).map(|page| meta.superblock.encode(page));
@@ -684,7 +706,24 @@ impl Engine {
                 meta.stage = SuperStage::FlushB;
                 self.meta_op(at, Lane::Super, DiskOp::Flush);
             }
-            SuperStage::FlushB => {
+            SuperStage::FlushB if meta.superblock.moved_from.is_some() => {
+                meta.stage = SuperStage::ZeroA;
+                self.zero_old_copy(at, 0, mem);
+            }
+            SuperStage::ZeroA => {
+                meta.stage = SuperStage::ZeroB;
+                self.zero_old_copy(at, 1, mem);
+            }
+            SuperStage::ZeroB => {
+                meta.stage = SuperStage::FlushZeroes;
+                self.meta_op(at, Lane::Super, DiskOp::Flush);
+            }
+            SuperStage::FlushB | SuperStage::FlushZeroes => {
+                if meta.stage == SuperStage::FlushZeroes {
+                    // Nor does the superblock say so any longer: clients may come to own these places.
+                    meta.moved = None;
+                    meta.asked_count += 1;
+                }
                 meta.stage = SuperStage::Idle;
                 let saving = meta.saving();
                 self.volumes[at].unsure.superblock = None;
@@ -693,6 +732,19 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Zeroes a place where a copy of the superblock was before the metadata moved.
+    fn zero_old_copy(&mut self, at: usize, which: usize, mem: &mut Mem<'_>) {
+        let volume = &mut self.volumes[at];
+        let (Some(meta), Some(lanes)) = (&mut volume.meta, &volume.lanes) else {
+            return;
+        };
+        let Some(places) = meta.moved else { return };
+        if let Some(page) = page_mut(mem, &lanes.superblock) {
+            page.fill(0);
+        }
+        self.write_page(at, Lane::Super, places[which]);
     }
 
     /// Whether a slot may start, as far as metadata is concerned. Otherwise it waits in the gate.
@@ -751,7 +803,7 @@ impl Engine {
         self.durable();
     }
 
-    fn release_gate(&mut self, at: usize) {
+    pub(super) fn release_gate(&mut self, at: usize) {
         let mut gate = core::mem::replace(&mut self.volumes[at].gate, List::EMPTY);
         while let Some(id) = self.slots.pop(&mut gate) {
             self.slots.push(&mut self.ready, id);
@@ -788,7 +840,7 @@ impl Engine {
         let (Some(meta), Some(pages)) = (&mut volume.meta, &volume.lanes) else {
             return;
         };
-        if meta.log_io.is_some() || !usable {
+        if meta.log_io.is_some() || !usable || meta.frozen {
             return;
         }
         let Some(commit) = meta.log.next_commit() else {
@@ -840,7 +892,7 @@ impl Engine {
         let metas = self.volumes.iter().filter(|v| v.usable());
         metas
             .filter_map(|v| v.meta.as_ref())
-            .filter(|meta| meta.cooling == Cooling::None)
+            .filter(|meta| meta.cooling == Cooling::None && !meta.frozen)
             .filter_map(|meta| {
                 meta.log
                     .next_due()
@@ -864,7 +916,7 @@ impl Engine {
         let volume = &mut self.volumes[at];
         let usable = volume.usable();
         let Some(meta) = &mut volume.meta else { return };
-        if !usable || meta.cooling != Cooling::None {
+        if !usable || meta.cooling != Cooling::None || meta.frozen {
             return;
         }
         let bitmap = meta.bitmap_due().is_some_and(|due| due <= now);
@@ -995,30 +1047,6 @@ impl Engine {
                     self.slots.at(id).logged = false;
                 }
             }
-        }
-    }
-}
-
-/// What a page of the bitmap must say: what is out of sync, and what the peer may still lose.
-fn bits_of(dirty: &Bitmap, unflushed: &Unflushed, page: u32, words: &mut [u64; PAGE_WORDS]) {
-    let first = page as usize * PAGE_WORDS;
-    let all = dirty.words();
-    for (word, n) in words.iter_mut().zip(first..) {
-        *word = all.get(n).copied().unwrap_or(0);
-    }
-    let start = u64::from(page) * PAGE_COVERS;
-    let ranges = unflushed.ranges_in(start..start + PAGE_COVERS);
-    for range in ranges.filter(|_| !mutation::is(Mutation::PageWithoutUnflushed)) {
-        for block in (range.start - start) / BLOCK..(range.end - start).div_ceil(BLOCK) {
-            words[(block / 64) as usize] |= 1 << (block % 64);
-        }
-    }
-}
-
-fn want(pages: &mut Pages, start: u64, end: u64) {
-    if start < end {
-        for page in start / PAGE_COVERS..=(end - 1) / PAGE_COVERS {
-            put(&mut pages.wanted, page as u32, true);
         }
     }
 }

@@ -24,6 +24,7 @@ mod dry_run;
 mod epochs;
 mod exchange;
 mod flush;
+mod grow;
 mod handshake;
 mod hang;
 mod inspect;
@@ -31,11 +32,14 @@ mod invalidate;
 mod invariants;
 mod link;
 mod liveness;
+mod locate;
 mod meta;
 mod order;
 mod overlap;
+mod pages;
 mod peer;
 mod queue;
+mod resize;
 mod resync;
 mod roles;
 mod slots;
@@ -221,7 +225,11 @@ impl Engine {
             Event::Frame { frame, buf } => self.frame(frame, buf, mem),
             Event::Command { id, command } => self.command(id, command, mem),
             Event::OpenClients(count) => self.open_clients = count,
-            Event::DiskChanged { volume, size } => self.disk_changed(volume, size, mem),
+            Event::DiskChanged {
+                volume,
+                metadata,
+                size,
+            } => self.disk_changed(volume, metadata, size, mem),
             Event::Tick => self.tick(mem),
         }
         self.settle(mem);
@@ -323,6 +331,7 @@ impl Engine {
         self.run_deferred(mem);
         self.serve_when_received();
         self.check_ahead(mem);
+        self.pump_growths(mem);
         self.pump_resync(mem);
         self.report_verifies();
         self.cool_all();

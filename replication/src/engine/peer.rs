@@ -165,6 +165,8 @@ impl Engine {
                 sender_is_source,
             } => self.sync_request(volume, request, sender_is_source, pool),
             Frame::SyncReply { request, granted } => self.sync_reply(request, granted, pool),
+            Frame::Resize(resize) => self.resize_step(resize, pool),
+            Frame::ResizeReply(reply) => self.resize_reply(reply, pool),
             _ => unreachable!("requests and the handshake were handled before"),
         }
     }

@@ -277,6 +277,7 @@ impl Engine {
         volume.replication = ReplicationState::SyncTarget;
         volume.mirrored = false;
         volume.peer_disk = DiskState::UpToDate;
+        volume.unsynced_from = None;
         volume.gens.begin_target(uuid);
         volume.crashed = false;
         volume.steady = false;

@@ -1,6 +1,7 @@
 //! Promotion and demotion, and the operator's statement that both disks are identical: commands
 //! that take several steps. One runs at a time; others wait, and none waits for ever.
 
+use super::resize::Leading;
 use super::slots::SlotId;
 use super::volume::Volume;
 use super::{Engine, Queued, text};
@@ -44,6 +45,14 @@ pub(super) enum TaskKind {
         at: usize,
         request: u64,
         source_here: bool,
+    },
+    /// A volume grows on both nodes.
+    Resize {
+        at: usize,
+        request: u64,
+        size: u64,
+        clean: bool,
+        stage: Leading,
     },
     /// The disks save that they are outdated.
     Outdating,
@@ -149,6 +158,9 @@ impl Engine {
         self.role = Role::Primary;
         self.link.discard_my_data = false;
         for at in 0..self.volumes.len() {
+            if !self.connected() {
+                self.offer(at);
+            }
             self.ensure_generation(at, mem);
             self.save(at, mem);
         }
@@ -186,12 +198,215 @@ impl Engine {
                 | TaskKind::Serving { .. }
                 | TaskKind::Demote { .. }
                 | TaskKind::GiveUp { .. }
+                | TaskKind::Resize { .. }
                 | TaskKind::Outdating,
             ) => true,
             // The peer is about to learn that its copy is not good.
-            None => {
-                (self.volumes.iter()).any(|v| v.start_pending.is_some() || v.preparing.is_some())
+            None => self.volumes.iter().any(|v| {
+                v.start_pending.is_some() || v.preparing.is_some() || v.following.is_some()
+            }),
+use super::volume::Volume;
+use super::{Engine, Queued, text};
+use crate::api::{
+    Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role, Text,
+};
+use crate::buf::Mem;
+use crate::lineage::JUST_CREATED;
+use crate::mutation::{self, Mutation};
+use crate::wire::Frame;
+use fencing::{DiskGrade, Facts, PeerView, Policy, may_promote};
+
+/// A command that waits for the handshake, or for another command, to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deferred {
+    pub id: CommandId,
+    pub command: Command,
+    pub deadline: Micros,
+}
+
+/// The command under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Task {
+    pub id: CommandId,
+    pub kind: TaskKind,
+    pub deadline: Micros,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TaskKind {
+    /// The peer was asked.
+    Promote { force: bool, request: u64 },
+    /// Clients are gone; their requests in flight end. Whether the operator was answered.
+    Demote { answered: bool },
+    /// The peer was told of the new generation.
+    NewGeneration { uuid: u64 },
+    /// Both nodes took it over; this one's disks save it.
+    Saving { uuid: u64 },
+    /// The peer was asked to agree that one copy of a volume is replaced by the other.
+    GiveUp {
+        at: usize,
+        request: u64,
+        source_here: bool,
+    },
+    /// A volume grows on both nodes.
+    Resize {
+        at: usize,
+        request: u64,
+        size: u64,
+        clean: bool,
+        stage: Leading,
+    },
+    /// The disks save that they are outdated.
+    Outdating,
+    /// The node is Primary, and lets clients in as soon as that is durable. Whether the operator was
+    /// answered.
+    Serving { answered: bool },
+}
+
+impl Engine {
+    fn disk_grade(&self) -> DiskGrade {
+        let grade = |volume: &Volume| match volume.disk {
+            // Its beginning was agreed on and may only not have arrived yet.
+            _ if volume.replication == ReplicationState::SyncTarget => DiskGrade::Unusable,
+            // Nothing is on it that could be lost.
+            DiskState::Inconsistent if volume.gens.current == JUST_CREATED => DiskGrade::Doubtful,
+            DiskState::UpToDate => DiskGrade::Best,
+            DiskState::Outdated | DiskState::DUnknown | DiskState::Consistent => {
+                DiskGrade::Doubtful
             }
+            DiskState::Diskless
+            | DiskState::Attaching
+            | DiskState::Failed
+            | DiskState::Negotiating
+            | DiskState::Inconsistent => DiskGrade::Unusable,
+        };
+        (self.volumes.iter().map(grade).min()).unwrap_or(DiskGrade::Unusable)
+    }
+
+    fn peer_view(&self) -> PeerView {
+        match self.peer_role {
+            _ if !self.connected() => PeerView::Unreachable,
+            Role::Primary => PeerView::Primary,
+            Role::Secondary | Role::Unknown => PeerView::Secondary,
+        }
+    }
+
+    /// Since when the peer has been asked for its consent.
+    pub(super) fn promotion_asked(&self) -> Option<Micros> {
+        let task = self.task?;
+        matches!(task.kind, TaskKind::Promote { .. })
+            .then(|| task.deadline - self.config.timers.timeout)
+    }
+
+    pub(super) fn promote(&mut self, id: CommandId, force: bool, mem: &mut Mem<'_>) {
+        if self.role == Role::Primary {
+            return self.done(id, Ok(text!("already Primary")));
+        }
+        let peer = self.peer_view();
+        let facts = Facts {
+            force,
+            disk: self.disk_grade(),
+            peer,
+        };
+        if let Err(denial) = may_promote(Policy::DontCare, facts) {
+            let reason = self.denial_text(denial);
+            return self.done(id, Err(reason));
+        }
+        if self.granted {
+            let reason = text!("the peer is becoming Primary; see 'status'");
+            return self.done(id, Err(reason));
+        }
+        if peer == PeerView::Unreachable {
+            return self.become_primary(id, force, mem);
+        }
+        let request = self.random();
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::Promote { force, request },
+            deadline: self.now + self.config.timers.timeout,
+        });
+        self.send(Frame::PromoteRequest { request });
+    }
+
+    /// The promotion takes effect. By force a doubtful disk becomes the one to go on with, in a
+    /// generation of its own; a connected peer must then learn of it in a new handshake.
+    fn become_primary(&mut self, id: CommandId, force: bool, mem: &mut Mem<'_>) {
+        let mut vouched = false;
+        for at in 0..self.volumes.len() {
+            let uuid = self.random();
+            let volume = &mut self.volumes[at];
+            if force && volume.disk != DiskState::UpToDate {
+                vouched = true;
+                volume.disk = DiskState::UpToDate;
+                volume.through.doomed = false;
+                if volume.gens.current == JUST_CREATED {
+                    volume.mark_all_dirty();
+                    // A name for what is there; the generation that clients write follows.
+                    volume.gens.current = uuid;
+                    continue;
+                }
+            }
+            if !volume.mirrored {
+                volume.steady = volume.usable();
+                // What it has from now on is not what anybody was told of.
+                volume.gens.promoted_alone(uuid);
+                let index = volume.config.index;
+                self.log(
+                    Level::Info,
+                    text!("vol{index}: goes on without the peer in new generation {uuid:016x}"),
+                );
+            }
+        }
+        self.role = Role::Primary;
+        self.link.discard_my_data = false;
+        for at in 0..self.volumes.len() {
+            if !self.connected() {
+                self.offer(at);
+            }
+            self.ensure_generation(at, mem);
+            self.save(at, mem);
+        }
+        self.log(
+            Level::Info,
+            text!("now Primary{}", if force { " (forced)" } else { "" }),
+        );
+        self.tell_state();
+        if vouched && self.connected() {
+            self.reopen_link();
+        }
+        // What a client reads must not be taken back by a restart that knows of no promotion.
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::Serving { answered: false },
+            deadline: self.now + self.config.timers.timeout,
+        });
+        self.durable();
+    }
+
+    fn set_serving(&mut self, on: bool) {
+        if self.serving != on {
+            self.serving = on;
+            self.queue.push(Queued::Serve(on));
+        }
+    }
+
+    /// The peer wants to become Primary. When both want to, the name that sorts first wins.
+    pub(super) fn promote_request(&mut self, request: u64) {
+        let contended = match self.task.map(|task| task.kind) {
+            Some(TaskKind::Promote { .. }) => self.config.node < self.config.peer,
+            Some(
+                TaskKind::NewGeneration { .. }
+                | TaskKind::Saving { .. }
+                | TaskKind::Serving { .. }
+                | TaskKind::Demote { .. }
+                | TaskKind::GiveUp { .. }
+                | TaskKind::Resize { .. }
+                | TaskKind::Outdating,
+            ) => true,
+            // The peer is about to learn that its copy is not good.
+            None => self.volumes.iter().any(|v| {
+                v.start_pending.is_some() || v.preparing.is_some() || v.following.is_some()
+            }),
         };
         let granted = self.role == Role::Secondary && !contended;
         self.granted = granted;
@@ -476,6 +691,10 @@ impl Engine {
                 }
             }
             TaskKind::NewGeneration { .. } | TaskKind::GiveUp { .. } => self.task = None,
+            TaskKind::Resize { at, .. } => {
+                self.task = None;
+                self.stop_leading(at);
+            }
         }
         let reason =
             text!("the connection to the peer was lost meanwhile; see 'status' and try again");
@@ -514,6 +733,11 @@ impl Engine {
         self.task = None;
         // Whatever the peer still answers is void; it learns that this node stayed Secondary.
         self.tell_state();
+        if let TaskKind::Resize { at, .. } = task.kind {
+            // The peer may have the new size by now: the next handshake settles that.
+            self.stop_leading(at);
+            self.reopen_link();
+        }
         if matches!(task.kind, TaskKind::NewGeneration { .. }) {
             // It may have taken the generation over: find out.
             self.reopen_link();

@@ -4,9 +4,11 @@ use super::attach::{Attach, Lanes};
 use super::congestion::Ahead;
 use super::detach::Detaching;
 use super::epochs::Lag;
+use super::grow::Growth;
 use super::inspect::Inspecting;
 use super::invalidate::Preparing;
 use super::meta::{Lane, Meta, Unsure};
+use super::resize::Following;
 use super::slots::List;
 use super::through::Through;
 use super::verify::Verifying;
@@ -55,6 +57,14 @@ pub(super) struct Volume {
     pub config: VolumeConfig,
     /// Bytes; 0 until the metadata or the peer told it.
     pub size: u64,
+    /// Bytes that clients were told: not more than `size`.
+    pub offered: u64,
+    /// It grows on this node's disk.
+    pub growth: Option<Box<Growth>>,
+    /// The peer leads its growth.
+    pub following: Option<Following>,
+    /// From this byte on the volume is new and marked, and its resync has not begun.
+    pub unsynced_from: Option<u64>,
     /// How far the disk is from being used, or why it is not.
     pub attach: Attach,
     /// Pages that metadata is written from, once they were taken.
@@ -155,6 +165,10 @@ impl Volume {
         Self {
             disk,
             size: 0,
+            offered: 0,
+            growth: None,
+            following: None,
+            unsynced_from: None,
             attach,
             lanes: None,
             meta: None,

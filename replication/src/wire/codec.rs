@@ -15,7 +15,7 @@ use crate::lineage::Policies;
 const MAGIC: u32 = u32::from_le_bytes(*b"PLSD");
 const CHECKED: usize = HEADER_LEN - 4;
 
-mod kind {
+pub(super) mod kind {
     pub const HELLO: u8 = 1;
     pub const HELLO_VOLUME: u8 = 2;
     pub const REFUSE: u8 = 3;
@@ -48,6 +48,8 @@ mod kind {
     pub const RECEIVED: u8 = 33;
     pub const BARRIER: u8 = 34;
     pub const AHEAD: u8 = 35;
+    pub const RESIZE: u8 = 36;
+    pub const RESIZE_REPLY: u8 = 37;
 }
 
 const FUA: u8 = 1;
@@ -416,6 +418,7 @@ impl Frame {
                 request,
                 uuid: header.argument,
             },
+            kind::RESIZE | kind::RESIZE_REPLY => super::resize::decode(header)?,
             other => return Err(WireError::Kind(other)),
         })
     }
@@ -633,6 +636,8 @@ impl Frame {
                 (header.kind, header.volume) = (kind::SYNC_END, volume);
                 (header.request, header.argument) = (request, uuid);
             }
+            Self::Resize(resize) => super::resize::encode(&resize, header),
+            Self::ResizeReply(reply) => super::resize::encode_reply(&reply, header),
         }
     }
 }

@@ -124,6 +124,23 @@ fn volume_state() -> impl Strategy<Value = VolumeState> {
     })
 }
 
+fn resize() -> impl Strategy<Value = Frame> {
+    let step = prop_oneof![
+        any::<(bool, bool)>().prop_map(|(exact, clean)| ResizeStep::Prepare { exact, clean }),
+        Just(ResizeStep::Commit),
+        Just(ResizeStep::Done),
+        Just(ResizeStep::Cancel),
+    ];
+    (any::<(u16, u64)>(), 1..u64::MAX, step).prop_map(|((volume, request), size, step)| {
+        Frame::Resize(Resize {
+            volume,
+            request,
+            size,
+            step,
+        })
+    })
+}
+
 fn comparison() -> impl Strategy<Value = Comparison> {
     prop_oneof![
         any::<u32>().prop_map(Comparison::Blocks),
@@ -200,6 +217,21 @@ fn frame() -> impl Strategy<Value = (Frame, u32)> {
         }),
         any::<(u64, bool)>().prop_map(|(request, granted)| Frame::SyncReply { request, granted }),
         any::<(u16, u64)>().prop_map(|(volume, bytes)| Frame::SyncLeft { volume, bytes }),
+        resize(),
+        (any::<(u64, u64)>(), 0usize..5).prop_map(|((request, size), answer)| {
+            let answer = [
+                ResizeAnswer::Done,
+                ResizeAnswer::DiskTooSmall,
+                ResizeAnswer::Busy,
+                ResizeAnswer::NoMemory,
+                ResizeAnswer::DiskFailed,
+            ][answer];
+            Frame::ResizeReply(ResizeReply {
+                request,
+                size,
+                answer,
+            })
+        }),
         any::<(u16, u64, u64)>().prop_map(|(volume, request, uuid)| Frame::SyncEnd {
             volume,
             request,

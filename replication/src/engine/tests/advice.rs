@@ -177,7 +177,14 @@ fn a_disk_that_failed_and_a_peer_that_does_not_answer_are_told() {
     assert!(reason.contains("none of 1 requests for 3 s"), "{reason}");
     pair.nodes[1].disk_held = false;
     pair.run();
-    pair.handle(1, Event::DiskChanged { volume: 1, size: 0 });
+    pair.handle(
+        1,
+        Event::DiskChanged {
+            volume: 1,
+            metadata: false,
+            size: 0,
+        },
+    );
     pair.run();
     assert!(pair.reason(1).contains("vol1: the disk here is Failed"));
     assert!(

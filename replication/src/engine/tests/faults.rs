@@ -256,6 +256,7 @@ fn a_disk_that_shrinks_or_goes_is_given_up_and_one_that_grows_is_not() {
         0,
         Event::DiskChanged {
             volume: 0,
+            metadata: false,
             size: SIZE * 2,
         },
     );
@@ -264,11 +265,19 @@ fn a_disk_that_shrinks_or_goes_is_given_up_and_one_that_grows_is_not() {
         0,
         Event::DiskChanged {
             volume: 0,
+            metadata: false,
             size: SIZE - 512,
         },
     );
     assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
-    pair.handle(0, Event::DiskChanged { volume: 1, size: 0 });
+    pair.handle(
+        0,
+        Event::DiskChanged {
+            volume: 1,
+            metadata: false,
+            size: 0,
+        },
+    );
     assert_eq!(pair.nodes[0].status().volumes[1].disk, DiskState::Failed);
 }
 
@@ -383,7 +392,14 @@ fn a_disk_that_fails_after_its_part_was_done_leaves_no_answer_behind_that_nobody
         pair.nodes[1].disk_held = true;
         let id = pair.write(0, 0, 4096, 1);
         pair.run();
-        pair.handle(0, Event::DiskChanged { volume: 0, size: 0 });
+        pair.handle(
+            0,
+            Event::DiskChanged {
+                volume: 0,
+                metadata: false,
+                size: 0,
+            },
+        );
         if lost {
             pair.cut();
         } else {

@@ -303,8 +303,22 @@ fn a_broken_protocol_costs_the_connection_and_nothing_else() {
 fn two_primaries_are_never_connected_even_when_one_has_no_disk_left() {
     let mut pair = Pair::ready();
     pair.cut();
-    pair.handle(0, Event::DiskChanged { volume: 0, size: 0 });
-    pair.handle(0, Event::DiskChanged { volume: 1, size: 0 });
+    pair.handle(
+        0,
+        Event::DiskChanged {
+            volume: 0,
+            metadata: false,
+            size: 0,
+        },
+    );
+    pair.handle(
+        0,
+        Event::DiskChanged {
+            volume: 1,
+            metadata: false,
+            size: 0,
+        },
+    );
     pair.ok(1, Command::Primary { force: true });
     pair.heal();
     for node in &pair.nodes {

@@ -2,7 +2,10 @@
 //! was trusted with, but this node neither panics nor loses memory.
 
 use super::*;
-use crate::wire::{Comparison, Hello, HelloVolume, Refusal, State, VolumeState};
+use crate::wire::{
+    Comparison, Hello, HelloVolume, Refusal, Resize, ResizeAnswer, ResizeReply, ResizeStep, State,
+    VolumeState,
+};
 
 /// Node 0 of a pair whose other node is replaced by chance.
 struct Victim {
@@ -52,7 +55,14 @@ impl Victim {
                 pair.network = true;
                 pair.wait(600_000);
             }
-            4 => pair.handle(0, Event::DiskChanged { volume: 0, size: 0 }),
+            4 => pair.handle(
+                0,
+                Event::DiskChanged {
+                    volume: 0,
+                    metadata: false,
+                    size: 0,
+                },
+            ),
             _ => {}
         }
         pair.network = false;
@@ -268,6 +278,29 @@ impl Victim {
                 request: 9,
                 uuid,
             },
+            25 | 26 => Frame::Resize(Resize {
+                volume,
+                request: 9,
+                size: self.one_of(&[1, 512, SIZE, SIZE + 4096, u64::MAX]),
+                step: self.one_of(&[
+                    ResizeStep::Prepare {
+                        exact: true,
+                        clean: false,
+                    },
+                    ResizeStep::Prepare {
+                        exact: false,
+                        clean: true,
+                    },
+                    ResizeStep::Commit,
+                    ResizeStep::Done,
+                    ResizeStep::Cancel,
+                ]),
+            }),
+            27 => Frame::ResizeReply(ResizeReply {
+                request: self.request(),
+                size: self.one_of(&[0, SIZE, u64::MAX]),
+                answer: self.one_of(&[ResizeAnswer::Done, ResizeAnswer::Busy]),
+            }),
             29 | 30 => Frame::ReadReply {
                 request: self.request(),
                 reply: 9,

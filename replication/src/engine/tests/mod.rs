@@ -16,6 +16,7 @@ mod invalidate;
 mod liveness;
 mod mirror;
 mod random;
+mod resize;
 mod roles;
 mod trouble;
 mod verify;
@@ -58,6 +59,10 @@ pub(super) struct Node {
     pub done: BTreeMap<CommandId, Result<String, String>>,
     pub logs: Vec<String>,
     pub serving: bool,
+    /// Its volumes grow: that takes memory.
+    pub may_allocate: bool,
+    /// Sizes that clients were told.
+    pub sizes: BTreeMap<u16, u64>,
     /// Do not complete disk operations.
     pub disk_held: bool,
     pub ignores_discards: bool,
@@ -144,6 +149,8 @@ impl Node {
             done: BTreeMap::new(),
             logs: Vec::new(),
             serving: false,
+            may_allocate: false,
+            sizes: BTreeMap::new(),
             disk_held: false,
             ignores_discards: false,
             reads_fail: false,
@@ -164,7 +171,9 @@ impl Node {
             match action {
                 Action::Disk { token, volume, op } => self.ops.push_back((token, volume, op)),
                 Action::Meta { token, volume, op } => self.meta_ops.push_back((token, volume, op)),
-                Action::Size { .. } => {}
+                Action::Size { volume, size } => {
+                    self.sizes.insert(volume, size);
+                }
                 Action::Send { frame, payload } => {
                     assert!(
                         !closed,
@@ -318,6 +327,7 @@ impl Pair {
             engine,
             pool,
             memory,
+            may_allocate,
             ..
         } = node;
         let mut mem = Mem::new(pool, memory);
@@ -327,7 +337,7 @@ impl Pair {
             .volumes
             .iter()
             .all(|v| v.metadata != MetadataKind::None);
-        if attached {
+        if attached && !*may_allocate {
             without_allocating(|| engine.handle(self.now, event, &mut mem));
         } else {
             engine.handle(self.now, event, &mut mem);
@@ -379,7 +389,10 @@ impl Pair {
             return true;
         }
         let at = node.position(volume);
-        let disk = &mut node.metas[at];
+        let disk = match node.config.volumes[at].metadata {
+            MetadataPlace::Internal => &mut node.disks[at],
+            MetadataPlace::External { .. } => &mut node.metas[at],
+        };
         let range = |offset: u64, len: u32| offset as usize..offset as usize + len as usize;
         match op {
             DiskOp::Read { offset, view, .. } => {

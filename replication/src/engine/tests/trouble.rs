@@ -4,7 +4,14 @@ use super::*;
 
 /// Completes what the disks and the network have until nothing is left, `n`'s disk failing everything.
 fn fail_disk(pair: &mut Pair, n: usize) {
-    pair.handle(n, Event::DiskChanged { volume: 0, size: 0 });
+    pair.handle(
+        n,
+        Event::DiskChanged {
+            volume: 0,
+            metadata: false,
+            size: 0,
+        },
+    );
     pair.run();
 }
 

@@ -409,7 +409,14 @@ fn an_end_acknowledged_to_a_disk_that_failed_meanwhile_is_void() {
         }
     }
     // The target's answer waits until the end is durable there.
-    pair.handle(0, Event::DiskChanged { volume: 0, size: 0 });
+    pair.handle(
+        0,
+        Event::DiskChanged {
+            volume: 0,
+            metadata: false,
+            size: 0,
+        },
+    );
     pair.nodes[1].meta_held = false;
     pair.run();
     assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
