@@ -41,6 +41,8 @@ usage() {
 ./run-qemu.sh console NODE         the serial console, interactive
 ./run-qemu.sh kill|start|pause|resume NODE        power cut, boot, freeze, thaw
 ./run-qemu.sh link cut|restore replication|management|export [NODE]
+./run-qemu.sh grow --size SIZE [--volume N]
+                                   enlarge both nodes' disks of a volume, for 'resize volN' on the console
 ./run-qemu.sh guest [--run 'COMMAND'] [--volume N]
                                    a Linux guest with the export as its virtio-blk disk /dev/vda
 ./run-qemu.sh image                build boot media for BIOS and UEFI: an ISO and a disk image with GRUB (docs/BOOT.md)
@@ -67,12 +69,12 @@ case ${1:-} in
 esac
 
 case $verb in
-  build | image | up | exec | console | kill | start | pause | resume | link | guest | status | down) ;;
+  build | image | up | exec | console | kill | start | pause | resume | link | grow | guest | status | down) ;;
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
 dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care metadata=internal integrity=crc32c
-guest_command='' guest_volume=0 config='' out=$here/target/image
+guest_command='' guest_volume=0 grow_size='' grow_volume=0 config='' out=$here/target/image
 arguments=()
 
 # one_of OPTION VALUE CHOICE... - the value must be one of the choices.
@@ -95,10 +97,10 @@ take_option() {
       [ -n "$2" ] || die "--dir takes a directory"
       dir=$2
       ;;
-    up:--size)
+    up:--size | grow:--size)
       amount=$(bytes "$2")
       if ((${amount:-0} < 1 << 20 || amount % 4096)); then die "--size $2: expected a size like 512M or 1G, at least 1M"; fi
-      size=$2
+      if [ "$verb" = grow ]; then grow_size=$2; else size=$2; fi
       ;;
     up:--volumes) whole "$1" "$2" 1 5 && volumes=$2 ;;
     up:--mem)
@@ -128,6 +130,7 @@ take_option() {
       out=$2
       ;;
     guest:--run) guest_command=$2 ;;
+    grow:--volume) whole "$1" "$2" 0 15 && grow_volume=$2 ;;
     guest:--volume) whole "$1" "$2" 0 15 && guest_volume=$2 ;;
     *) die "$verb has no option $1: ./run-qemu.sh help" ;;
   esac

@@ -76,6 +76,37 @@ prepare_images() {
   origin=used
 }
 
+# enlarge NODE DISK FILE BYTES - a disk of a node that runs, by its name in QEMU, or the image of one that does not.
+enlarge() {
+  local length
+  length=$(stat -Lc %s "$3") || die "the disk $dir/$3 is missing"
+  ((length < $4)) || die "the disk $dir/$3 has $length bytes already, $4 were asked for: disks only grow"
+  if alive "$1"; then
+    must_qmp "$1" "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"$2\",\"size\":$4}}"
+  else
+    truncate -s "$4" "$3" || die "cannot enlarge $dir/$3"
+  fi
+}
+
+verb_grow() {
+  local node want md
+  (($# == 0)) || die "grow takes options only: ./run-qemu.sh help"
+  [ -n "$grow_size" ] || die "grow takes --size SIZE, what the volume is to have"
+  ((grow_volume < volumes)) || die "there is no vol$grow_volume: the pair has $volumes"
+  want=$(bytes "$grow_size")
+  md=$(($(disk_bytes "$want") - want))
+  [ "$metadata" = external ] || want=$((want + md))
+  for node in a b; do
+    enlarge $node "vol$grow_volume" "$(image $node "$grow_volume")" "$want"
+    if [ "$metadata" = external ] && (($(stat -Lc %s "$(metadata_image $node "$grow_volume")") < md)); then
+      # What is there stays whole until it has moved behind itself.
+      enlarge $node "md$grow_volume" "$(metadata_image $node "$grow_volume")" \
+        $((md + $(stat -Lc %s "$(metadata_image $node "$grow_volume")")))
+    fi
+  done
+  say "Both disks have $want bytes now. ./run-qemu.sh exec a 'resize vol$grow_volume'$(dir_option) uses them."
+}
+
 verb_build() {
   command -v cargo >/dev/null ||
     die "missing: cargo. Install Rust with: curl https://sh.rustup.rs -sSf | sh (rust-toolchain.toml picks the version)"

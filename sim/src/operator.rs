@@ -233,11 +233,16 @@ impl World {
         let some = self.rng.coin().then_some(volume);
         let size = self.plan.volumes[usize::from(volume)].bytes();
         let place = |rng: &mut crate::rng::Rng| rng.one_in(4).then(|| rng.below(size));
-        let command = match self.rng.below(16) {
+        let command = match self.rng.below(17) {
             12..=14 => Command::DryRun {
                 discard_my_data: self.rng.one_in(3),
             },
             15 => Command::Inspect { volume },
+            16 => Command::Resize {
+                volume,
+                size: self.rng.coin().then_some(size),
+                assume_clean: self.rng.coin(),
+            },
             0 | 1 => Command::PauseSync { volume: some },
             2 | 3 => Command::ResumeSync { volume: some },
             4..=6 => Command::Verify {

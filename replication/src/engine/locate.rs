@@ -9,6 +9,9 @@ use crate::buf::{Buf, Mem, PAGE};
 use crate::ondisk::{self, Layout, Search, Superblock, SuperblockError, Unusable};
 use alloc::boxed::Box;
 
+/// Searching more than this takes so long that an operator should know.
+const LARGE: u64 = 4 << 30;
+
 type Copy = Result<Box<Superblock>, SuperblockError>;
 
 /// What is being read.
@@ -18,6 +21,10 @@ pub(super) enum Locate {
     LastPage,
     /// Where the first copy would have been put, had it been created for the disk as it is now.
     Guess { at: u64, last: Copy },
+    /// The beginning of the disk. What the two places said in which the superblock should have been.
+    Head {
+        said: Box<[Option<SuperblockError>; 2]>,
+    },
     /// A part of the disk, from this byte on. What the two places said in which it should have been.
     Searching {
         search: Search,
@@ -86,10 +93,31 @@ impl Engine {
                     // It must not be passed over for another one.
                     return self.chosen(at, buf, first, last, mem);
                 }
-                let volume = &mut self.volumes[at];
-                let all = volume.attach_command.is_some();
-                let search = Search::new(volume.metadata_disk_bytes(), buf.len().into(), all);
                 let said = Box::new([first.err(), last.err()]);
+                let disk = self.volumes[at].metadata_disk_bytes();
+                let pages = disk.min(buf.len().into()) / u64::from(PAGE);
+                self.locate(at, buf, Locate::Head { said }, 0, pages as u32);
+            }
+            Locate::Head { said } => {
+                let volume = &self.volumes[at];
+                let disk = volume.metadata_disk_bytes();
+                let bytes =
+                    (disk.min(buf.len().into()) / u64::from(PAGE) * u64::from(PAGE)) as usize;
+                // On a blank disk there is nothing to be found, and most disks without metadata are.
+                let blank =
+                    result.is_ok() && mem.bytes(&buf)[..bytes].iter().all(|byte| *byte == 0);
+                let all = !blank || volume.attach_command.is_some();
+                let search = Search::new(disk, buf.len().into(), all);
+                if all && disk > LARGE {
+                    let index = volume.config.index;
+                    self.log(
+                        Level::Info,
+                        text!(
+                            "vol{index}: no metadata at the end of the disk; it may have grown: all of its {} GiB are searched",
+                            disk >> 30
+                        ),
+                    );
+                }
                 self.search(at, buf, search, said, mem);
             }
             Locate::Searching {
@@ -181,7 +209,7 @@ impl Engine {
                     error == Unusable::NoMetadata && self.volumes[at].attach_command.is_none();
                 let hint = match searched {
                     true => {
-                        "; if the disk was enlarged while the node was down, 'attach' looks for it everywhere"
+                        "; if the disk was enlarged while the node was down, 'attach' looks everywhere"
                     }
                     false => "",
                 };

@@ -43,6 +43,11 @@ pub enum Finding {
         /// Bytes of the disk.
         disk: u64,
     },
+    /// The metadata has moved here because its disk grew, and the copies that it had before are not zeroed yet.
+    MoveUnfinished {
+        /// Where they were.
+        from: [u64; 2],
+    },
     /// The node was Primary when it stopped.
     CrashedPrimary {
         /// Hot extents.
@@ -86,9 +91,10 @@ impl Finding {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Unusable(_) | Self::DiskShrank { .. } => Verdict::Unusable,
-            Self::Copy { .. } | Self::ActivityLost { .. } | Self::BitmapBad { .. } => {
-                Verdict::Problems
-            }
+            Self::Copy { .. }
+            | Self::ActivityLost { .. }
+            | Self::BitmapBad { .. }
+            | Self::MoveUnfinished { .. } => Verdict::Problems,
             _ => Verdict::Good,
         }
     }
@@ -142,6 +148,11 @@ impl fmt::Display for Finding {
                 f,
                 "the disk has grown: {} lie behind the metadata",
                 Bytes(disk.saturating_sub(*end))
+            ),
+            Self::MoveUnfinished { from: [a, b] } => write!(
+                f,
+                "the metadata has moved to the end of a larger disk, and its former superblocks at bytes {a} and {b} \
+                 are zeroed at the next attach"
             ),
             Self::CrashedPrimary { hot } => write!(
                 f,

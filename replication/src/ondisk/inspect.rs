@@ -151,7 +151,7 @@ impl Inspection {
             .chain(rest.into_iter().flatten().flatten())
     }
 
-    fn about(&self, chosen: &Chosen) -> [Option<Finding>; 11] {
+    fn about(&self, chosen: &Chosen) -> [Option<Finding>; 12] {
         let (superblock, activity, bitmap) = (&chosen.superblock, self.activity, self.bitmap);
         let (end, disk) = (superblock.layout.end(), self.disk_bytes);
         let other = match chosen.from {
@@ -180,6 +180,9 @@ impl Inspection {
                     first,
                     error,
                 }),
+            superblock
+                .moved_from
+                .map(|from| Finding::MoveUnfinished { from }),
             (disk >= end + super::PAGE as u64).then_some(Finding::DiskGrew { end, disk }),
             superblock
                 .primary

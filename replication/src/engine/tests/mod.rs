@@ -40,6 +40,13 @@ pub(super) struct Sent {
     payload: Option<(BufView, Vec<u8>)>,
 }
 
+/// Where a write went, and what was there before.
+pub(super) struct Cached {
+    offset: usize,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
 pub(super) struct Node {
     pub engine: Engine,
     config: EngineConfig,
@@ -47,6 +54,8 @@ pub(super) struct Node {
     memory: VecMemory,
     pub disks: Vec<Vec<u8>>,
     pub metas: Vec<Vec<u8>>,
+    /// Completed writes to the first disk that no flush has covered, if these are kept: a power cut may lose any of them.
+    pub cache: Option<Vec<Cached>>,
     /// Metadata operations issued and not completed. They complete before anything else happens.
     pub meta_ops: VecDeque<(DiskToken, u16, DiskOp)>,
     /// Unless held.
@@ -136,6 +145,7 @@ impl Node {
         let mut node = Self {
             disks: disks.collect(),
             metas: metas.collect(),
+            cache: None,
             meta_ops: VecDeque::new(),
             meta_held: false,
             engine: Engine::new(now, config.clone()),
@@ -214,9 +224,58 @@ impl Node {
         found.expect("a volume of the configuration")
     }
 
+    /// Keeps what a write to the first disk replaces until a flush.
+    fn remember(&mut self, at: usize, op: DiskOp) {
+        let Some(cache) = self.cache.as_mut().filter(|_| at == 0) else {
+            return;
+        };
+        match op {
+            DiskOp::Flush => cache.clear(),
+            DiskOp::Write { offset, view } => {
+                let (offset, after) = (offset as usize, self.memory.bytes(view).to_vec());
+                let before = self.disks[0][offset..offset + after.len()].to_vec();
+                cache.push(Cached {
+                    offset,
+                    before,
+                    after,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes back what was not flushed, and lets some sectors of it survive.
+    fn lose_power(&mut self, rng: &mut u64) {
+        let Some(cache) = self.cache.take() else {
+            return;
+        };
+        for cached in cache.iter().rev() {
+            let end = cached.offset + cached.before.len();
+            self.disks[0][cached.offset..end].copy_from_slice(&cached.before);
+        }
+        let mut chance = || {
+            *rng ^= *rng << 13;
+            *rng ^= *rng >> 7;
+            *rng ^= *rng << 17;
+            *rng >> 20
+        };
+        // Nothing, nearly everything, or half of it survives.
+        let keep = [0, 50, 95][chance() as usize % 3];
+        for cached in cache {
+            for (n, sector) in cached.after.chunks(512).enumerate() {
+                if chance() % 100 < keep {
+                    let at = cached.offset + n * 512;
+                    self.disks[0][at..at + sector.len()].copy_from_slice(sector);
+                }
+            }
+        }
+        self.cache = Some(Vec::new());
+    }
+
     /// Applies a disk operation and says how it went.
     fn perform(&mut self, volume: u16, op: DiskOp) -> bool {
         let at = self.position(volume);
+        self.remember(at, op);
         let disk = &mut self.disks[at];
         let range = |offset: u64, len: u32| offset as usize..offset as usize + len as usize;
         match op {
@@ -356,6 +415,8 @@ impl Pair {
     pub fn reboot(&mut self, n: usize) {
         self.cut();
         let before = &mut self.nodes[n];
+        before.lose_power(&mut self.rng);
+        let cache = before.cache.take();
         let (disks, metas) = (
             std::mem::take(&mut before.disks),
             std::mem::take(&mut before.metas),
@@ -365,6 +426,7 @@ impl Pair {
         self.nodes[n] = Node::new(self.now, config);
         self.nodes[n].disks = disks;
         self.nodes[n].metas = metas;
+        self.nodes[n].cache = cache;
         self.handle(n, Event::Tick);
         self.run();
     }
@@ -389,6 +451,9 @@ impl Pair {
             return true;
         }
         let at = node.position(volume);
+        if node.config.volumes[at].metadata == MetadataPlace::Internal {
+            node.remember(at, op);
+        }
         let disk = match node.config.volumes[at].metadata {
             MetadataPlace::Internal => &mut node.disks[at],
             MetadataPlace::External { .. } => &mut node.metas[at],

@@ -166,6 +166,13 @@ fn interrupted(
     what: impl Fn(&mut Pair),
 ) -> bool {
     let mut pair = enlarged(make);
+    // Any part of what was not flushed may be lost.
+    pair.submit(0, 0, |_| ClientOp::Flush);
+    pair.run();
+    pair.rng = 0x9e37_79b9 * (steps as u64 + 1);
+    for node in &mut pair.nodes {
+        node.cache = Some(std::vec![]);
+    }
     let id = pair.start(leader, resize(None, false));
     let ended = (0..steps).any(|_| !pair.step());
     what(&mut pair);
