@@ -104,7 +104,7 @@ verb_grow() {
         $((md + $(stat -Lc %s "$(metadata_image $node "$grow_volume")")))
     fi
   done
-  say "Both disks have $want bytes now. ./run-qemu.sh exec a 'resize vol$grow_volume'$(dir_option) uses them."
+  say "Both disks have $want bytes now. ./run-qemu.sh exec a 'resize vol$grow_volume --size=$grow_size'$(dir_option) uses them."
 }
 
 verb_build() {

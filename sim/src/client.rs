@@ -72,7 +72,7 @@ impl World {
                     self.stats.count(Kind::OpRetry);
                     wanted
                 }
-                None => self.draw_request(),
+                None => self.draw_request(n),
             };
             self.submit(Some(c), n, wanted);
         }
@@ -92,11 +92,12 @@ impl World {
         }
     }
 
-    fn draw_request(&mut self) -> Wanted {
+    fn draw_request(&mut self, n: usize) -> Wanted {
         let volume = self.rng.index(self.plan.volumes.len());
         let v = self.plan.volumes[volume];
         let unit = (u64::from(v.block_size) / SECTOR) as usize;
-        let island = v.places.island(self.rng.index(v.places.count()));
+        let ashore = v.ashore(self.nodes[n].told[volume]);
+        let island = v.places.island(ashore[self.rng.index(ashore.len())]);
         let units = island.len() / unit;
         let most = if self.rng.one_in(8) {
             units.min(256 / unit)

@@ -17,7 +17,7 @@ mod trouble;
 use crate::places::Places;
 use crate::rng::Rng;
 use crate::stamp::{SECTOR, Value};
-use content::Content;
+pub use content::Content;
 use replication::api::{DiskError, DiskOp, DiskToken};
 use replication::buf::{PoolMemory, VecMemory};
 use replication::ondisk::{PAGE, Page};
@@ -46,6 +46,8 @@ pub struct Shape {
     pub places: Places,
     /// Sectors behind it, for the engine's metadata.
     pub meta: usize,
+    /// Sectors of data that were the metadata's before the volume grew, and may hold anything.
+    pub scar: (usize, usize),
     /// What becomes of a discard.
     pub discard: Discard,
     /// Sectors that are written wholly or not at all: 1 or 8.
@@ -104,11 +106,11 @@ pub struct Disk {
 impl Disk {
     /// A blank disk.
     #[must_use]
-    pub fn new(shape: Shape) -> Self {
+    pub fn new(shape: Shape, content: Content) -> Self {
         let sectors = shape.places.sectors + shape.meta;
         Self {
             shape,
-            content: Content::default(),
+            content,
             current: vec![0; sectors],
             durable: vec![0; sectors],
             cache: VecDeque::new(),
@@ -279,18 +281,25 @@ impl Disk {
     pub fn take_lie(&mut self, token: DiskToken) -> Option<Misdeed> {
         let lie = self.trouble.lie?;
         let op = self.pending.iter().find(|p| p.token == token)?.op;
-        let data = self.range(&op).end <= self.shape.places.sectors;
+        let r = self.range(&op);
+        let scar = r.clone().any(|sector| self.is_scar(sector));
+        let data = r.end <= self.shape.places.sectors && !scar;
         if !data || !lie.concerns(&op) {
             return None;
         }
         self.trouble.lie.take()
     }
 
+    fn is_scar(&self, sector: usize) -> bool {
+        (self.shape.scar.0..self.shape.scar.1).contains(&sector)
+    }
+
     /// Whether an operation changes data of the volume.
     #[must_use]
     pub fn changes_data(&self, op: &DiskOp) -> bool {
         let r = self.range(op);
-        changes(op) && !r.is_empty() && r.start < self.shape.places.sectors
+        let scar = r.clone().any(|sector| self.is_scar(sector));
+        changes(op) && !r.is_empty() && r.start < self.shape.places.sectors && !scar
     }
 
     /// Ends an operation; `None` if it is unknown (the node restarted since).
@@ -458,6 +467,10 @@ impl Disk {
         let sectors = memory.bytes(view).chunks_exact(SECTOR as usize);
         for (bytes, real) in sectors.zip(real(op).unwrap_or(0..0)) {
             match self.number(real) {
+                Some(sector) if self.is_scar(sector) => match crate::stamp::parse(bytes) {
+                    Some(stamp) => values.push(stamp),
+                    None => values.push(self.content.keep(bytes, self.current[sector])),
+                },
                 Some(sector) if sector < data => {
                     values.push(content::stamped(bytes, volume, sector)?);
                 }

@@ -275,7 +275,8 @@ impl World {
     /// operator here does.
     pub(crate) fn replace_disks(&mut self, n: usize, old: bool) {
         for volume in 0..self.plan.volumes.len() {
-            let (meta, layout) = self.place_of_metadata(volume);
+            let (meta, _) = self.place_of_metadata(volume);
+            let places = self.superblocks(volume);
             let now = self.metadata(n, volume, None);
             let then = self.metadata(n, volume, Some(&self.nodes[n].copies));
             let peer = self.metadata(1 - n, volume, None);
@@ -298,8 +299,9 @@ impl World {
                 }
             }
             if !known {
-                node.disks[meta].wipe(layout.superblock_a);
-                node.disks[meta].wipe(layout.superblock_b);
+                for place in places {
+                    node.disks[meta].wipe(place);
+                }
             }
         }
         self.oracle.blanked(n);

@@ -45,6 +45,7 @@ impl World {
             }
         }
         self.end_verifies();
+        self.grow_all(bound);
         self.repair(bound);
         self.scrub(bound);
         self.closing_write(bound);
@@ -125,8 +126,13 @@ impl World {
         let n = usize::from(self.oracle.is_serving(1));
         for volume in 0..self.plan.volumes.len() {
             let unit = self.plan.volumes[volume].block_size as usize / SECTOR as usize;
+            let scar = self.plan.volumes[volume].scar();
             let spoiled = std::mem::take(&mut self.oracle.spoiled[volume]);
-            let blocks: BTreeSet<usize> = spoiled.iter().map(|s| s / unit * unit).collect();
+            let blocks: BTreeSet<usize> = spoiled
+                .iter()
+                .filter(|sector| !scar.contains(sector))
+                .map(|s| s / unit * unit)
+                .collect();
             self.oracle.spoiled[volume] = spoiled;
             for first in blocks {
                 let kind = Kinds::Write;
@@ -192,6 +198,7 @@ impl World {
         for volume in 0..self.plan.volumes.len() {
             self.judge_in_sync(volume, false);
         }
+        self.judge_sizes();
         for n in 0..2 {
             let pool = &self.nodes[n].pool;
             let kept = self.nodes[n]

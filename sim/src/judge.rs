@@ -102,7 +102,7 @@ impl World {
             return;
         }
         for (sector, value) in request.sectors().zip(read) {
-            if self.oracle.spoiled[volume].contains(&sector) {
+            if self.unjudged(volume, sector) {
                 continue;
             }
             let history = &mut self.oracle.branches[branch].volumes[volume];
@@ -299,7 +299,7 @@ impl World {
                 "a flushed write survives a power cut",
             ),
         };
-        let excused = self.oracle.amnesty || self.oracle.spoiled[volume].contains(&sector);
+        let excused = self.oracle.amnesty || self.unjudged(volume, sector);
         if excused || history.legal(sector, value, level) {
             return true;
         }
@@ -327,7 +327,7 @@ impl World {
             }
             let disk = &self.nodes[n].disks[volume];
             for sector in 0..self.plan.volumes[volume].places.sectors {
-                if !disk.writing(sector) && !self.oracle.spoiled[volume].contains(&sector) {
+                if !disk.writing(sector) && !self.unjudged(volume, sector) {
                     held.push((volume, sector, disk.current()[sector]));
                 }
             }

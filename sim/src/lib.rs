@@ -10,6 +10,7 @@ mod disk;
 pub mod fault;
 mod faults;
 mod foretelling;
+mod growth;
 mod heal;
 mod history;
 mod judge;

@@ -10,6 +10,10 @@ impl World {
         let plan = &self.plan.volumes[volume];
         let (data, external) = plan.disks();
         let (disk, layout) = match external {
+            None if plan.small.is_some() => {
+                let (bytes, disk) = plan.at_first();
+                (volume, Layout::internal(disk, Some(bytes)))
+            }
             None => (volume, Layout::internal(data, Some(plan.bytes()))),
             Some(bytes) => (
                 self.plan.volumes.len() + volume,
@@ -22,12 +26,25 @@ impl World {
         }
     }
 
+    /// Places of a volume's superblocks: those on the small disk, and those on the larger one.
+    pub(crate) fn superblocks(&self, volume: usize) -> Vec<u64> {
+        let (_, layout) = self.place_of_metadata(volume);
+        let plan = &self.plan.volumes[volume];
+        let grown = plan
+            .small
+            .and_then(|_| Layout::internal(plan.disks().0, None).ok());
+        let layouts = std::iter::once(layout).chain(grown);
+        layouts
+            .flat_map(|layout| [layout.superblock_a, layout.superblock_b])
+            .collect()
+    }
+
     /// What an attach would read after a power cut in which nothing unflushed survives.
     pub(crate) fn durable_metadata(&self, n: usize, volume: usize) -> Option<Superblock> {
-        let (at, layout) = self.place_of_metadata(volume);
+        let (at, _) = self.place_of_metadata(volume);
         let disk = &self.nodes[n].disks[at];
-        let pages = [layout.superblock_a, layout.superblock_b];
-        newest(pages.map(|offset| disk.durable_page(offset)))
+        let places = self.superblocks(volume).into_iter();
+        newest(places.map(|offset| disk.durable_page(offset)))
     }
 
     /// What an attach would read now, or from an old copy of the disk.
@@ -37,18 +54,16 @@ impl World {
         volume: usize,
         copies: Option<&[Vec<Value>]>,
     ) -> Option<Superblock> {
-        let (at, layout) = self.place_of_metadata(volume);
+        let (at, _) = self.place_of_metadata(volume);
         let disk = &self.nodes[n].disks[at];
         let copy = copies.map(|copies| copies[at].as_slice());
-        let pages = [layout.superblock_a, layout.superblock_b];
-        newest(pages.map(|offset| disk.page(offset, copy)))
+        let places = self.superblocks(volume).into_iter();
+        newest(places.map(|offset| disk.page(offset, copy)))
     }
 }
 
 /// The newest sound copy. (The engine's own choice is not asked: it may be what is wrong.)
-fn newest(pages: [Page; 2]) -> Option<Superblock> {
-    let sound = pages
-        .iter()
-        .filter_map(|page| Superblock::decode(page).ok());
+fn newest(pages: impl Iterator<Item = Page>) -> Option<Superblock> {
+    let sound = pages.filter_map(|page| Superblock::decode(&page).ok());
     sound.max_by_key(|s| s.sequence)
 }

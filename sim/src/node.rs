@@ -1,6 +1,6 @@
 //! A simulated appliance: an engine, its memory and disks, its end of the connection.
 
-use crate::disk::{Disk, Shape};
+use crate::disk::{Content, Disk, Shape};
 use crate::network::Endpoint;
 use crate::places::Places;
 use crate::plan::Plan;
@@ -13,6 +13,7 @@ use replication::buf::{Pool, VecMemory};
 use replication::engine::Engine;
 use replication::lineage::Policies;
 use std::fmt;
+use std::ops::Range;
 
 /// One of the two nodes.
 pub struct Node {
@@ -23,6 +24,10 @@ pub struct Node {
     /// The volumes' disks, then for each volume the disk of its metadata (without sectors where that lies
     /// on the volume's own).
     pub(crate) disks: Vec<Disk>,
+    /// Bytes of the volumes' disks as the node sees them.
+    pub(crate) disk_bytes: Vec<u64>,
+    /// What clients were told of each volume's size.
+    pub(crate) told: Vec<u64>,
     /// Counts the node's lives: what was meant for an earlier one is void.
     pub(crate) boot: u32,
     /// World time minus this is the node's own clock.
@@ -72,23 +77,29 @@ impl fmt::Debug for Node {
 impl Node {
     /// A node without power, its disks blank.
     #[must_use]
-    pub fn new(index: usize, plan: &Plan) -> Self {
-        let disk = |volume: usize, places: Places, bytes: u64| {
-            Disk::new(Shape {
+    pub fn new(index: usize, plan: &Plan, content: &Content) -> Self {
+        let disk = |volume: usize, places: Places, bytes: u64, scar: Range<usize>| {
+            let shape = Shape {
                 volume,
                 places,
                 meta: (bytes / SECTOR) as usize - places.volume(),
+                scar: (scar.start, scar.end),
                 discard: plan.discard[index],
                 atom: plan.atom,
-            })
+            };
+            Disk::new(shape, content.clone())
         };
         let volumes = plan.volumes.iter().enumerate();
-        let data = volumes.clone().map(|(i, v)| disk(i, v.places, v.disks().0));
-        let meta = volumes.map(|(i, v)| disk(i, Places::all(0), v.disks().1.unwrap_or(0)));
+        let data = volumes
+            .clone()
+            .map(|(i, v)| disk(i, v.places, v.disks().0, v.scar()));
+        let meta = volumes.map(|(i, v)| disk(i, Places::all(0), v.disks().1.unwrap_or(0), 0..0));
         let disks: Vec<Disk> = data.chain(meta).collect();
         Self {
             copies: disks.iter().map(Disk::snapshot).collect(),
             disks,
+            disk_bytes: plan.volumes.iter().map(|v| v.at_first().1).collect(),
+            told: vec![0; plan.volumes.len()],
             engine: None,
             pool: Pool::new(plan.pool_pages),
             memory: VecMemory::new(plan.pool_pages),
@@ -131,7 +142,8 @@ impl Node {
         self.clock_ahead = 0;
         self.tick_at = None;
         self.crash_after = self.crash_at_boot.take();
-        self.engine = Some(Engine::new(0, config(index, seed, plan)));
+        self.told.fill(0);
+        self.engine = Some(Engine::new(0, config(index, seed, plan, &self.disk_bytes)));
     }
 
     /// Takes its power: everything in memory is gone. The disks are the caller's business.
@@ -175,18 +187,18 @@ fn name(text: &str) -> Name {
     name
 }
 
-fn config(index: usize, seed: u64, plan: &Plan) -> EngineConfig {
+fn config(index: usize, seed: u64, plan: &Plan, disks: &[u64]) -> EngineConfig {
     let mut volumes = heapless::Vec::new();
     for (i, v) in plan.volumes.iter().enumerate() {
         let volume = VolumeConfig {
             index: i as u16,
             block_size: v.block_size,
-            disk_bytes: v.disks().0,
+            disk_bytes: disks[i],
             metadata: match v.disks().1 {
                 None => MetadataPlace::Internal,
                 Some(disk_bytes) => MetadataPlace::External { disk_bytes },
             },
-            size_limit: Some(v.bytes()),
+            size_limit: Some(v.at_first().0),
             can_discard: plan.discard[index] == crate::disk::Discard::Zeroes,
             can_write_zeroes: true,
             resync_after: v.resync_after,

@@ -231,7 +231,14 @@ impl World {
         }
         let volume = self.rng.index(self.plan.volumes.len()) as u16;
         let some = self.rng.coin().then_some(volume);
-        let size = self.plan.volumes[usize::from(volume)].bytes();
+        let plan = self.plan.volumes[usize::from(volume)];
+        let size = plan.bytes();
+        if plan.small.is_some() && self.rng.coin() {
+            if self.whim_allowed(n, "operator: a larger disk") {
+                self.enlarge(n, usize::from(volume));
+            }
+            return None;
+        }
         let place = |rng: &mut crate::rng::Rng| rng.one_in(4).then(|| rng.below(size));
         let command = match self.rng.below(17) {
             12..=14 => Command::DryRun {
@@ -240,7 +247,8 @@ impl World {
             15 => Command::Inspect { volume },
             16 => Command::Resize {
                 volume,
-                size: self.rng.coin().then_some(size),
+                // Other disks may have room for a page or two more, which nobody counts on.
+                size: (plan.small.is_none() || self.rng.coin()).then_some(size),
                 assume_clean: self.rng.coin(),
             },
             0 | 1 => Command::PauseSync { volume: some },

@@ -2,6 +2,7 @@
 
 use crate::disk::Discard;
 use crate::fault::Fates;
+use crate::growth::Small;
 use crate::places::Places;
 use crate::rng::Rng;
 use crate::stamp::SECTOR;
@@ -26,6 +27,8 @@ pub struct VolumePlan {
     pub slack: u64,
     /// The volume whose resync goes first.
     pub resync_after: Option<u16>,
+    /// It is small at first, and grows.
+    pub small: Option<Small>,
 }
 
 impl VolumePlan {
@@ -176,6 +179,7 @@ impl Plan {
             external: rng.percent(30),
             slack: rng.pick(&[0, 1, 7]),
             resync_after: None,
+            small: None,
         };
         let resync = |rng: &mut Rng| ResyncConfig {
             limits: ResyncLimits {
@@ -202,7 +206,7 @@ impl Plan {
                 Discard::Ignore
             }
         };
-        Self {
+        let mut plan = Self {
             volumes: (0..rng.pick(&[1, 1, 2, 3]))
                 .map(|n: u16| VolumePlan {
                     resync_after: n.checked_sub(1).filter(|_| chained),
@@ -253,7 +257,12 @@ impl Plan {
             reckless: rng.percent(20),
             operator_gap: rng.pick(&[20_000, 100_000]) * pace.min(8),
             mirroring: mirroring(rng),
+        };
+        if rng.one_in(10) {
+            let extents = rng.range(3, 5) as usize;
+            plan.let_grow(extents, rng.range(2, extents as u64 - 1) as usize);
         }
+        plan
     }
 
     /// A calm world for a scripted scenario: one blank volume of `blocks` blocks of 4 KiB, no
@@ -267,6 +276,7 @@ impl Plan {
                 external: false,
                 slack: 0,
                 resync_after: None,
+                small: None,
             }],
             timers: Timers {
                 timeout: 300_000,
@@ -296,6 +306,32 @@ impl Plan {
             operator_gap: 0,
             mirroring: Mirroring::default(),
         }
+    }
+
+    /// A calm world whose volume has 8 MiB less the metadata at first, and 20 MiB when it has grown.
+    #[must_use]
+    pub fn growing() -> Self {
+        let mut plan = Self::scripted(16);
+        plan.let_grow(5, 2);
+        plan
+    }
+
+    /// The first volume grows from so many extents to more.
+    fn let_grow(&mut self, extents: usize, first: usize) {
+        let (places, small) = Small::of(extents, first);
+        self.volumes[0] = VolumePlan {
+            places,
+            external: false,
+            slack: 0,
+            small: Some(small),
+            ..self.volumes[0]
+        };
+    }
+
+    /// Whether what was metadata is compared: not if resyncs may pass over what is a discard for one disk.
+    #[must_use]
+    pub fn compares_scars(&self) -> bool {
+        !self.discards_differ()
     }
 
     /// Whether a discard may leave the two replicas different for good.

@@ -110,11 +110,7 @@ impl World {
                 self.disk_start(n, behind + volume, token, op);
             }
             Action::Size { volume, size } => {
-                let planned = self.plan.volumes.get(usize::from(volume));
-                if planned.is_none_or(|v| v.bytes() != size) {
-                    let detail = format!("node {} vol{volume}: {size}", letter(n));
-                    self.fail("clients are told the volume's size", detail);
-                }
+                self.size_told(n, usize::from(volume), size);
             }
             Action::Send { frame, payload } => self.send(n, frame, payload),
             Action::Reply { id, result, buf } => self.replied(n, id, result, buf),

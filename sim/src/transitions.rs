@@ -236,7 +236,7 @@ impl World {
             // What its source lost with its power since, the target may have.
             let history = &self.oracle.branches[self.oracle.of[n][volume]].volumes[volume];
             let value = self.nodes[n].disks[volume].current()[sector];
-            let spoiled = self.oracle.spoiled[volume].contains(&sector);
+            let spoiled = self.unjudged(volume, sector);
             if !spoiled && !history.legal(sector, value, Level::Answered) {
                 if may_lag {
                     lags = true;
@@ -304,7 +304,7 @@ impl World {
             let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
             let branch = self.oracle.of[0][volume];
             let history = &self.oracle.branches[branch].volumes[volume];
-            if self.in_flight(volume, sector) || self.oracle.spoiled[volume].contains(&sector) {
+            if self.in_flight(volume, sector) || self.unjudged(volume, sector) {
                 continue;
             }
             if a != b {
@@ -358,7 +358,7 @@ impl World {
     fn judge_lagging(&mut self, n: usize, volume: usize) {
         self.stats.count(Kind::LagChecks);
         for sector in 0..self.plan.volumes[volume].places.sectors {
-            if self.in_flight(volume, sector) || self.oracle.spoiled[volume].contains(&sector) {
+            if self.in_flight(volume, sector) || self.unjudged(volume, sector) {
                 continue;
             }
             let whole = self.judge_sector(1 - n, volume, sector, Level::Answered)
@@ -499,7 +499,7 @@ impl World {
         let disk = &self.nodes[n].disks[volume];
         let holds = |sector: usize| {
             disk.writing(sector)
-                || self.oracle.spoiled[volume].contains(&sector)
+                || self.unjudged(volume, sector)
                 || history.legal(sector, disk.durable()[sector], Level::Durable)
                     && (level < Level::Answered
                         || history.legal(sector, disk.current()[sector], level))

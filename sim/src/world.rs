@@ -1,6 +1,7 @@
 //! One simulated run: the pair, its network, clients, operator and fate.
 
 use crate::client::Client;
+use crate::disk::Content;
 use crate::foretelling::Foretelling;
 use crate::mutation::Mutation;
 use crate::network::Network;
@@ -67,10 +68,12 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, plan: Plan, mutation: Option<Mutation>, trace: Trace) -> Self {
         let mut rng = Rng::new(seed ^ 0x77_6f72_6c64);
-        let mut nodes = [Node::new(0, &plan), Node::new(1, &plan)];
+        let content = Content::default();
+        let mut nodes = [0, 1].map(|n| Node::new(n, &plan, &content));
         if let Start::DataOn(n) = plan.start {
             for (v, disk) in nodes[n].disks.iter_mut().enumerate() {
-                for sector in 0..disk.current().len() {
+                let used = |s| plan.volumes.get(v).is_some_and(|p| p.uses_at_first(s));
+                for sector in (0..disk.current().len()).filter(|s| used(*s)) {
                     if rng.percent(70) {
                         disk.set(sector, stamp::stamp(200, 1, v, sector));
                     }

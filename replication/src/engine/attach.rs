@@ -439,7 +439,7 @@ impl Engine {
         let offered = self.volumes[at].offered;
         if self.role == Role::Primary && size < offered {
             // The volume has grown without this disk, and clients know.
-            match self.catch_up(at, &mut meta, &mut dirty, offered) {
+            match self.grow_at_attach(at, &mut meta, &mut dirty, offered) {
                 Ok(()) => (size, superblock.all_dirty) = (offered, true),
                 Err(why) => return self.no_metadata(at, why),
             }

@@ -115,7 +115,7 @@ impl Engine {
     /// A disk is attached whose volume has grown to `size` bytes without it, and clients know: all of it is out of sync,
     /// so that nothing need be written before it is used. The pages that come into use count as damaged until they are
     /// saved.
-    pub(super) fn catch_up(
+    pub(super) fn grow_at_attach(
         &self,
         at: usize,
         meta: &mut Meta,

@@ -14,7 +14,7 @@ use super::volume::Volume;
 use super::{Engine, Queued, text};
 use crate::activity::{ActivityLog, Commit, PageCopy, Unflushed, limit_for};
 use crate::api::{DiskError, DiskOp, DiskState, DiskToken, Micros, Role};
-use crate::buf::{Buf, Mem};
+use crate::buf::{Buf, Mem, PAGE};
 use crate::lineage::{Generations, JUST_CREATED};
 use crate::mutation::{self, Mutation};
 use crate::ondisk::{self, Layout, Superblock, activity::Evidence};
@@ -80,11 +80,13 @@ enum SuperStage {
     FlushA,
     WriteB,
     FlushB,
-    /// Only after a move: the places where the copies were before become zero.
-    ZeroA,
-    ZeroB,
+    /// Only after a move: the area where everything was before becomes zero, from this byte on.
+    Zero(u64),
     FlushZeroes,
 }
+
+/// Bytes of a former area that are zeroed with one request.
+const ZERO_AT_ONCE: u64 = 64 << 20;
 
 /// A write that a flush must follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -706,18 +708,8 @@ impl Engine {
                 meta.stage = SuperStage::FlushB;
                 self.meta_op(at, Lane::Super, DiskOp::Flush);
             }
-            SuperStage::FlushB if meta.superblock.moved_from.is_some() => {
-                meta.stage = SuperStage::ZeroA;
-                self.zero_old_copy(at, 0, mem);
-            }
-            SuperStage::ZeroA => {
-                meta.stage = SuperStage::ZeroB;
-                self.zero_old_copy(at, 1, mem);
-            }
-            SuperStage::ZeroB => {
-                meta.stage = SuperStage::FlushZeroes;
-                self.meta_op(at, Lane::Super, DiskOp::Flush);
-            }
+            SuperStage::FlushB if meta.superblock.moved_from.is_some() => self.zero_old_area(at, 0),
+            SuperStage::Zero(from) => self.zero_old_area(at, from),
             SuperStage::FlushB | SuperStage::FlushZeroes => {
                 if meta.stage == SuperStage::FlushZeroes {
                     // Nor does the superblock say so any longer: clients may come to own these places.
@@ -734,17 +726,23 @@ impl Engine {
         }
     }
 
-    /// Zeroes a place where a copy of the superblock was before the metadata moved.
-    fn zero_old_copy(&mut self, at: usize, which: usize, mem: &mut Mem<'_>) {
-        let volume = &mut self.volumes[at];
-        let (Some(meta), Some(lanes)) = (&mut volume.meta, &volume.lanes) else {
+    /// Zeroes the next part of the area where the metadata was before it moved.
+    fn zero_old_area(&mut self, at: usize, from: u64) {
+        let Some(meta) = &mut self.volumes[at].meta else {
             return;
         };
-        let Some(places) = meta.moved else { return };
-        if let Some(page) = page_mut(mem, &lanes.superblock) {
-            page.fill(0);
-        }
-        self.write_page(at, Lane::Super, places[which]);
+        let Some([a, b]) = meta.moved else { return };
+        let (offset, end) = (from.max(a), b + u64::from(PAGE));
+        let len = (end - offset).min(ZERO_AT_ONCE) as u32;
+        let op = if len == 0 {
+            meta.stage = SuperStage::FlushZeroes;
+            DiskOp::Flush
+        } else {
+            meta.stage = SuperStage::Zero(offset + u64::from(len));
+            let unmap = true;
+            DiskOp::WriteZeroes { offset, len, unmap }
+        };
+        self.meta_op(at, Lane::Super, op);
     }
 
     /// Whether a slot may start, as far as metadata is concerned. Otherwise it waits in the gate.

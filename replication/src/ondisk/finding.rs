@@ -151,8 +151,8 @@ impl fmt::Display for Finding {
             ),
             Self::MoveUnfinished { from: [a, b] } => write!(
                 f,
-                "the metadata has moved to the end of a larger disk, and its former superblocks at bytes {a} and {b} \
-                 are zeroed at the next attach"
+                "the metadata has moved to the end of a larger disk, and its former place from byte {a} to the page at {b} \
+                 is zeroed at the next attach"
             ),
             Self::CrashedPrimary { hot } => write!(
                 f,

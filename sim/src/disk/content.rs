@@ -1,46 +1,59 @@
 //! What the sectors of metadata hold, byte by byte: a [`Value`] with the highest byte set is a number in
-//! this table, so that cache, tearing and loss treat all sectors alike.
+//! this table, so that cache, tearing and loss treat all sectors alike. All disks of a world share it, and equal
+//! sectors have equal numbers.
 
 use crate::stamp::{self, SECTOR, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 const RAW: u64 = 0xff << 56;
 
+type Sector = [u8; SECTOR as usize];
+
 /// The table. It only grows: old copies of a disk stay readable.
+#[derive(Debug, Default, Clone)]
+pub struct Content(Rc<RefCell<Table>>);
+
 #[derive(Debug, Default)]
-pub(super) struct Content(Vec<[u8; SECTOR as usize]>);
+struct Table {
+    sectors: Vec<Sector>,
+    numbers: HashMap<Sector, u64>,
+}
 
 impl Content {
-    fn raw(&self, value: Value) -> Option<&[u8; SECTOR as usize]> {
-        if value & RAW != RAW {
-            return None;
-        }
-        self.0.get((value & !RAW) as usize)
-    }
-
     /// The value of a sector of metadata; `now` is the one it holds.
-    pub(super) fn keep(&mut self, bytes: &[u8], now: Value) -> Value {
+    pub(super) fn keep(&self, bytes: &[u8], now: Value) -> Value {
         if bytes.iter().all(|&b| b == 0) {
             return 0;
         }
-        if self.raw(now).is_some_and(|old| old == bytes) {
+        let mut table = self.0.borrow_mut();
+        let old = (now & RAW == RAW).then_some((now & !RAW) as usize);
+        if old.is_some_and(|old| table.sectors.get(old).is_some_and(|old| old == bytes)) {
             return now;
         }
         let mut sector = [0; SECTOR as usize];
         sector.copy_from_slice(bytes);
-        self.0.push(sector);
-        RAW | (self.0.len() as u64 - 1)
+        let Table { sectors, numbers } = &mut *table;
+        let number = *numbers.entry(sector).or_insert_with(|| {
+            sectors.push(sector);
+            sectors.len() as u64 - 1
+        });
+        RAW | number
     }
 
     /// Writes a sector's bytes.
     pub(super) fn fill(&self, bytes: &mut [u8], value: Value) {
-        match self.raw(value) {
-            Some(raw) => bytes.copy_from_slice(raw),
-            None => stamp::fill(bytes, value),
+        if value & RAW == RAW
+            && let Some(raw) = self.0.borrow().sectors.get((value & !RAW) as usize)
+        {
+            return bytes.copy_from_slice(raw);
         }
+        stamp::fill(bytes, value);
     }
 
     /// The same sector with one bit changed.
-    pub(super) fn flipped(&mut self, value: Value, seed: u64) -> Value {
+    pub(super) fn flipped(&self, value: Value, seed: u64) -> Value {
         let mut bytes = [0; SECTOR as usize];
         self.fill(&mut bytes, value);
         bytes[(seed / 8 % SECTOR) as usize] ^= 1 << (seed % 8);

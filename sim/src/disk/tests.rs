@@ -6,13 +6,14 @@ const SHAPE: Shape = Shape {
     volume: 0,
     places: Places::all(8),
     meta: 16,
+    scar: (0, 0),
     discard: Discard::Zeroes,
     atom: 1,
 };
 
 /// A disk of eight sectors of data, and a write of stamps to all of them, as it completes.
 fn written(rng: &mut Rng, atom: usize) -> (Disk, VecMemory) {
-    let mut disk = Disk::new(Shape { atom, ..SHAPE });
+    let mut disk = Disk::new(Shape { atom, ..SHAPE }, Content::default());
     let (mut pool, mut memory) = (Pool::new(8), VecMemory::new(8));
     let view = pool.alloc(4096).expect("room").view();
     for (sector, bytes) in memory.bytes_mut(view).chunks_exact_mut(512).enumerate() {
@@ -119,7 +120,7 @@ fn a_latent_error_ends_with_a_write() {
 
 #[test]
 fn metadata_is_kept_byte_by_byte() {
-    let mut disk = Disk::new(SHAPE);
+    let mut disk = Disk::new(SHAPE, Content::default());
     let (mut pool, mut memory) = (Pool::new(8), VecMemory::new(8));
     let view = pool.alloc(4096).expect("room").view();
     for (at, byte) in memory.bytes_mut(view).iter_mut().enumerate() {
@@ -153,7 +154,7 @@ fn metadata_is_kept_byte_by_byte() {
 
 #[test]
 fn the_data_of_another_place_is_noticed() {
-    let mut disk = Disk::new(SHAPE);
+    let mut disk = Disk::new(SHAPE, Content::default());
     let (mut pool, mut memory) = (Pool::new(8), VecMemory::new(8));
     let view = pool.alloc(512).expect("room").view();
     stamp::fill(memory.bytes_mut(view), stamp::stamp(0, 1, 0, 3));

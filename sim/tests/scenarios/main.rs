@@ -9,6 +9,7 @@ mod copies;
 mod disks;
 mod lineage;
 mod protocols;
+mod resize;
 mod resync;
 mod roles;
 

@@ -240,6 +240,15 @@ impl Node {
                     after,
                 });
             }
+            DiskOp::WriteZeroes { offset, len, .. } => {
+                let (offset, after) = (offset as usize, std::vec![0; len as usize]);
+                let before = self.disks[0][offset..offset + after.len()].to_vec();
+                cache.push(Cached {
+                    offset,
+                    before,
+                    after,
+                });
+            }
             _ => {}
         }
     }
@@ -468,6 +477,7 @@ impl Pair {
                 disk[range(offset, view.len)].copy_from_slice(node.memory.bytes(view));
             }
             DiskOp::Flush => {}
+            DiskOp::WriteZeroes { offset, len, .. } => disk[range(offset, len)].fill(0),
             other => panic!("{other:?} of metadata"),
         }
         self.handle(
