@@ -408,7 +408,8 @@ impl Volume {
         self.through.doomed = true;
         let Some(meta) = &self.meta else { return };
         match meta.stage {
-            SuperStage::Idle => {}
+            // What was to become zero is zeroed again, as the superblock says.
+            SuperStage::Idle | SuperStage::Zero(_) | SuperStage::FlushZeroes => {}
             SuperStage::WriteA | SuperStage::FlushA => {
                 self.unsure.superblock = Some(ondisk::Which::A);
             }
