@@ -308,6 +308,28 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_a_write_has_what_was_answered_before_it_began() {
+        let mut history = History::new(&[0, 0], &[0, 0]);
+        history.submit(0, 7, false, 10);
+        history.answer(0, 10, 12, 0);
+        // One that began before the answer, and one after it.
+        for (value, begin) in [(8, 11), (9, 13)] {
+            history.submit(1, value, false, begin);
+        }
+        let missing = |history: &History, other| {
+            let cut = history.began(1, other).expect("a stamp");
+            history.before(0, 0, cut)
+        };
+        assert!(missing(&history, 8), "they were under way together");
+        assert!(!missing(&history, 9));
+        assert!(history.before(0, 7, 13));
+        // Lost with the Primary, and the survivor promoted: nobody depends on it any more.
+        history.settle(0, 0, Level::Lagging, 14);
+        assert!(missing(&history, 9) && !history.readable(0, 7, 15));
+        assert!(history.began(1, 0).is_none(), "zeroes tell nothing");
+    }
+
+    #[test]
     fn after_a_power_cut_what_survived_is_the_truth() {
         let mut history = blank();
         history.submit(0, 7, false, 10);
