@@ -6,8 +6,8 @@ use crate::superblock::sample;
 use replication::api::DiskState;
 use replication::ondisk::activity::{self, Evidence};
 use replication::ondisk::{
-    ACTIVITY_PAGE_EXTENTS, Creation, Inspection, Layout, PAGE, PAGE_WORDS, Page, Step, Superblock,
-    Verdict, bitmap, choose, find, foreign,
+    ACTIVITY_PAGE_EXTENTS, Creation, Depth, Inspection, Layout, PAGE, PAGE_WORDS, Page, Step,
+    Superblock, Survey, Verdict, bitmap, choose, find, foreign,
 };
 
 /// Pages of the image.
@@ -173,6 +173,9 @@ impl Image {
             Err(why) => assert!(!why.to_string().is_empty()),
         }
         self.find();
+        for (depth, most) in [(Depth::All, 2), (Depth::All, 7), (Depth::Ends(None), 3)] {
+            self.survey(depth, most);
+        }
         self.inspect(Inspection::new((PAGES * PAGE) as u64, a, b));
     }
 
@@ -189,6 +192,26 @@ impl Image {
         }
         let blank = bytes.iter().all(|byte| *byte == 0);
         assert_eq!(foreign(bytes, bytes).is_none(), blank);
+    }
+
+    /// What `inspect` does comes to an end and says something, wherever the metadata is and however it is read.
+    fn survey(&self, depth: Depth, most: u32) {
+        let bytes = self.pages.as_flattened();
+        let mut survey = Survey::new(bytes.len() as u64, depth);
+        let mut reads = 0;
+        while let Some((offset, pages)) = survey.wants(most) {
+            reads += 1;
+            assert!(
+                reads <= 4 * PAGES && (1..=most).contains(&pages),
+                "no end of it"
+            );
+            let (start, len) = (offset as usize, pages as usize * PAGE);
+            survey.got(bytes.get(start..start + len));
+        }
+        let inspection = survey.inspection().expect("it is complete");
+        let text = inspection.to_string();
+        let visible = |c: char| c == '\n' || (' '..='~').contains(&c);
+        assert!(text.chars().all(visible) && !text.is_empty(), "{text:?}");
     }
 
     fn inspect(&self, mut inspection: Inspection) {

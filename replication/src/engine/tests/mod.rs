@@ -15,6 +15,7 @@ mod inspect;
 mod invalidate;
 mod liveness;
 mod mirror;
+mod policies;
 mod random;
 mod resize;
 mod roles;

@@ -6,6 +6,7 @@ mod inspect;
 mod layout;
 mod pages;
 mod superblock;
+mod survey;
 
 use super::*;
 use crate::api::{DiskState, Name};
