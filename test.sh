@@ -28,7 +28,7 @@ step() {
   names+=("$name") results+=("$result $((SECONDS - begun)) s")
 }
 
-crates=(admin boot drivers fencing fuzz mdtool net replication resync sim)
+crates=(admin boot drivers fencing fuzz mdtool net replication resync sim palisade-arbiter)
 host_crates() {
   printf -- '-p %s ' "${crates[@]}"
   say

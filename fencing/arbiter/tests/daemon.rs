@@ -1,0 +1,351 @@
+//! The daemon as a whole: real datagrams, SIGKILL at any moment, the administrator's commands.
+#![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+use fencing::datagram::{Channel, DATAGRAM_MAX, Ends, Key, Received};
+use fencing::{Answer, Name, Refusal, Request};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SECRET: &str = "a secret for the tests";
+const PROGRAM: &str = env!("CARGO_BIN_EXE_palisade-arbiter");
+
+fn name(text: &str) -> Name {
+    Name::try_from(text).expect("a name")
+}
+
+/// A directory with a configuration; removed at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(test: &str) -> Self {
+        let dir =
+            std::env::temp_dir().join(format!("palisade-arbiter-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let store = dir.join("store.redb");
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nstore = {store:?}\n[[resource]]\nname = \"r0\"\nnodes = [\"a\", \"b\"]\nsecret = \"{SECRET}\"\n"
+        );
+        std::fs::write(dir.join("arbiter.toml"), text).expect("a configuration");
+        Self(dir)
+    }
+
+    fn command(&self, words: &[&str]) -> (bool, String) {
+        let mut command = Command::new(PROGRAM);
+        let output = command
+            .arg(self.0.join("arbiter.toml"))
+            .args(words)
+            .output()
+            .expect("it runs");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8(text).expect("text"),
+        )
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Daemon {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Daemon {
+    fn start(place: &Place) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.arg(place.0.join("arbiter.toml"));
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
+        command.stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let address = loop {
+            let line = lines
+                .next()
+                .expect("it says where it serves")
+                .expect("a line");
+            if let Some((_, address)) = line.split_once("resources on ") {
+                break address.parse().expect("an address");
+            }
+        };
+        // It never waits for whoever reads its log.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // SIGKILL.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A node.
+struct Node {
+    socket: UdpSocket,
+    channel: Channel,
+}
+
+impl Node {
+    fn new(node: &str, session: u64, identity: u64) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let wait = Some(Duration::from_millis(200));
+        socket.set_read_timeout(wait).expect("a time");
+        let ends = Ends {
+            resource: name("r0"),
+            identity,
+            here: name(node),
+            there: name("arbiter"),
+        };
+        let key = Key::new(SECRET.as_bytes(), &name("r0"));
+        Self {
+            socket,
+            channel: Channel::new(ends, key, session),
+        }
+    }
+
+    /// Asks until there is an answer, for so long. As a node does, it takes no answer to an earlier question for one.
+    fn ask(&mut self, to: SocketAddr, request: Request, patience: Duration) -> Option<Answer> {
+        let begun = Instant::now();
+        let (mut out, mut bytes) = ([0; DATAGRAM_MAX], [0; DATAGRAM_MAX]);
+        self.socket.set_nonblocking(true).expect("a socket");
+        while self.socket.recv_from(&mut bytes).is_ok() {}
+        self.socket.set_nonblocking(false).expect("a socket");
+        while begun.elapsed() < patience {
+            let len = self.channel.ask(request, &mut out);
+            self.socket.send_to(&out[..len], to).expect("sent");
+            while let Ok((len, _)) = self.socket.recv_from(&mut bytes) {
+                match self.channel.receive(&bytes[..len]) {
+                    Ok(Received::Answer(answer)) if meant(request, &answer) => return Some(answer),
+                    Ok(Received::AskAgain) => break,
+                    _ => {}
+                }
+            }
+        }
+        None
+    }
+
+    fn told(&mut self, to: SocketAddr, request: Request) -> Answer {
+        self.ask(to, request, Duration::from_secs(20))
+            .expect("an answer")
+    }
+}
+
+/// Whether the answer is to that question.
+fn meant(request: Request, answer: &Answer) -> bool {
+    match (request, answer) {
+        (
+            Request::Fence { episode, .. },
+            Answer::Granted { episode: to } | Answer::Refused { episode: to, .. },
+        )
+        | (Request::Unfence { episode }, Answer::Released { episode: to }) => episode == *to,
+        (Request::Query, Answer::State(_)) => true,
+        _ => false,
+    }
+}
+
+fn fence(episode: u64) -> Request {
+    Request::Fence {
+        episode,
+        released: 0,
+        up_to_date: true,
+        force: false,
+    }
+}
+
+fn holder(node: &mut Node, to: SocketAddr) -> Option<(Name, u64)> {
+    match node.told(to, Request::Query) {
+        Answer::State(standing) => standing.holder,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_of_two_is_granted_and_the_journal_has_each_change_once() {
+    let place = Place::new("grant");
+    let daemon = Daemon::start(&place);
+    let (mut a, mut b) = (Node::new("a", 1, 7), Node::new("b", 2, 7));
+    assert_eq!(
+        a.told(daemon.address, fence(1)),
+        Answer::Granted { episode: 1 }
+    );
+    assert_eq!(
+        a.told(daemon.address, fence(1)),
+        Answer::Granted { episode: 1 }
+    );
+    let held = Refusal::Held {
+        holder: name("a"),
+        episode: 1,
+    };
+    let refused = |episode, why| Answer::Refused { episode, why };
+    assert_eq!(b.told(daemon.address, fence(2)), refused(2, held));
+    let (good, text) = place.command(&["list", "--json"]);
+    assert!(good && text.contains("\"holder\": \"a\""), "{text}");
+    for _ in 0..2 {
+        let released = Answer::Released { episode: 1 };
+        assert_eq!(
+            a.told(daemon.address, Request::Unfence { episode: 1 }),
+            released
+        );
+    }
+    assert_eq!(
+        b.told(daemon.address, fence(1)),
+        refused(1, Refusal::Stale { last: 1 })
+    );
+    assert_eq!(
+        b.told(daemon.address, fence(2)),
+        Answer::Granted { episode: 2 }
+    );
+    // Another resource of the same name.
+    let mut other = Node::new("b", 3, 8);
+    assert_eq!(
+        other.told(daemon.address, fence(3)),
+        refused(3, Refusal::OtherResource)
+    );
+    let (_, journal) = place.command(&["journal"]);
+    let lines: Vec<&str> = journal
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|l| l.1)
+        .collect();
+    assert_eq!(lines, ["r0 FENCE a 1", "r0 UNFENCE a 1", "r0 FENCE b 2"]);
+}
+
+#[test]
+fn by_hand_only_with_confirmation_and_only_what_is_held() {
+    let place = Place::new("hand");
+    let daemon = Daemon::start(&place);
+    let mut a = Node::new("a", 1, 0);
+    a.told(daemon.address, fence(4));
+    let (good, text) = place.command(&["release", "r0", "a", "4"]);
+    assert!(!good && text.contains("--yes"), "{text}");
+    let (good, text) = place.command(&["release", "r0", "a", "3", "--yes"]);
+    assert!(!good && text.contains("does not hold"), "{text}");
+    assert_eq!(holder(&mut a, daemon.address), Some((name("a"), 4)));
+    let (good, text) = place.command(&["release", "r0", "a", "4", "--yes"]);
+    assert!(good, "{text}");
+    assert_eq!(holder(&mut a, daemon.address), None);
+    let (good, text) = place.command(&["list"]);
+    assert!(good && text.contains("r0"), "{text}");
+}
+
+#[test]
+fn who_has_another_secret_gets_no_answer() {
+    let place = Place::new("secret");
+    let daemon = Daemon::start(&place);
+    let mut forger = Node::new("a", 1, 0);
+    let ends = Ends {
+        resource: name("r0"),
+        identity: 0,
+        here: name("a"),
+        there: name("arbiter"),
+    };
+    forger.channel = Channel::new(ends, Key::new(b"not the secret at all", &name("r0")), 1);
+    let patience = Duration::from_millis(300);
+    assert_eq!(forger.ask(daemon.address, fence(1), patience), None);
+    assert_eq!(holder(&mut Node::new("b", 2, 0), daemon.address), None);
+}
+
+/// Whatever was answered is true after a SIGKILL at any moment; whatever was not is asked again.
+#[test]
+fn killed_at_any_moment_it_forgets_nothing_that_it_said() {
+    let place = Place::new("kill");
+    let mut node = Node::new("a", 1, 0);
+    // A fixed sequence of moments, spread over what a question takes.
+    let mut moment = 12345u64;
+    for round in 1..=15u64 {
+        for request in [fence(round), Request::Unfence { episode: round }] {
+            let mut daemon = Daemon::start(&place);
+            // So that the next question is stored at once, without the round of AGAIN.
+            node.told(daemon.address, Request::Query);
+            moment = moment
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let patience = Duration::from_micros((moment >> 33) % 20_000);
+            let mut child = std::mem::replace(&mut daemon.child, spawn_nothing());
+            let killer = std::thread::spawn(move || {
+                std::thread::sleep(patience);
+                child.kill().expect("killed");
+                child.wait().expect("gone");
+            });
+            let said = node.ask(daemon.address, request, Duration::from_millis(100));
+            killer.join().expect("the killer");
+            let again = Daemon::start(&place);
+            let now = holder(&mut node, again.address);
+            let is_fence = matches!(request, Request::Fence { .. });
+            if said.is_some() {
+                let expected = is_fence.then(|| (name("a"), round));
+                assert_eq!(
+                    now, expected,
+                    "round {round}: {request:?} was answered with {said:?}"
+                );
+            }
+            let answer = node.told(again.address, request);
+            let done = match is_fence {
+                true => Answer::Granted { episode: round },
+                false => Answer::Released { episode: round },
+            };
+            assert_eq!(answer, done, "round {round}");
+        }
+    }
+}
+
+/// A disk that takes no more: files may not grow, as on a full one. No grant without a record of it.
+#[test]
+fn a_full_disk_gives_no_grant() {
+    let place = Place::new("full");
+    drop(Daemon::start(&place));
+    let size = std::fs::metadata(place.0.join("store.redb"))
+        .expect("a store")
+        .len();
+    let mut command = Command::new("sh");
+    // The signal that comes with it is ignored, so that writes fail as they do on a full disk.
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f \"$0\"; exec \"$1\" \"$2\""])
+        .arg((size / 512).to_string())
+        .arg(PROGRAM)
+        .arg(place.0.join("arbiter.toml"));
+    let daemon = Daemon::run(command);
+    let mut a = Node::new("a", 1, 0);
+    let (mut granted, mut refused) = (0, false);
+    for episode in 1..=4000 {
+        match a.told(daemon.address, fence(episode)) {
+            Answer::Granted { .. } => granted = episode,
+            Answer::Refused {
+                why: Refusal::NotStored,
+                ..
+            } => {
+                refused = true;
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused, "{granted} were stored");
+    drop(daemon);
+    let daemon = Daemon::start(&place);
+    assert_eq!(holder(&mut a, daemon.address), Some((name("a"), granted)));
+    let next = granted + 1;
+    assert_eq!(
+        a.told(daemon.address, fence(next)),
+        Answer::Granted { episode: next }
+    );
+}
+
+/// Something to wait for in place of a daemon that somebody else waits for.
+fn spawn_nothing() -> Child {
+    Command::new("true").spawn().expect("it runs")
+}
