@@ -208,12 +208,14 @@ impl World {
     }
 
     /// Before a node that is ahead answers what its peer will not get, the peer's disk says that it is not to be trusted.
-    /// (What was sent before is not marked.)
+    /// (What was sent before is not marked; marks of a resync that the peer has not heard of yet do not count.)
     fn judge_ahead(&mut self, n: usize, volume: usize) {
         let status = self.oracle.status[n].as_ref();
         let said = status.and_then(|s| s.volumes.get(volume));
-        let ahead =
-            said.is_some_and(|v| v.replication == ReplicationState::Ahead && v.out_of_sync > 0);
+        let ahead = said.is_some_and(|v| {
+            let marked = v.out_of_sync > self.oracle.marked_before[n][volume];
+            v.replication == ReplicationState::Ahead && marked
+        });
         if !ahead || !self.same_link() || !self.oracle.connected(n) {
             return;
         }

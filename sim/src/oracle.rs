@@ -64,6 +64,8 @@ pub(crate) struct Oracle {
     pub(crate) owed: [Vec<bool>; 2],
     /// The node's history split off, and it does not serve yet: what it had received may still reach its disk.
     pub(crate) forked: [Vec<bool>; 2],
+    /// Bytes that were marked out of sync when the node pulled ahead.
+    pub(crate) marked_before: [Vec<u64>; 2],
     failed: [bool; 2],
     /// A flush of the node's disk failed, and nothing has replaced its content since: what it shows it may never make
     /// durable.
@@ -105,6 +107,7 @@ impl Oracle {
             unbroken: [vec![false; count], vec![false; count]],
             owed: [vec![false; count], vec![false; count]],
             forked: [vec![false; count], vec![false; count]],
+            marked_before: [vec![0; count], vec![0; count]],
             failed: [false; 2],
             doomed: [vec![false; count], vec![false; count]],
         }

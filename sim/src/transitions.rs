@@ -6,7 +6,7 @@ use crate::request::Request;
 use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, Protocol, Role, Status};
+use replication::api::{DiskState, Protocol, ReplicationState, Role, Status, VolumeStatus};
 use replication::lineage::JUST_CREATED;
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
@@ -64,6 +64,10 @@ impl World {
                 if moved && report.differing_blocks > blocks {
                     differs = Some(v);
                 }
+            }
+            let ahead = |v: &VolumeStatus| v.replication == ReplicationState::Ahead;
+            if ahead(now) && !was.is_some_and(ahead) {
+                self.oracle.marked_before[n][v] = now.out_of_sync;
             }
             unfinished |= now.disk == DiskState::Inconsistent;
             // Detached: it may not know afterwards what it held.

@@ -761,7 +761,7 @@ impl Engine {
         let (at, offset, len) = (slot.volume, slot.offset, u64::from(slot.len));
         // What a Primary without a disk writes here is noted as if this node were Primary.
         let client = slot.owner == Owner::Client
-            || (slot.owner == Owner::Peer && self.volumes[at].through.for_peer);
+            || (slot.owner == Owner::Peer && (slot.outlives || self.volumes[at].through.for_peer));
         let volume = &mut self.volumes[at];
         let Some(meta) = &mut volume.meta else {
             return true;

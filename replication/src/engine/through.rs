@@ -742,11 +742,12 @@ impl Engine {
         self.pay(at);
     }
 
-    /// What the peer writes here lacks on its own disk.
+    /// What the peer writes here lacks on its own disk; perhaps also what is done after the connection was lost.
     pub(super) fn note_for_peer(&mut self, id: SlotId) {
         let slot = self.slots.at(id);
         let volume = &mut self.volumes[slot.volume];
-        if slot.owner == Owner::Peer && slot.changes_data() && volume.through.for_peer {
+        let lacks = volume.through.for_peer || slot.outlives;
+        if slot.owner == Owner::Peer && slot.changes_data() && lacks {
             volume.mark_dirty(slot.offset, u64::from(slot.len));
         }
     }

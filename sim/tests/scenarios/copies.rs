@@ -178,3 +178,32 @@ fn a_disk_whose_flush_failed_is_written_anew_when_it_is_the_source() {
         world.wait_in_sync().expect("back");
     });
 }
+
+/// A Primary without a disk serves from its peer's by protocol B. What the peer does of that after the connection was lost
+/// is missing on the Primary's disk like all the rest.
+#[test]
+fn what_outlives_the_connection_is_marked_for_a_primary_without_a_disk() {
+    let plan = Plan {
+        mirroring: replication::api::Mirroring {
+            protocol: replication::api::Protocol::B,
+            ..loaded(32).mirroring
+        },
+        ..loaded(32)
+    };
+    each_seed(&plan, |world| {
+        world.run_for(100_000);
+        world.command(0, DETACH).expect("detached");
+        world.run_for(50_000);
+        for _ in 0..4 {
+            world.slow_disk(1, 100_000);
+            world.run_for(20_000);
+            world.tear_link([true, true]);
+            world.run_for(60_000);
+        }
+        world.power_cut(0);
+        world.run_for(100_000);
+        world.boot(0);
+        // The oracle compares the replicas.
+        world.wait_in_sync().expect("what was written there");
+    });
+}
