@@ -16,7 +16,7 @@ quick=${1:-}
 command -v cargo >/dev/null || die "missing: cargo. Install Rust from https://rustup.rs; rust-toolchain.toml picks the version"
 need cc shellcheck
 [ -n "$quick" ] || need qemu-system-x86_64 qemu-io nbdcopy nbdinfo fio socat flock python3 busybox cpio mke2fs modprobe \
-  grub-mkimage xorriso mcopy sfdisk nm /usr/lib/grub/i386-pc/boot.img /usr/lib/grub/x86_64-efi/multiboot2.mod /usr/share/OVMF/OVMF_CODE_4M.fd
+  grub-mkimage xorriso mcopy sfdisk nm virt-xml-validate systemd-analyze /usr/lib/grub/i386-pc/boot.img /usr/lib/grub/x86_64-efi/multiboot2.mod /usr/share/OVMF/OVMF_CODE_4M.fd
 
 names=() results=() failed=0
 # step NAME COMMAND... - run it, note how it went and how long it took; go on in any case.

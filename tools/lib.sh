@@ -52,7 +52,8 @@ package_of() {
     */OVMF/*) say ovmf ;;
     mformat | mmd | mcopy) say mtools ;;
     sfdisk) say fdisk ;;
-    virt-xml-validate) say libvirt-clients ;;
+    virt-xml-validate) say libvirt-clients libxml2-utils ;;
+    systemd-analyze) say systemd ;;
     *) say "$1" ;;
   esac
 }
