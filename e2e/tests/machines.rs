@@ -28,6 +28,8 @@ fn from_one_to_four_processors_and_32_mib_to_16_gib() {
         ("pc", "32M", 1),
         ("q35", "32M", 4),
         ("microvm,acpi=off,pit=on,rtc=on", "32M", 2),
+        ("q35", "256M", 1),
+        ("pc", "512M", 1),
         ("q35", "3G", 2),
         ("q35", "16G", 1),
         ("microvm,acpi=off,pit=on,rtc=on", "5G", 3),

@@ -163,6 +163,9 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// What each page takes of the heap in [`Pool::new`], in bytes.
+    pub const BYTES_PER_PAGE: usize = 2 * size_of::<u32>() + size_of::<u8>();
+
     /// A pool of `pages` pages, all free.
     #[must_use]
     pub fn new(pages: u32) -> Self {

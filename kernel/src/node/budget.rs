@@ -4,6 +4,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use net::nbd::Server;
+use replication::buf::{PAGE, Pool};
+
 use super::devices::NicMemory;
 use crate::mem;
 
@@ -68,10 +71,9 @@ impl Budget {
 
 /// Heap that the pool's bookkeeping and an NBD server with so many connections take, in bytes, at most.
 pub fn bookkeeping_bytes(connections: u16) -> usize {
-    const PER_PAGE: u64 = 16;
-    const PER_CONNECTION: usize = 24 << 10;
-    let pages = mem::stats().free_bytes.min(POOL_MAX) / u64::from(replication::buf::PAGE);
-    (pages * PER_PAGE) as usize + usize::from(connections) * PER_CONNECTION
+    const PER_PAGE: usize = Pool::BYTES_PER_PAGE + Server::BYTES_PER_PAGE;
+    let pages = mem::stats().free_bytes.min(POOL_MAX) / u64::from(PAGE);
+    pages as usize * PER_PAGE + usize::from(connections) * Server::BYTES_PER_SLOT
 }
 
 /// Takes the heap that bitmaps and activity logs of so many bytes of disks will need, to be given back when the pool was
@@ -108,9 +110,8 @@ pub fn take_pool() -> Option<&'static mut [u8]> {
     let mut bytes = free.checked_sub(HEAP_RESERVE)?.min(POOL_MAX);
     // Free memory may lie in several regions, and only one can be used: try less until it fits.
     while bytes >= POOL_MIN {
-        let pages = bytes / u64::from(replication::buf::PAGE);
-        if let Some(region) = mem::take_region((pages * u64::from(replication::buf::PAGE)) as usize)
-        {
+        let pages = bytes / u64::from(PAGE);
+        if let Some(region) = mem::take_region((pages * u64::from(PAGE)) as usize) {
             return Some(region);
         }
         bytes -= bytes / 16;

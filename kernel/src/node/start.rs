@@ -324,8 +324,11 @@ fn build(
     };
 
     // The pool takes what is left, but for its own bookkeeping and the server's, which come after it: their room is
-    // taken beforehand and given back to the heap (untouched memory costs nothing).
-    let room = Vec::<u8>::with_capacity(budget::bookkeeping_bytes(config.export.max_connections));
+    // taken beforehand and given back to the heap (untouched memory costs nothing). A compiler may leave an allocation
+    // out that nobody looks at.
+    let room = core::hint::black_box(Vec::<u8>::with_capacity(budget::bookkeeping_bytes(
+        config.export.max_connections,
+    )));
     let bitmaps = budget::reserve_bitmaps(data_bytes)?;
     let region = budget::take_pool().ok_or_else(|| {
         format!(

@@ -43,6 +43,8 @@ pub(super) struct Chains {
 }
 
 impl Chains {
+    pub(super) const BYTES_PER_PAGE: usize = size_of::<Node>();
+
     /// An arena for all buffers that `pool` can have.
     pub(super) fn new(pool: &Pool) -> Self {
         let pages = usize::try_from(pool.total_bytes() / u64::from(PAGE)).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! The table of sessions and what concerns them together.
 
 use super::SessionIo;
+use super::chains::Chains;
 use super::export::{Export, ExportError};
 use super::requests::Ticket;
 use super::session::{Context, Phase, Session, Verdict};
@@ -84,6 +85,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// What each slot for a connection takes of the heap in [`Server::new`], in bytes.
+    pub const BYTES_PER_SLOT: usize = Session::BYTES + 2 * size_of::<u16>();
+
+    /// What each page of the pool takes of the heap in [`Server::new`], in bytes.
+    pub const BYTES_PER_PAGE: usize = Chains::BYTES_PER_PAGE;
+
     /// A server of `exports` whose payloads live in `pool`; the first export is the default one.
     /// It does not serve until [`Server::set_serving`].
     #[must_use]

@@ -135,6 +135,9 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// What a session takes, itself and on the heap, in bytes. The allocator rounds each of the two blocks up.
+    pub(super) const BYTES: usize = size_of::<Self>() + OPTION_DATA_MAX + 2 * 16;
+
     pub(super) fn new(slot: u16) -> Self {
         Self {
             slot,
