@@ -341,13 +341,11 @@ fn advance(
     let pages = growth.buf.len() / PAGE;
     match growth.stage {
         Stage::FreezeToMove | Stage::FreezeToGrow => {
-            let frozen = !mutation::is(Mutation::MovesUnfrozen);
-            meta.frozen = frozen;
-            if meta.is_still() || !frozen {
+            meta.frozen = true;
+            if meta.is_still() {
                 let boundary = (old.volume_bytes / PAGE_COVERS) as u32;
                 growth.stage = match growth.stage {
                     Stage::FreezeToMove => Stage::CopyLog(0),
-                    _ if mutation::is(Mutation::NewPagesNotWritten) => Stage::FlushNew,
                     _ if old.activity_pairs_used() < growth.to.activity_pairs_used() => {
                         Stage::NewLog(old.activity_pairs_used())
                     }
