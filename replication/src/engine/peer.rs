@@ -227,7 +227,8 @@ impl Engine {
             return Err("a request before the end of the handshake");
         }
         // A comparison only reads: of a disk that is attached again, say, and is being resynced.
-        let writes = !request.resync && request.op != Op::Compare;
+        // A flush harms nobody: a Secondary's own, before it cools extents, may cross the word that this node is Primary now.
+        let writes = !request.resync && !matches!(request.op, Op::Compare | Op::Flush);
         if self.role == Role::Primary && writes {
             return Err("a write to a Primary");
         }

@@ -51,3 +51,28 @@ fn force_beside_a_connected_primary_is_refused() {
         assert_eq!(world.role(1), Some(Role::Secondary));
     });
 }
+
+#[test]
+fn a_secondarys_flush_crosses_its_peers_promotion() {
+    // A node that was a sync target saves its marks every five seconds, and has both disks flushed before. On a slow
+    // network some of that meets a peer that has just become Primary.
+    let plan = Plan {
+        net_delay: (20_000, 25_000),
+        ..Plan::scripted(16)
+    };
+    each_seed(&plan, |world| {
+        diverge(world, 4);
+        world.wait_in_sync().expect("in sync");
+        for round in 0..60 {
+            let demote = Command::Secondary { force: true };
+            world.command(0, demote).expect("demoted");
+            let promote = Command::Primary { force: false };
+            world.command(0, promote).expect("promoted");
+            world.run_for(30_000);
+            for n in 0..2 {
+                let connected = Some(ConnectionState::Connected);
+                assert_eq!(world.connection(n), connected, "round {round}, node {n}");
+            }
+        }
+    });
+}
