@@ -265,3 +265,49 @@ fn power_cut_of_both_in_either_order_of_return() {
         });
     }
 }
+
+const SYNC_START: u8 = 17;
+const SYNC_REPLY: u8 = 25;
+
+#[test]
+fn a_copy_given_up_that_never_learned_of_it_is_no_common_ground() {
+    let plan = Plan {
+        reckless: true,
+        ..Plan::scripted(32)
+    };
+    for lost in [SYNC_REPLY, SYNC_START] {
+        for forced in [false, true] {
+            each_seed(&plan, |world| {
+                // Whose operator is told nothing: the Primary has agreed, and its consent is lost.
+                world.drop_frame(1, lost);
+                world.order(1, Command::Invalidate { volume: 0 });
+                let gone = |w: &mut World| !w.frame_awaited(1);
+                world.wait("the frame", gone).expect("it is sent");
+                world.block_network(true, true);
+                wait_alone(world, 0);
+                world.write(0, 0, BLOCK, true).expect("room");
+                world.wait_answers().expect("answered alone");
+                let mine = world.sector(0, 0);
+                if forced {
+                    wait_alone(world, 1);
+                    let force = Command::Primary { force: true };
+                    world.command(1, force).expect("the operator's word");
+                    world.write(1, 4 * BLOCK, BLOCK, true).expect("room");
+                    world.wait_answers().expect("answered alone");
+                }
+                world.block_network(false, false);
+                if forced {
+                    world.run_for(5_000_000);
+                    for n in 0..2 {
+                        assert_eq!(world.role(n), Some(Role::Primary), "node {n}");
+                        let alone = Some(ConnectionState::StandAlone);
+                        assert_eq!(world.connection(n), alone, "node {n}");
+                    }
+                } else {
+                    world.wait_in_sync().expect("given up after all");
+                }
+                assert_eq!(world.sector(0, 0), mine, "what was answered alone is there");
+            });
+        }
+    }
+}
