@@ -85,6 +85,8 @@ pub struct Completion {
     pub all_zero: bool,
     /// Whether it was a flush.
     pub flush: bool,
+    /// Sectors of data that it changed.
+    pub changed: Range<usize>,
     /// Sectors about which the disk lied, or which it spoiled.
     pub spoiled: Vec<Range<usize>>,
 }
@@ -327,12 +329,15 @@ impl Disk {
             result: error.map_or(Ok(()), Err),
             all_zero: false,
             flush: matches!(pending.op, DiskOp::Flush),
+            changed: 0..0,
             spoiled: Vec::new(),
         };
         match pending.op {
             DiskOp::Read { view, .. } => {
+                let misread = self.trouble.misreads(&r).map(Misdeed::ReadElsewhere);
                 let bytes = memory.bytes_mut(view);
-                done.all_zero = self.read(&pending.op, bytes, error, misdeed, &mut done);
+                done.all_zero =
+                    self.read(&pending.op, bytes, error, misdeed.or(misread), &mut done);
             }
             DiskOp::Flush if error.is_some() => {
                 for cached in &mut self.cache {
@@ -343,6 +348,10 @@ impl Disk {
             DiskOp::Flush => self.write_back(pending.covers),
             _ if error.is_none() => self.land(&pending.op, values, misdeed, &mut done),
             _ => {}
+        }
+        if changes(&pending.op) {
+            let data = self.shape.places.sectors;
+            done.changed = r.start.min(data)..r.end.min(data);
         }
         Ok(Some(done))
     }

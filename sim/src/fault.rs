@@ -33,8 +33,11 @@ faults! {
     LinkHalfOpen = "link: half-open",
     LinkReset = "link: reset",
     LinkSlow = "link: slow",
-    LinkClog = "link: reader stops",
-    LinkDropKind = "link: reset instead of one kind of frame",
+    LinkClog = "link: clogged for a moment",
+    LinkReaderStops = "link: reader stops",
+    LinkFlap = "link: reset several times in a row",
+    LinkDropKind = "link: reset instead of one frame of a kind",
+    LinkDropsKind = "link: reset instead of every frame of a kind, for a while",
     LinkTruncated = "link: ends in the middle of a frame",
     LinkCorrupt = "link: corrupted frame",
     LinkOtherVersion = "link: peer of another version",
@@ -43,6 +46,12 @@ faults! {
     Kill = "node: killed, disk cache kept",
     CrashAtAction = "node: crash between two actions of one step",
     CrashAtBoot = "node: crash while it starts",
+    CrashInHandshake = "node: crash in a handshake",
+    CrashAtResyncStart = "node: crash as a resync begins",
+    CrashAtResyncEnd = "node: crash as a resync ends",
+    CrashAtRole = "node: crash as its role changes",
+    CrashAtCooling = "node: crash as extents cool",
+    CrashAtSave = "node: crash between the two copies of a superblock",
     Pause = "node: paused, its clock too",
     PauseClockRuns = "node: paused, its clock goes on",
     ClockJump = "node: clock jumps",
@@ -53,6 +62,8 @@ faults! {
     DiskGone = "disk: gone until the next boot",
     LatentSector = "disk: sector that cannot be read until it is written",
     BitRot = "disk: bit rot",
+    BitmapRot = "disk: bit rot of marks while the node is off",
+    MetaMisread = "disk: read of log or marks returns another place",
     WriteLost = "disk: write acknowledged and forgotten",
     WriteMisdirected = "disk: write lands in another place",
     ReadMisdirected = "disk: read returns another place",
@@ -75,6 +86,20 @@ impl Fault {
         matches!(
             self,
             Self::DiskErrors | Self::FlushFails | Self::DiskGone | Self::LatentSector
+        )
+    }
+
+    /// Whether it is a crash that waits until the node gets to a certain point ([`crate::moment`]); counted when it strikes.
+    #[must_use]
+    pub fn at_a_moment(self) -> bool {
+        matches!(
+            self,
+            Self::CrashInHandshake
+                | Self::CrashAtResyncStart
+                | Self::CrashAtResyncEnd
+                | Self::CrashAtRole
+                | Self::CrashAtCooling
+                | Self::CrashAtSave
         )
     }
 

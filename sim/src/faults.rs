@@ -2,14 +2,13 @@
 
 use crate::disk::Misdeed;
 use crate::fault::{Drawn, Fault};
+use crate::moment::Appointment;
 use crate::record::Id;
 use crate::rng::Rng;
 use crate::schedule::{Occurrence, Recovery};
-use crate::stamp::SECTOR;
 use crate::world::{Time, World};
 use replication::api::DiskState;
 use replication::lineage::JUST_CREATED;
-use replication::ondisk::PAGE;
 
 /// Highest number of a kind of frame that a link may lose (numbers that are none wait in vain).
 const FRAME_KINDS: u64 = 40;
@@ -27,7 +26,9 @@ impl World {
         self.schedule.push(next, Occurrence::Fault(number + 1));
         let fault = drawn.fault;
         if self.possible(&drawn) && self.allows(Id::Fault(number), fault.name(), drawn.node) {
-            self.stats.fault(fault);
+            if !fault.at_a_moment() {
+                self.stats.fault(fault);
+            }
             self.foretelling.stirs += 1;
             self.strike(drawn);
         }
@@ -40,16 +41,28 @@ impl World {
         match drawn.fault {
             Fault::LinkHalfOpen
             | Fault::LinkReset
-            | Fault::LinkClog
+            | Fault::LinkReaderStops
+            | Fault::LinkFlap
             | Fault::LinkDropKind
             | Fault::LinkTruncated
             | Fault::LinkCorrupt => node.link.is_some(),
-            Fault::LinkCut | Fault::LinkOneWay | Fault::LinkSlow | Fault::LinkOtherVersion => true,
+            Fault::LinkCut
+            | Fault::LinkOneWay
+            | Fault::LinkClog
+            | Fault::LinkDropsKind
+            | Fault::LinkSlow
+            | Fault::LinkOtherVersion => true,
             Fault::SitePowerCut => self.nodes.iter().any(|n| n.engine.is_some()),
             Fault::PowerCut | Fault::Kill | Fault::CrashAtBoot => node.engine.is_some(),
             Fault::CrashAtAction | Fault::Pause | Fault::PauseClockRuns | Fault::ClockJump => {
                 node.runs()
             }
+            Fault::CrashInHandshake
+            | Fault::CrashAtResyncStart
+            | Fault::CrashAtResyncEnd
+            | Fault::CrashAtRole
+            | Fault::CrashAtCooling
+            | Fault::CrashAtSave => node.crash_when.is_none(),
             Fault::DiskSlow | Fault::DiskHang => true,
             Fault::DiskErrors | Fault::FlushFails | Fault::DiskGone | Fault::LatentSector => {
                 // Two broken disks at once leave nothing to judge.
@@ -59,7 +72,9 @@ impl World {
             | Fault::WriteLost
             | Fault::WriteMisdirected
             | Fault::ReadMisdirected
-            | Fault::ReadStale => node.engine.is_some(),
+            | Fault::ReadStale
+            | Fault::BitmapRot
+            | Fault::MetaMisread => node.engine.is_some(),
             Fault::BlankDisk | Fault::OldDisk => self.dispensable(n),
         }
     }
@@ -94,11 +109,29 @@ impl World {
                 self.end_later(Recovery::Network, span);
             }
             Fault::LinkClog => {
+                let t = self.plan.timers.timeout;
+                let both = rng.coin();
+                self.cut([both || n == 0, both || n == 1], rng.range(t / 50, t / 3));
+            }
+            Fault::LinkReaderStops => {
                 self.nodes[n].reader_stalled = true;
                 self.end_later(Recovery::Reader(n), span);
             }
+            Fault::LinkFlap => {
+                // What an old connection left behind at the disks meets the next ones, and what is sent again.
+                let mut at = 0;
+                for _ in 0..rng.range(2, 6) {
+                    let informed = rng.pick(&[[true; 2], [true, false], [false, true]]);
+                    self.end_later(Recovery::Reset(informed), at);
+                    at += self.plan.net_delay.1 * rng.range(1, 20);
+                }
+            }
             Fault::LinkDropKind => {
                 self.nodes[n].drops_kind = Some(rng.range(1, FRAME_KINDS) as u8);
+            }
+            Fault::LinkDropsKind => {
+                let kind = rng.range(1, FRAME_KINDS) as u8;
+                self.nodes[n].drops_kind_until = Some((kind, until));
             }
             Fault::LinkTruncated => self.nodes[n].truncates = true,
             Fault::LinkCorrupt => self.nodes[n].garbles = Some(rng.next()),
@@ -120,6 +153,14 @@ impl World {
             Fault::CrashAtBoot => {
                 self.stop_for(n, true, outage(span, &mut rng));
                 self.nodes[n].crash_at_boot = Some((rng.below(25), rng.coin()));
+            }
+            Fault::CrashInHandshake
+            | Fault::CrashAtResyncStart
+            | Fault::CrashAtResyncEnd
+            | Fault::CrashAtRole
+            | Fault::CrashAtCooling
+            | Fault::CrashAtSave => {
+                self.nodes[n].crash_when = Some(Appointment::draw(fault, &mut rng));
             }
             Fault::Pause | Fault::PauseClockRuns => {
                 let clock_ran = fault == Fault::PauseClockRuns;
@@ -145,6 +186,11 @@ impl World {
                 disk.trouble.latent.insert(sector);
             }
             Fault::BitRot => self.bit_rot(n, &mut rng),
+            Fault::BitmapRot => {
+                self.stop_for(n, rng.coin(), outage(span, &mut rng));
+                self.bitmap_rot(n, &mut rng);
+            }
+            Fault::MetaMisread => self.meta_misread(n, &mut rng),
             Fault::WriteLost => self.arm(n, Misdeed::LoseWrite, &mut rng),
             Fault::WriteMisdirected => {
                 let misdeed = Misdeed::WriteElsewhere(rng.next());
@@ -209,38 +255,6 @@ impl World {
     fn arm(&mut self, n: usize, misdeed: Misdeed, rng: &mut Rng) {
         let volume = rng.index(self.plan.volumes.len());
         self.nodes[n].disks[volume].trouble.lie = Some(misdeed);
-    }
-
-    /// One bit of data or metadata changes. Not while metadata is being written: damage of one copy of the
-    /// superblock in the very moment in which the other is rewritten cannot be survived with two copies.
-    fn bit_rot(&mut self, n: usize, rng: &mut Rng) {
-        let volume = rng.index(self.plan.volumes.len());
-        let (meta, layout) = self.place_of_metadata(volume);
-        let at = if rng.coin() { meta } else { volume };
-        let attached = self.oracle.disk_state(n, volume) >= Some(DiskState::Inconsistent);
-        let settled = attached && !self.nodes[n].disks[meta].saving();
-        let disk = &mut self.nodes[n].disks[at];
-        let data = disk.current().len();
-        let all = if settled { disk.sectors() } else { data };
-        if all == 0 {
-            return;
-        }
-        let sector = if settled && at == meta && rng.coin() {
-            // Superblocks, activity log and bitmap are hit alike, whatever their size.
-            let last = layout.superblock_b + PAGE as u64;
-            let (from, to) = rng.pick(&[
-                (layout.superblock_a, layout.activity),
-                (layout.activity, layout.bitmap),
-                (layout.bitmap, layout.superblock_b),
-                (layout.superblock_b, last),
-            ]);
-            disk.number_of(rng.range(from / SECTOR, to / SECTOR - 1) as usize)
-        } else {
-            rng.index(all)
-        };
-        if disk.rot(sector, rng.next()) {
-            self.spoil(volume, sector..sector + 1);
-        }
     }
 
     pub(crate) fn disk_gone(&mut self, n: usize, volume: usize) {
@@ -354,6 +368,9 @@ impl World {
             })
             .collect();
         self.oracle.stopped(n, power_cut, &unfinished);
+        for volume in 0..self.plan.volumes.len() {
+            self.judge_marks(volume);
+        }
         self.resettle();
     }
 
@@ -377,8 +394,10 @@ impl World {
             node.other_version_until = 0;
             node.crash_after = None;
             node.crash_at_boot = None;
+            node.crash_when = None;
             node.garbles = None;
             node.drops_kind = None;
+            node.drops_kind_until = None;
             node.truncates = false;
             for disk in &mut node.disks {
                 disk.trouble = crate::disk::Trouble::default();

@@ -29,6 +29,8 @@ impl World {
             self.plan.operator_gap = 50_000;
             self.schedule.push(self.now, Occurrence::Operator);
         }
+        // A command that tears them apart may have been given just now.
+        self.run_for(4 * self.plan.net_delay.1 + 1_000);
         let bound =
             BOUND + BOUND_TIMEOUTS * (self.plan.timers.timeout + self.plan.timers.connect_interval);
         let healthy =

@@ -153,6 +153,10 @@ impl World {
         if alone && good && request.mutates() {
             self.judge_ahead(n, volume);
         }
+        if request.mutates() {
+            let cut_off = !self.oracle.connected(n);
+            self.judge_writer(n, volume, cut_off && good);
+        }
         let counts = request.mutates() || !hardened.is_empty();
         if !good && alone && !self.oracle.amnesty {
             self.fail(
@@ -189,6 +193,29 @@ impl World {
                     self.judge_sector(holder, volume, sector, Level::Durable);
                 }
             }
+        }
+    }
+
+    /// In a generation one node answers writes. A Primary hands over only to a peer that it is connected to, so both may
+    /// have answered mirrored writes in it; but never beside each other, and only one without the other.
+    fn judge_writer(&mut self, n: usize, volume: usize, alone: bool) {
+        let said = |n: usize| self.oracle.status[n].as_ref()?.volumes.get(volume);
+        let Some(generation) = said(n).map(|v| v.current_uuid) else {
+            return;
+        };
+        let rival = 1 - n;
+        if self.oracle.is_serving(rival)
+            && said(rival).is_some_and(|v| v.current_uuid == generation && generation != 0)
+        {
+            let detail = format!("vol{volume}: both, in {generation:x}");
+            self.fail("at most one node answers writes in a generation", detail);
+            return;
+        }
+        if alone && self.generation(rival, volume) == Some(generation) {
+            let who = letter(n);
+            let detail =
+                format!("vol{volume}: node {who}, alone in {generation:x}, which both have");
+            self.fail("at most one node answers writes in a generation", detail);
         }
     }
 

@@ -6,6 +6,7 @@
 //! driven by hand is a scenario test. What is judged is described in docs/SIMULATOR.md.
 
 mod client;
+mod damage;
 mod disk;
 pub mod fault;
 mod faults;
@@ -14,7 +15,9 @@ mod growth;
 mod heal;
 mod history;
 mod judge;
+mod marks;
 mod metadata;
+mod moment;
 mod mutation;
 mod network;
 mod node;

@@ -3,6 +3,7 @@
 //! A blocked direction delays bytes (TCP would retransmit); only the end of a connection loses
 //! them. Each side learns of that end on its own, at its own time, or never (half-open).
 
+use crate::fault::Fault;
 use crate::schedule::NodeEvent;
 use crate::world::{Time, World};
 use replication::api::{Event, LinkDownReason};
@@ -227,6 +228,7 @@ impl World {
             return;
         };
         e.up = true;
+        self.moment(n, Fault::CrashInHandshake);
         self.feed(n, Event::LinkUp);
         self.kick(n);
     }

@@ -1,6 +1,7 @@
 //! A simulated appliance: an engine, its memory and disks, its end of the connection.
 
 use crate::disk::{Content, Disk, Shape};
+use crate::moment::Appointment;
 use crate::network::Endpoint;
 use crate::places::Places;
 use crate::plan::Plan;
@@ -47,12 +48,16 @@ pub struct Node {
     pub(crate) reader_stalled: bool,
     /// Actions until the node crashes in the middle of a step, and whether its disks lose power too.
     pub(crate) crash_after: Option<(u64, bool)>,
+    /// A crash that waits for its moment.
+    pub(crate) crash_when: Option<Appointment>,
     /// The same, counted from the next boot.
     pub(crate) crash_at_boot: Option<(u64, bool)>,
     /// The next frame received is damaged, at a place that follows from this.
     pub(crate) garbles: Option<u64>,
     /// Instead of the next frame of this kind the connection ends.
     pub(crate) drops_kind: Option<u8>,
+    /// The same with every frame of this kind, until then.
+    pub(crate) drops_kind_until: Option<(u8, Time)>,
     /// The next frame sent is cut short by the connection's end.
     pub(crate) truncates: bool,
     /// Its peer takes it for another release until then.
@@ -116,9 +121,11 @@ impl Node {
             dialling: None,
             reader_stalled: false,
             crash_after: None,
+            crash_when: None,
             crash_at_boot: None,
             garbles: None,
             drops_kind: None,
+            drops_kind_until: None,
             truncates: false,
             other_version_until: 0,
             clock_ahead: 0,
@@ -162,6 +169,7 @@ impl Node {
         self.crash_after = None;
         self.garbles = None;
         self.drops_kind = None;
+        self.drops_kind_until = None;
         self.truncates = false;
     }
 

@@ -45,6 +45,7 @@ impl World {
         self.observe(n, status);
         let mut crashed = false;
         for action in actions.drain(..) {
+            self.moment_of_action(n, &action);
             if let Some((left, power_cut)) = self.nodes[n].crash_after {
                 self.nodes[n].crash_after = left.checked_sub(1).map(|left| (left, power_cut));
                 if left == 0 {
@@ -189,6 +190,7 @@ impl World {
                         all_zero: done.all_zero,
                     },
                 );
+                self.judge_equal(disk, done.changed);
             }
             Ok(None) => {}
             Err(detail) => self.fail("only what clients wrote is written, in its place", detail),

@@ -231,7 +231,12 @@ impl World {
                     format!("{:?}", request.wanted),
                 );
             }
-            Ok(()) => self.oracle_answered(n, &request, read),
+            Ok(()) => {
+                self.oracle_answered(n, &request, read);
+                if request.mutates() {
+                    self.judge_equal(request.wanted.volume, request.sectors());
+                }
+            }
             Err(ClientError::Invalid) => {
                 if request.wanted.kind != Kinds::Invalid {
                     self.fail(

@@ -69,6 +69,8 @@ pub enum NodeEvent {
 pub enum Recovery {
     /// Both directions of the network pass again.
     Network,
+    /// The connection is reset once more; who learns of it.
+    Reset([bool; 2]),
     /// The node reads its connection again.
     Reader(usize),
     /// The node boots.

@@ -81,7 +81,7 @@ kinds! {
 }
 
 /// Seeds from which on a kind that was never drawn fails the run.
-pub const LONG_RUN: u64 = 2000;
+pub const LONG_RUN: u64 = 1000;
 
 /// A state a node can be in, as the table of transitions names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

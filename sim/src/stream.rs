@@ -1,5 +1,6 @@
 //! Bytes on a connection: frames are encoded when they leave, decoded when they have arrived whole.
 
+use crate::fault::Fault;
 use crate::schedule::NodeEvent;
 use crate::stats::Kind;
 use crate::world::World;
@@ -159,8 +160,10 @@ impl World {
             self.garbled(n, conn, body_end, seed);
             return false;
         }
-        if kind == self.nodes[n].drops_kind {
-            self.nodes[n].drops_kind = None;
+        let node = &mut self.nodes[n];
+        let always = node.drops_kind_until.filter(|d| self.now < d.1);
+        if kind == node.drops_kind || (always.is_some() && kind == always.map(|d| d.0)) {
+            node.drops_kind = None;
             self.say_fault(n, "the connection ends instead of a frame");
             self.link_lost(n, LinkDownReason::Closed);
             return false;
@@ -201,6 +204,9 @@ impl World {
             e.received.drain(..end);
         }
         self.stats.count(Kind::Frames);
+        if matches!(frame, Frame::SyncEnd { .. }) {
+            self.moment(n, Fault::CrashAtResyncEnd);
+        }
         self.feed(n, Event::Frame { frame, buf });
         true
     }

@@ -6,8 +6,11 @@ use crate::request::Request;
 use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
-use replication::api::{DiskState, Protocol, ReplicationState, Role, Status, VolumeStatus};
+use replication::api::{
+    ConnectionState, DiskState, Protocol, ReplicationState, Role, Status, VolumeStatus,
+};
 use replication::lineage::JUST_CREATED;
+use replication::ondisk::Superblock;
 
 fn count_transitions(stats: &mut Stats, from: &Status, to: &Status) {
     if from.role != to.role {
@@ -36,8 +39,14 @@ impl World {
             return;
         };
         if let Some(before) = &before {
-            count_transitions(&mut self.stats, before, status);
+            let status = status.clone();
+            count_transitions(&mut self.stats, before, &status);
+            self.moments_of(n, before, &status);
+            self.judge_attach(n, before, &status);
         }
+        let Some(status) = self.oracle.status[n].as_ref() else {
+            return;
+        };
         let primary_now = |s: &Status| s.role == Role::Primary;
         let promoted = primary_now(status) && before.as_ref().is_none_or(|b| !primary_now(b));
         let demoted = !primary_now(status) && before.as_ref().is_some_and(primary_now);
@@ -148,8 +157,86 @@ impl World {
             let in_sync = linked && good(0) && good(1);
             let began = in_sync && !self.oracle.in_sync[volume];
             self.oracle.in_sync[volume] = in_sync;
-            if began || (in_sync && (demoted || self.rng.one_in(64))) {
+            let sampled = self.rng.one_in(64);
+            if began || (in_sync && (demoted || sampled)) {
                 self.judge_in_sync(volume, began);
+            } else if sampled {
+                self.judge_marks(volume);
+            }
+        }
+    }
+
+    /// What was saved last is what a node goes on with: the newest sound copy of the superblock. (Of a disk that cannot be
+    /// read the other copy has to do.)
+    fn judge_attach(&mut self, n: usize, before: &Status, status: &Status) {
+        for (volume, (was, now)) in before.volumes.iter().zip(&status.volumes).enumerate() {
+            let attached = was.disk == DiskState::Attaching && now.disk > DiskState::Inconsistent;
+            if attached && self.oracle.standing[n][volume].is_none() {
+                // The disk failed before it was durably a target: nothing of it was overwritten.
+                self.oracle.standing[n][volume] = self.oracle.before_resync[n][volume].take();
+            }
+        }
+        if status.role == Role::Primary || self.oracle.disks_failed() {
+            return;
+        }
+        for (volume, (was, now)) in before.volumes.iter().zip(&status.volumes).enumerate() {
+            if was.disk != DiskState::Attaching || now.disk <= DiskState::Failed {
+                continue;
+            }
+            let Some(saved) = self.metadata(n, volume, None) else {
+                continue;
+            };
+            let worth = match saved.disk {
+                _ if saved.current == JUST_CREATED => DiskState::Inconsistent,
+                DiskState::Inconsistent | DiskState::Outdated => saved.disk,
+                _ => DiskState::Consistent,
+            };
+            // With the peer's part, which may have been here already, a resync or another verdict comes at once.
+            let met = [ConnectionState::Handshake, ConnectionState::Connected];
+            let (bitmap, disk) = if met.contains(&status.connection) {
+                (saved.bitmap, worth)
+            } else {
+                (now.bitmap_uuid, now.disk)
+            };
+            let found = (now.current_uuid, bitmap, disk);
+            // By command, given while the disk was being attached.
+            let outdated = now.disk == DiskState::Outdated && worth == DiskState::Consistent;
+            if found != (saved.current, saved.bitmap, worth) && !outdated {
+                let Superblock {
+                    sequence,
+                    current,
+                    bitmap,
+                    ..
+                } = saved;
+                let who = letter(n);
+                let detail = format!(
+                    "node {who} vol{volume}: {found:x?}, not {current:x}, {bitmap:x}, {worth:?} of save {sequence}"
+                );
+                self.fail("a restarted node goes on with what it saved last", detail);
+            }
+        }
+    }
+
+    /// While both are UpToDate the replicas are equal wherever nothing is under way: judged of the sectors that
+    /// something has just changed, after every step.
+    pub(crate) fn judge_equal(&mut self, volume: usize, sectors: std::ops::Range<usize>) {
+        let in_sync = self.oracle.in_sync.get(volume).is_some_and(|&s| s);
+        if !in_sync || (0..2).any(|n| self.oracle.lag(n, volume) > 0) {
+            return;
+        }
+        for sector in sectors {
+            let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
+            if a != b
+                && !self.in_flight(volume, sector)
+                && !self.oracle.spoiled[volume].contains(&sector)
+            {
+                let detail = format!(
+                    "vol{volume} sector {sector}: a holds {}, b holds {}",
+                    crate::stamp::describe(a),
+                    crate::stamp::describe(b)
+                );
+                self.fail("both UpToDate means identical", detail);
+                return;
             }
         }
     }
@@ -192,7 +279,10 @@ impl World {
                 self.fail("the better copy is never the target", detail);
             }
             let same = was == self.generation(1 - n, v);
-            if mine == Some(Level::Answered) && theirs == Some(Level::Lagging) && same {
+            // Unless a Primary's disk failed and then the peer crashed, who alone had something: docs/FAULT_MODEL.md.
+            let excused = self.oracle.disks_failed();
+            let more = mine == Some(Level::Answered) && theirs == Some(Level::Lagging);
+            if more && same && !excused {
                 let who = letter(n);
                 let detail = format!("vol{v}: node {who} has more than its source");
                 self.fail("the better copy is never the target", detail);
@@ -262,7 +352,7 @@ impl World {
     }
 
     /// The generation of a volume, as the node says or as its disk does.
-    fn generation(&self, n: usize, volume: usize) -> Option<u64> {
+    pub(crate) fn generation(&self, n: usize, volume: usize) -> Option<u64> {
         let status = self.oracle.status[n].as_ref();
         match status.and_then(|s| s.volumes.get(volume)) {
             Some(v) if v.disk > DiskState::Failed => Some(v.current_uuid),

@@ -284,6 +284,11 @@ impl World {
                 self.network.slowness = 1;
                 self.resettle();
             }
+            Recovery::Reset(informed) => {
+                if !self.healing {
+                    self.reset_link(informed);
+                }
+            }
             Recovery::Reader(n) => {
                 self.nodes[n].reader_stalled = false;
                 self.kick(n);

@@ -16,6 +16,28 @@ impl Engine {
         self.check_slots();
     }
 
+    /// Whether this node would copy the block at `offset` to its peer, or ask for it, if they met anew: it is
+    /// marked, or a request on it is under way, or the peer acknowledged one that it may not have flushed. It looks at every slot, so it is
+    /// for tests. `volume` is the position, `offset` in bytes.
+    #[must_use]
+    pub fn may_differ(&self, volume: usize, offset: u64) -> bool {
+        let Some(known) = self.volumes.get(volume) else {
+            return false;
+        };
+        let marked = known.dirty.is_set(offset / resync::BLOCK);
+        let unflushed = known
+            .meta
+            .as_ref()
+            .is_some_and(|meta| meta.unflushed.overlaps(offset..offset + 1));
+        let under_way = |id| {
+            self.slots.get(id).is_some_and(|slot| {
+                let range = slot.offset..slot.offset + u64::from(slot.len);
+                slot.volume == volume && slot.changes_data() && range.contains(&offset)
+            })
+        };
+        marked || unflushed || (0..self.slots.capacity() as SlotId).any(under_way)
+    }
+
     /// At most one node acknowledges writes.
     fn check_roles(&self) {
         assert!(

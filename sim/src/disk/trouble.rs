@@ -44,6 +44,8 @@ pub struct Trouble {
     pub gone: bool,
     /// Sectors that cannot be read until they are written.
     pub latent: BTreeSet<usize>,
+    /// Sectors of metadata of which the next read shows something else, made from a number.
+    pub misread: Option<(Range<usize>, u64)>,
     /// The lie it tells next.
     pub lie: Option<Misdeed>,
 }
@@ -64,6 +66,12 @@ impl Trouble {
             }
             _ => None,
         }
+    }
+
+    /// Takes the misreading if it is about what is read here.
+    pub(super) fn misreads(&mut self, r: &Range<usize>) -> Option<u64> {
+        let within = |(all, _): &mut (Range<usize>, u64)| all.start <= r.start && r.end <= all.end;
+        self.misread.take_if(within).map(|m| m.1)
     }
 
     /// Sectors were written: a latent error there is gone.
