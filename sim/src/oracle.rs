@@ -66,6 +66,9 @@ pub(crate) struct Oracle {
     pub(crate) forked: [Vec<bool>; 2],
     /// Bytes that were marked out of sync when the node pulled ahead.
     pub(crate) marked_before: [Vec<u64>; 2],
+    /// A disk was taken out of use by force since both were in sync: of what was under way to the peer then, nobody
+    /// has anything that counts.
+    pub(crate) torn_out: bool,
     failed: [bool; 2],
     /// A flush of the node's disk failed, and nothing has replaced its content since: what it shows it may never make
     /// durable.
@@ -108,6 +111,7 @@ impl Oracle {
             owed: [vec![false; count], vec![false; count]],
             forked: [vec![false; count], vec![false; count]],
             marked_before: [vec![0; count], vec![0; count]],
+            torn_out: false,
             failed: [false; 2],
             doomed: [vec![false; count], vec![false; count]],
         }
@@ -185,6 +189,7 @@ impl Oracle {
             Command::Connect {
                 discard_my_data: true,
             } => self.discarding[n] = true,
+            Command::Detach { force: true, .. } => self.torn_out = true,
             // Given only when nothing is under way and both copies hold the same, durably: from then on either
             // is as good as the better one, even if only one node learns of it.
             Command::NewCurrentUuid => {

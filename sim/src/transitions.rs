@@ -280,7 +280,7 @@ impl World {
             }
             let same = was == self.generation(1 - n, v);
             // Unless a Primary's disk failed and then the peer crashed, who alone had something: docs/FAULT_MODEL.md.
-            let excused = self.oracle.disks_failed();
+            let excused = self.oracle.disks_failed() || self.oracle.torn_out;
             let more = mine == Some(Level::Answered) && theirs == Some(Level::Lagging);
             if more && same && !excused {
                 let who = letter(n);
@@ -443,6 +443,7 @@ impl World {
             self.oracle.claims[n][volume] = false;
             self.oracle.given_up[n][volume] = false;
         }
+        self.oracle.torn_out &= !self.oracle.all_in_sync();
         if self.oracle.all_in_sync() && self.disks_are_fine() {
             self.oracle.disks_mended();
         }
