@@ -89,6 +89,15 @@ impl Fault {
         )
     }
 
+    /// Whether metadata may not be what was saved last, other than by a lie about data.
+    #[must_use]
+    pub fn damages_metadata(self) -> bool {
+        matches!(
+            self,
+            Self::BitmapRot | Self::MetaMisread | Self::BlankDisk | Self::OldDisk
+        )
+    }
+
     /// Whether it is a crash that waits until the node gets to a certain point ([`crate::moment`]); counted when it strikes.
     #[must_use]
     pub fn at_a_moment(self) -> bool {

@@ -228,6 +228,7 @@ impl World {
             return;
         };
         e.up = true;
+        self.foretelling.met = self.order;
         self.moment(n, Fault::CrashInHandshake);
         self.feed(n, Event::LinkUp);
         self.kick(n);

@@ -222,7 +222,11 @@ impl World {
         if let Some(buf) = buf {
             self.nodes[n].pool.free(buf);
         }
-        let Some(c) = request.client else { return };
+        let Some(c) = request.client else {
+            // Nobody hears the answer, but something has come to its end.
+            self.next_order();
+            return;
+        };
         self.clients[c].outstanding = self.clients[c].outstanding.saturating_sub(1);
         match result {
             Ok(()) if request.wanted.kind == Kinds::Invalid => {
