@@ -131,6 +131,12 @@ impl Oracle {
         self.status[n].as_ref()?.volumes.get(volume).map(|v| v.disk)
     }
 
+    /// Whether any volume's resync to the peer is under way.
+    pub(crate) fn is_source(&self, n: usize) -> bool {
+        let status = self.status[n].as_ref();
+        status.is_some_and(|s| s.volumes.iter().any(|v| v.replication.is_source()))
+    }
+
     /// Why a node's clients wait.
     pub(crate) fn suspended(&self, n: usize) -> Suspended {
         let status = self.status[n].as_ref();

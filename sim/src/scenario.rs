@@ -3,6 +3,7 @@
 use crate::plan::Plan;
 use crate::request::{Kinds, Wanted};
 use crate::stamp::Value;
+use crate::stats::Kind;
 use crate::trace::Trace;
 use crate::world::{Time, World};
 use replication::api::{Command, ConnectionState, DiskState, Role, Status};
@@ -267,6 +268,35 @@ impl World {
     pub fn power_cut_of_both(&mut self) {
         self.power_cut(0);
         self.power_cut(1);
+    }
+
+    /// Crashes a node after so many more actions, counted from its next boot if it is off; it boots by itself then.
+    pub fn crash_in(&mut self, n: usize, actions: u64, power_cut: bool) {
+        let node = &mut self.nodes[n];
+        if node.engine.is_some() {
+            node.crash_after = Some((actions, power_cut));
+        } else {
+            node.crash_at_boot = Some((actions, power_cut));
+        }
+    }
+
+    /// Whether a crash that was asked for has not come.
+    #[must_use]
+    pub fn crash_awaited(&self, n: usize) -> bool {
+        self.nodes[n].crash_after.is_some() || self.nodes[n].crash_at_boot.is_some()
+    }
+
+    /// Lets a sector of a node's disk rot; nobody but a verify can notice.
+    pub fn rot(&mut self, n: usize, sector: usize) {
+        if self.nodes[n].disks[0].rot(sector, 1) {
+            self.spoil(0, sector..sector + 1);
+        }
+    }
+
+    /// Frames with data of a resync that have arrived so far.
+    #[must_use]
+    pub fn frames_of_resync(&self) -> u64 {
+        self.stats.get(Kind::SyncData)
     }
 
     /// What a node's disk holds in a sector.

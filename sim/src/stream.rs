@@ -6,7 +6,7 @@ use crate::stats::Kind;
 use crate::world::World;
 use replication::api::{Event, LinkDownReason};
 use replication::buf::{BufView, PoolMemory};
-use replication::wire::{Frame, HEADER_LEN, Header, MAX_BODY, VERSION};
+use replication::wire::{Comparison, Frame, HEADER_LEN, Header, MAX_BODY, VERSION};
 
 /// Where a frame's header has its kind (docs/PROTOCOL.md).
 const KIND_AT: usize = 6;
@@ -204,8 +204,17 @@ impl World {
             e.received.drain(..end);
         }
         self.stats.count(Kind::Frames);
-        if matches!(frame, Frame::SyncEnd { .. }) {
-            self.moment(n, Fault::CrashAtResyncEnd);
+        match &frame {
+            Frame::SyncEnd { .. } => self.moment(n, Fault::CrashAtResyncEnd),
+            Frame::SyncData { .. } => self.stats.count(Kind::SyncData),
+            Frame::Compared {
+                outcome: Comparison::Blocks(differ),
+                ..
+            } if self.oracle.is_source(n) => self.stats.count(match differ {
+                0 => Kind::DigestsEqual,
+                _ => Kind::DigestsDiffer,
+            }),
+            _ => {}
         }
         self.feed(n, Event::Frame { frame, buf });
         true

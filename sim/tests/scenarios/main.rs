@@ -10,8 +10,10 @@ mod disks;
 mod lineage;
 mod protocols;
 mod resize;
+mod restarts;
 mod resync;
 mod roles;
+mod suite;
 
 use replication::api::{Command, ConnectionState, DiskState, Role};
 use sim::plan::Plan;
