@@ -535,6 +535,13 @@ impl World {
         }
     }
 
+    /// Whether a request of the peer on this sector waits in a node.
+    fn has_under_way(&self, n: usize, volume: usize, sector: usize) -> bool {
+        let byte = self.plan.volumes[volume].places.real(sector) as u64 * crate::stamp::SECTOR;
+        let engine = self.nodes[n].engine.as_ref();
+        engine.is_some_and(|e| e.under_way(volume, byte))
+    }
+
     /// A Primary lets clients in: from now on what it holds is the truth.
     fn serves(&mut self, n: usize) {
         let peer = 1 - n;
@@ -562,7 +569,10 @@ impl World {
                 self.judge_prefix(n);
             }
             for sector in 0..self.plan.volumes[volume].places.sectors {
-                if !self.judge_sector(n, volume, sector, level) {
+                // By protocol B what was answered may still be on its way to this disk; reads wait for it.
+                let under_way =
+                    self.oracle.owed[n][volume] && self.has_under_way(n, volume, sector);
+                if !under_way && !self.judge_sector(n, volume, sector, level) {
                     return;
                 }
                 self.oracle.branches[branch].volumes[volume].forget_sights(sector);

@@ -29,13 +29,20 @@ impl Engine {
             .meta
             .as_ref()
             .is_some_and(|meta| meta.unflushed.overlaps(offset..offset + 1));
-        let under_way = |id| {
+        marked || unflushed || self.under_way(volume, offset)
+    }
+
+    /// Whether a request that changes the byte at `offset` has not come to its end. It looks at every slot, so it is for
+    /// tests. `volume` is the position.
+    #[must_use]
+    pub fn under_way(&self, volume: usize, offset: u64) -> bool {
+        let covers = |id| {
             self.slots.get(id).is_some_and(|slot| {
                 let range = slot.offset..slot.offset + u64::from(slot.len);
                 slot.volume == volume && slot.changes_data() && range.contains(&offset)
             })
         };
-        marked || unflushed || (0..self.slots.capacity() as SlotId).any(under_way)
+        (0..self.slots.capacity() as SlotId).any(covers)
     }
 
     /// At most one node acknowledges writes.

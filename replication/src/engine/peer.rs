@@ -210,6 +210,11 @@ impl Engine {
             unlocked: self.role == Role::Primary,
             ..Slot::new(Owner::Peer, request.op, at, request.offset, request.len)
         };
+        if slot.changes_data() && self.volumes[at].through.for_peer {
+            // Already now: when it starts the connection may be gone, and it is done nevertheless.
+            let len = u64::from(slot.len);
+            self.volumes[at].mark_dirty(slot.offset, len);
+        }
         if self.config.mirroring.protocol == Protocol::B
             && slot.changes_data()
             && !request.resync

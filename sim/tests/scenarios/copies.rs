@@ -97,6 +97,8 @@ fn a_primary_whose_peer_never_stood_in_goes_on_with_its_own_disk() {
                 world.boot(1);
                 world.run_for(1_500_000);
             }
+            // Its last operations come to their end first.
+            world.run_for(5_000);
             world.command(0, ATTACH).expect("attached");
             world.run_for(100_000);
             if !boots_first {
