@@ -98,6 +98,21 @@ impl Fault {
         )
     }
 
+    /// Whether it strikes at a chosen point rather than anywhere: such faults make long chains of crashes, in which little
+    /// else happens, so not every seed has them.
+    #[must_use]
+    pub fn is_special(self) -> bool {
+        self.at_a_moment()
+            || matches!(
+                self,
+                Self::LinkClog
+                    | Self::LinkFlap
+                    | Self::LinkDropsKind
+                    | Self::BitmapRot
+                    | Self::MetaMisread
+            )
+    }
+
     /// Whether it is a crash that waits until the node gets to a certain point ([`crate::moment`]); counted when it strikes.
     #[must_use]
     pub fn at_a_moment(self) -> bool {
@@ -125,6 +140,11 @@ impl Fault {
         )
     }
 }
+
+/// One seed of so many draws special faults.
+const SPECIAL_SEEDS: u64 = 4;
+/// Their choice has numbers of its own, so that seeds without them are what they are whatever kinds there are.
+const SPECIAL: u64 = 0x7370_6563;
 
 /// The faults a seed draws from.
 #[derive(Debug, Clone)]
@@ -166,7 +186,7 @@ impl Fates {
         let chance = rng.pick(&[15, 35, 60, 90]);
         let (errors, lies) = (rng.percent(15), rng.percent(20));
         let mut weights = Vec::new();
-        for &fault in Fault::ALL {
+        for &fault in Fault::ALL.iter().filter(|fault| !fault.is_special()) {
             let weight = rng.pick(&[1, 2, 2, 4, 12]);
             let enabled = rng.percent(chance);
             let allowed = (errors || !fault.breaks_disk()) && (lies || !fault.lies());
@@ -174,8 +194,19 @@ impl Fates {
                 weights.push((fault, weight));
             }
         }
+        let seed = rng.next();
+        let mut special = Rng::new(seed ^ SPECIAL);
+        if special.one_in(SPECIAL_SEEDS) {
+            let chance = special.pick(&[20, 50, 80]);
+            for &fault in Fault::ALL.iter().filter(|fault| fault.is_special()) {
+                let weight = special.pick(&[1, 2, 4, 12]);
+                if special.percent(chance) {
+                    weights.push((fault, weight));
+                }
+            }
+        }
         Self {
-            seed: rng.next(),
+            seed,
             gap: rng.pick(&[30_000, 100_000, 300_000, 1_000_000]) * pace,
             weights,
         }

@@ -220,7 +220,9 @@ impl World {
             return;
         };
         let as_it_was = self.foretelling.begun || foretold.situation == self.situation();
+        // A disk that has just failed may not be in use, or be in use again, when they meet.
         if foretold.stirs != self.foretelling.stirs
+            || self.oracle.disks_failed()
             || !as_it_was
             || made.len() != foretold.found.len()
         {

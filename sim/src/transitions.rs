@@ -157,10 +157,9 @@ impl World {
             let in_sync = linked && good(0) && good(1);
             let began = in_sync && !self.oracle.in_sync[volume];
             self.oracle.in_sync[volume] = in_sync;
-            let sampled = self.rng.one_in(64);
-            if began || (in_sync && (demoted || sampled)) {
+            if began || (in_sync && (demoted || self.rng.one_in(64))) {
                 self.judge_in_sync(volume, began);
-            } else if sampled {
+            } else if self.stats.get(Kind::Steps).is_multiple_of(64) {
                 self.judge_marks(volume);
             }
         }
