@@ -62,11 +62,14 @@ impl World {
         }
         let [one, two] = [(0, &a), (1, &b)].map(|(n, s)| self.marks(n, volume, s));
         let places = self.plan.volumes[volume].places;
+        // What the volume may yet grow into is nobody's.
+        let size = a.layout.volume_bytes.min(b.layout.volume_bytes);
         let [x, y] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current());
         let unmarked = (0..places.sectors).find(|&sector| {
             let byte = places.real(sector) as u64 * SECTOR;
-            x[sector] != y[sector]
-                && !oracle.spoiled[volume].contains(&sector)
+            byte < size
+                && x[sector] != y[sector]
+                && !self.unjudged(volume, sector)
                 && !one.has(byte)
                 && !two.has(byte)
                 && !self.in_flight(volume, sector)

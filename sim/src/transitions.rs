@@ -225,10 +225,7 @@ impl World {
         }
         for sector in sectors {
             let [a, b] = [0, 1].map(|n: usize| self.nodes[n].disks[volume].current()[sector]);
-            if a != b
-                && !self.in_flight(volume, sector)
-                && !self.oracle.spoiled[volume].contains(&sector)
-            {
+            if a != b && !self.in_flight(volume, sector) && !self.unjudged(volume, sector) {
                 let detail = format!(
                     "vol{volume} sector {sector}: a holds {}, b holds {}",
                     crate::stamp::describe(a),
