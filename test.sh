@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change goes in. `./test.sh quick` leaves the QEMU pairs out; SEEDS=N sets how
-# many simulator runs there are (default 3000).
+# many simulator runs there are (default 5000).
 # shellcheck disable=SC2317 # functions are called by `step`
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
@@ -52,7 +52,7 @@ unit_tests() {
     cargo test --quiet --no-fail-fast "${packages[@]}"
   fi && cargo test --quiet -p e2e --test layers
 }
-simulator() { cargo run --quiet --profile sim -p sim -- --seeds "0..${SEEDS:-3000}"; }
+simulator() { cargo run --quiet --profile sim -p sim -- --seeds "0..${SEEDS:-5000}"; }
 pairs() {
   local tests=() name
   for name in e2e/tests/*.rs; do
@@ -72,7 +72,7 @@ step "clippy, host crates" lint_host
 step "clippy, kernel" lint_kernel
 step shellcheck lint_scripts
 step "unit and property tests, layers" unit_tests
-step "simulator, ${SEEDS:-3000} seeds" simulator
+step "simulator, ${SEEDS:-5000} seeds" simulator
 step "kernel build" ./run-qemu.sh build
 [ -n "$quick" ] || step "QEMU pairs with real clients" pairs
 

@@ -3,17 +3,30 @@
 use crate::Arguments;
 use sim::MUTATIONS;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// Seeds within which a defect must show.
-pub(crate) const SEEDS: std::ops::Range<u64> = 0..3000;
+pub(crate) const SEEDS: std::ops::Range<u64> = 0..8000;
 
 /// Makes a defect of the engine active; `false` if there is none of that name in this build.
 pub(crate) fn select(name: &str) -> bool {
     replication::mutation::select(name)
 }
 
+/// What became of a defect.
+struct Hunted {
+    name: &'static str,
+    meaning: &'static str,
+    /// The seed that noticed, and the rule that it says is broken.
+    found: Option<(u64, String)>,
+    seconds: f64,
+}
+
 /// Runs every defect in a process of its own, until it is noticed; answers whether all were.
 pub(crate) fn run(names: &[String], arguments: &Arguments) -> bool {
+    let began = Instant::now();
     let pump = MUTATIONS
         .iter()
         .map(|(name, _)| (*name, "made in the pump"));
@@ -24,21 +37,55 @@ pub(crate) fn run(names: &[String], arguments: &Arguments) -> bool {
     let engine = engine.iter().map(|m| (m.name(), m.meaning()));
     let all = pump.chain(engine.filter(|_| replication::mutation::ENABLED));
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let (mut caught, mut missed) = (0, Vec::new());
-    for (name, meaning) in all.filter(|(name, _)| wanted(name)) {
-        match hunt(name, arguments) {
-            Some((seed, rule)) => {
-                caught += 1;
-                println!("caught  {name:<34} seed {seed:<5} {rule}");
-            }
-            None => {
-                println!("MISSED  {name:<34} {meaning}");
-                missed.push(name);
+    let defects: Vec<_> = all.filter(|(name, _)| wanted(name)).collect();
+    let (next, hunted) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((name, meaning)) = defects.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let began = Instant::now();
+            let one = Hunted {
+                name,
+                meaning,
+                found: hunt(name, arguments),
+                seconds: began.elapsed().as_secs_f64(),
+            };
+            one.print();
+            if let Ok(mut hunted) = hunted.lock() {
+                hunted.push(one);
             }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(work);
+        }
+    });
+    let Ok(hunted) = hunted.into_inner() else {
+        return false;
+    };
+    let missed: Vec<_> = hunted.iter().filter(|one| one.found.is_none()).collect();
+    println!(
+        "{} of {} caught within seeds {:?}, {:.0} s",
+        hunted.len() - missed.len(),
+        defects.len(),
+        arguments.seeds,
+        began.elapsed().as_secs_f64()
+    );
+    for one in &missed {
+        println!("FAILED: {} was not noticed: {}", one.name, one.meaning);
     }
-    println!("{caught} caught, {} missed", missed.len());
-    missed.is_empty() && caught > 0 && replication::mutation::ENABLED
+    missed.is_empty() && !hunted.is_empty() && replication::mutation::ENABLED
+}
+
+impl Hunted {
+    fn print(&self) {
+        let Self { name, seconds, .. } = self;
+        match &self.found {
+            Some((seed, rule)) => {
+                println!("caught  {name:<30} {seconds:>5.1} s  seed {seed:<5} {rule}")
+            }
+            None => println!("MISSED  {name:<30} {seconds:>5.1} s  {}", self.meaning),
+        }
+    }
 }
 
 /// The first seed that notices, and the rule that it says is broken; the seed must pass without the defect.
