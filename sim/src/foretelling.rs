@@ -188,12 +188,14 @@ impl World {
     fn dry_run_ended(&mut self, n: usize, found: Vec<Explanation>, status: &Status) {
         self.stats.count(Kind::DryRuns);
         if let Some(before) = &self.oracle.status[n] {
-            // What waits for a disk to be attached is decided in the very step in which it is.
+            // What waits for a disk to be attached is decided in the very step in which it is. And a Primary whose
+            // peer was to stand in for its disk learns from any greeting that it never did, and goes on with its own.
+            let waits_for_word = before.role == Role::Primary && before.suspended.no_data;
             let attached = |v: usize| {
-                before
-                    .volumes
-                    .get(v)
-                    .is_some_and(|v| v.disk != DiskState::Attaching)
+                before.volumes.get(v).is_some_and(|v| {
+                    v.disk != DiskState::Attaching
+                        && !(waits_for_word && v.disk == DiskState::Outdated)
+                })
             };
             let lineage = |s: &Status| {
                 let volumes = s.volumes.iter().enumerate().filter(|(v, _)| attached(*v));

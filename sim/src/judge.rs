@@ -350,13 +350,20 @@ impl World {
         }
         let mut held = Vec::new();
         for volume in 0..self.plan.volumes.len() {
-            if self.oracle.standing[n][volume] < Some(Level::Lagging) || self.oracle.parted(volume)
+            // A disk that is not in use any more stays behind the other volumes', and nobody is served from it.
+            let status = self.oracle.status[n].as_ref();
+            let in_use = status
+                .and_then(|s| s.volumes.get(volume))
+                .is_none_or(|v| v.disk > DiskState::Failed);
+            if self.oracle.standing[n][volume] < Some(Level::Lagging)
+                || self.oracle.parted(volume)
+                || !in_use
             {
                 continue;
             }
             let disk = &self.nodes[n].disks[volume];
             for sector in 0..self.plan.volumes[volume].places.sectors {
-                if !disk.writing(sector) && !self.unjudged(volume, sector) {
+                if !self.unjudged(volume, sector) {
                     held.push((volume, sector, disk.current()[sector]));
                 }
             }
