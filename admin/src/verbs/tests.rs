@@ -211,7 +211,7 @@ fn verbs_of_a_volume() {
         assume_clean: false,
     };
     assert_eq!(ok("resize vol12 --size=20GiB"), resize);
-    assert_eq!(ok("resize 12 --size 20G"), resize);
+    assert_eq!(ok("resize 12 --size 20GiB"), resize);
     let (volume, assume_clean) = (12, false);
     let command = Command::Resize {
         volume,

@@ -97,7 +97,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &acks,
     ]
     .concat();
-    let verify = [Move::Command as u8, 1, 12, 0, 0, 0];
+    let verify = [Move::Command as u8, 1, 17, 0, 0, 0];
     let compared = say(|frame| matches!(frame, Frame::Compared { .. }), 0);
     let damaged = [Move::Damage as u8, 1, 0, 32, 4, 1, 2, 3, 4];
     let unsaved = [Move::HoldMetadata as u8, 1];
