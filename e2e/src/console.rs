@@ -1,15 +1,21 @@
 //! A node's serial console in machine mode, over QEMU's unix socket:
 //! `\x01ID COMMAND\r` is answered by `\x02ID`, the output's lines, and `\x03ID STATUS`.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// A connection to the serial line.
+///
+/// A thread takes what comes at once: QEMU keeps no more than some hundred bytes for a slow reader, and a byte that it has to
+/// offer again stands twice in its log file.
 #[derive(Debug)]
 pub struct Console {
     line: UnixStream,
+    coming: Receiver<Vec<u8>>,
     received: Vec<u8>,
     commands: u32,
 }
@@ -20,10 +26,19 @@ impl Console {
         let line = crate::tools::wait_for("QEMU listens for the console", 10, || {
             UnixStream::connect(path).ok()
         });
-        line.set_read_timeout(Some(Duration::from_millis(20)))
-            .expect("a socket takes a timeout");
+        let mut reader = line.try_clone().expect("a second handle of the socket");
+        let (arrived, coming) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut buffer) {
+                if arrived.send(buffer[..n].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
         Self {
             line,
+            coming,
             received: Vec::new(),
             commands: 0,
         }
@@ -44,15 +59,13 @@ impl Console {
     }
 
     fn receive(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        match self.line.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(n) => {
-                self.received.extend_from_slice(&buffer[..n]);
+        match self.coming.recv_timeout(Duration::from_millis(20)) {
+            Ok(bytes) => {
+                self.received.extend_from_slice(&bytes);
                 true
             }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => true,
-            Err(_) => false,
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
         }
     }
 
@@ -70,12 +83,6 @@ impl Console {
                 return None;
             }
         }
-    }
-
-    /// Takes what has come, so that the node never waits for its reader: QEMU keeps no more than a few
-    /// hundred bytes for one that does not read.
-    pub fn drain(&mut self) {
-        self.receive();
     }
 
     /// Waits for the banner of a console that is coming up. What is sent before the UART is set up
@@ -128,5 +135,12 @@ impl Console {
             b"0" => Ok(output),
             _ => Err(output),
         }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // Ends the thread, and lets somebody else have the line. It may be gone already.
+        let _ = self.line.shutdown(Shutdown::Both);
     }
 }

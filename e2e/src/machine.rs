@@ -342,7 +342,6 @@ impl Machine {
     /// Waits until the serial line has shown `words`.
     pub fn wait_log(&mut self, words: &str, seconds: u64) {
         wait_for(&format!("'{words}' on the console"), seconds, || {
-            self.console.drain();
             self.log().contains(words).then_some(())
         });
     }
@@ -364,9 +363,8 @@ impl Machine {
 
     /// QEMU's exit status, when it ends within `seconds`.
     pub fn ended(&mut self, seconds: u64) -> Option<i32> {
-        let (child, console) = (&mut self.child, &mut self.console);
+        let child = &mut self.child;
         wait_for("QEMU ends", seconds, || {
-            console.drain();
             child.try_wait().expect("our child")
         })
         .code()
