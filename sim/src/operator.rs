@@ -67,6 +67,7 @@ impl World {
             Command::InvalidateRemote { .. } => Kind::CmdInvalidateRemote,
             Command::Outdate => Kind::CmdOutdate,
             Command::Resize { .. } => Kind::CmdResize,
+            Command::Unfence { .. } => Kind::CmdUnfence,
         });
         self.operator.next_id += 1;
         let id = self.operator.next_id;

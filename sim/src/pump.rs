@@ -124,7 +124,7 @@ impl World {
                 }
             }
             Action::CommandDone { id, result } => self.command_done(n, id, &result),
-            Action::Log { .. } => {}
+            Action::Log { .. } | Action::Ask { .. } | Action::Answer { .. } => {}
         }
     }
 

@@ -70,6 +70,7 @@ kinds! {
     required PrefixChecks = "check that only a suffix is missing",
     required LostSuffix = "promotion without the last answered writes",
     required AnsweredAhead = "answer to a write that is not sent for congestion",
+    counted CmdUnfence = "command: unfence",
     counted Replies = "= replies",
     counted Dropped = "= requests dropped with their connection",
     counted CommandRefused = "= commands refused",

@@ -34,7 +34,8 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
         json.bool("serving", status.serving)?;
         json.object(Some("suspended"), |json| {
             json.bool("user", status.suspended.user)?;
-            json.bool("no_data", status.suspended.no_data)
+            json.bool("no_data", status.suspended.no_data)?;
+            json.bool("fencing", status.suspended.fencing)
         })?;
         json.number("open_clients", status.open_clients.into())?;
         json.array("volumes", &status.volumes, volume)?;

@@ -44,6 +44,8 @@ fn status() -> Status {
         open_clients: 1,
         serving: true,
         suspended: Suspended::default(),
+        fencing_policy: Default::default(),
+        fencing: Default::default(),
         volumes: [volume(0)].into_iter().collect(),
     }
 }
@@ -377,7 +379,7 @@ fn json_has_the_documented_fields() {
         "protocol": "C",
         "reason": "",
         "serving": true,
-        "suspended": { "user": false, "no_data": false },
+        "suspended": { "user": false, "no_data": false, "fencing": false },
         "open_clients": 1,
         "volumes": [{
             "index": 0,

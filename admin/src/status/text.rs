@@ -89,6 +89,11 @@ fn suspended(status: &Status, out: &mut dyn Write) -> fmt::Result {
             "clients' requests wait, since neither node has good data: attach a good disk, \
              connect to a peer that has one, or have them fail with 'resume-io'",
         ),
+        (
+            status.suspended.fencing,
+            "clients' requests wait until it is decided whether this node may go on without its peer; \
+             if the peer is surely off, 'resume-io' lets them go on",
+        ),
     ];
     let mut holding = reasons.iter().filter(|(holds, _)| *holds);
     holding.try_for_each(|(_, text)| wrapped("", "! ", text, out))

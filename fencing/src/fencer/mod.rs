@@ -96,7 +96,7 @@ pub struct Fencer {
 }
 
 /// What people see of fencing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Status {
     /// The durable record as it should be.
     pub record: Record,

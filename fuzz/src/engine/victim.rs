@@ -66,6 +66,7 @@ fn config(boots: u64) -> EngineConfig {
         policies: Policies::default(),
         resync: ResyncConfig::default(),
         mirroring: Default::default(),
+        fencing: Default::default(),
         trouble: Default::default(),
         seed: 97 + boots,
         max_requests: 64,
@@ -182,7 +183,10 @@ impl Victim {
                     self.wants_link = false;
                     closed = true;
                 }
-                Action::Serve(_) | Action::Log { .. } => {}
+                Action::Serve(_)
+                | Action::Log { .. }
+                | Action::Ask { .. }
+                | Action::Answer { .. } => {}
                 Action::CommandDone { id, result } => {
                     assert!(self.commands.remove(&id), "ends command {id} unasked");
                     let (Ok(text) | Err(text)) = result;

@@ -129,6 +129,8 @@ impl Core {
                     }
                     signals::COMMAND.signal(());
                 }
+                // Nobody is asked by the policy dont-care.
+                Action::Ask { .. } | Action::Answer { .. } => {}
                 Action::Log { level, text } => log::log!(log_level(level), "{text}"),
             }
         }

@@ -245,6 +245,7 @@ fn build(
         policies: policies::split_brain(config),
         resync: policies::resync(config),
         mirroring: policies::mirroring(config),
+        fencing: Default::default(),
         trouble: policies::trouble(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,

@@ -105,4 +105,9 @@ pub enum Command {
         /// The operator states that the new part is identical on both disks: it is not copied.
         assume_clean: bool,
     },
+    /// End a fence by hand: this node's own episode, or the one by which it is fenced.
+    Unfence {
+        /// Its number.
+        episode: u64,
+    },
 }

@@ -2,6 +2,8 @@
 
 use super::{Micros, Name};
 use crate::lineage::Policies;
+pub use fencing::Policy;
+pub use fencing::api::OnTimeout;
 pub use resync::controller::Limits as ResyncLimits;
 
 /// Limits and identity of an engine, fixed for its life.
@@ -25,10 +27,45 @@ pub struct EngineConfig {
     pub resync: ResyncConfig,
     /// When clients' writes are answered.
     pub mirroring: Mirroring,
+    /// What is done when the peer is lost.
+    pub fencing: FencingConfig,
     /// Seed of the generation identifiers: must be unpredictable in production, fixed in tests.
     pub seed: u64,
     /// Client requests that may be in the engine at once (a power of two, 64 to 4096).
     pub max_requests: u16,
+}
+
+/// What is done about a peer that is not connected, and whom this node can ask (docs/FENCING.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FencingConfig {
+    /// What a Primary does when it loses its peer; must be the same on both nodes.
+    pub policy: Policy,
+    /// The peer's management endpoint can be asked ([`Action::Ask`](super::Action::Ask)).
+    pub peer_endpoint: bool,
+    /// There is an arbiter to be asked.
+    pub arbiter: bool,
+    /// What becomes of frozen clients when nobody has decided in time.
+    pub on_timeout: OnTimeout,
+    /// In so many microseconds a fence must be decided.
+    pub timeout: Micros,
+    /// A node that wants to become Primary waits so many microseconds for its peer before it asks the arbiter.
+    pub peer_wait: Micros,
+    /// Pause in microseconds before a question is asked again; it doubles up to eight times as long.
+    pub retry: Micros,
+}
+
+impl Default for FencingConfig {
+    fn default() -> Self {
+        Self {
+            policy: Policy::DontCare,
+            peer_endpoint: false,
+            arbiter: false,
+            on_timeout: OnTimeout::KeepFrozen,
+            timeout: 30_000_000,
+            peer_wait: 1_000_000,
+            retry: 250_000,
+        }
+    }
 }
 
 /// How a node brings its peer in sync. Only the source's configuration counts: the target needs none.

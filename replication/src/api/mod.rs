@@ -12,12 +12,14 @@ mod status;
 use crate::buf::Buf;
 use crate::secure::LinkRefusal;
 use crate::wire::Frame;
+pub use fencing::{Answer, Episode, Party, Request};
 use heapless::String;
 
 pub use command::Command;
 pub use config::{
-    EngineConfig, MAX_VOLUMES, MetadataPlace, Mirroring, OnCongestion, OnIoError, OnNoData,
-    Protocol, ResyncConfig, ResyncLimits, Timers, Trouble, VolumeConfig,
+    EngineConfig, FencingConfig, MAX_VOLUMES, MetadataPlace, Mirroring, OnCongestion, OnIoError,
+    OnNoData, OnTimeout, Policy, Protocol, ResyncConfig, ResyncLimits, Timers, Trouble,
+    VolumeConfig,
 };
 pub use status::{
     ConnectionState, DiskState, MetadataKind, Progress, ReplicationState, Role, Status, Suspended,
@@ -146,6 +148,23 @@ pub enum Event {
         /// New capacity in bytes; 0 when the disk is gone.
         size: u64,
     },
+    /// A question came in out of band, authentic and fresh. Answered with [`Action::Answer`], later or not at
+    /// all: whoever asked asks again.
+    Asked {
+        /// Who asks.
+        from: Party,
+        /// The pump's number for it.
+        token: u32,
+        /// What.
+        request: Request,
+    },
+    /// An answer came in out of band, authentic, to a question of this node.
+    Answered {
+        /// Who answers.
+        from: Party,
+        /// What.
+        answer: Answer,
+    },
     /// The time that [`crate::engine::Engine::poll_timeout`] asked for has come.
     Tick,
 }
@@ -240,6 +259,22 @@ pub enum Action {
         id: CommandId,
         /// A word of success or what is wrong and what to do.
         result: Result<Text, Text>,
+    },
+    /// Ask this party out of band, once: the engine asks again by itself. The answer is [`Event::Answered`].
+    Ask {
+        /// Who is asked.
+        to: Party,
+        /// What.
+        request: Request,
+    },
+    /// Answer what was asked out of band. What the answer says is durable.
+    Answer {
+        /// Who asked.
+        to: Party,
+        /// The number of [`Event::Asked`].
+        token: u32,
+        /// The answer.
+        answer: Answer,
     },
     /// A line for the log.
     Log {

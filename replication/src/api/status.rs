@@ -1,6 +1,6 @@
 //! What an operator can ask of the engine.
 
-use super::{MAX_VOLUMES, Name, Protocol, Text};
+use super::{MAX_VOLUMES, Name, Policy, Protocol, Text};
 
 /// A node's role in the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,13 +118,15 @@ pub struct Suspended {
     pub user: bool,
     /// Neither this node nor the peer has good data to serve.
     pub no_data: bool,
+    /// The peer was lost, and it is not decided yet whether this node may go on alone.
+    pub fencing: bool,
 }
 
 impl Suspended {
     /// Whether any reason holds.
     #[must_use]
     pub const fn any(self) -> bool {
-        self.user || self.no_data
+        self.user || self.no_data || self.fencing
     }
 }
 
@@ -191,6 +193,10 @@ pub struct Status {
     pub serving: bool,
     /// Whether and why clients' requests are held back.
     pub suspended: Suspended,
+    /// What is done when the peer is lost.
+    pub fencing_policy: Policy,
+    /// Whether this node fences its peer or is fenced by it, and what is being waited for.
+    pub fencing: fencing::Status,
     /// Per volume.
     pub volumes: heapless::Vec<VolumeStatus, MAX_VOLUMES>,
 }

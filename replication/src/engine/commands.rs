@@ -23,6 +23,7 @@ impl Engine {
             Command::PauseSync { volume } => self.pause_sync(id, volume, true),
             Command::ResumeSync { volume } => self.pause_sync(id, volume, false),
             Command::VerifyAbort { volume } => self.abort_verify(id, volume),
+            Command::Unfence { episode } => self.unfence_by_hand(id, episode),
             // Right after the boot the disks are still looked at: that is not worth a refusal.
             Command::CreateMd { .. }
             | Command::Primary { .. }
@@ -85,6 +86,7 @@ impl Engine {
                 | Command::ResumeIo
                 | Command::PauseSync { .. }
                 | Command::ResumeSync { .. }
+                | Command::Unfence { .. }
                 | Command::VerifyAbort { .. } => {
                     unreachable!("never deferred")
                 }

@@ -23,6 +23,7 @@ mod disk;
 mod dry_run;
 mod epochs;
 mod exchange;
+mod fence;
 mod flush;
 mod grow;
 mod handshake;
@@ -89,6 +90,7 @@ const DEFERRED: usize = 8;
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
+    fence: fence::Fence,
     now: Micros,
     queue: Queue,
     slots: Slots,
@@ -161,6 +163,7 @@ impl Engine {
             + hang::abandoned_limit(config.max_requests);
         let (order, problem) = order::order_of(&config);
         let mut engine = Self {
+            fence: fence::Fence::new(&config),
             now,
             queue: Queue::new(slots),
             slots: Slots::new(slots),
@@ -230,6 +233,12 @@ impl Engine {
                 metadata,
                 size,
             } => self.disk_changed(volume, metadata, size, mem),
+            Event::Asked {
+                from,
+                token,
+                request,
+            } => self.asked(from, token, request),
+            Event::Answered { from, answer } => self.told_by(from, answer),
             Event::Tick => self.tick(mem),
         }
         self.settle(mem);
@@ -262,6 +271,14 @@ impl Engine {
             Queued::CommandDone => {
                 let (id, result) = self.queue.done.pop_front()?;
                 Action::CommandDone { id, result }
+            }
+            Queued::Ask => {
+                let (to, request) = self.queue.asks.pop_front()?;
+                Action::Ask { to, request }
+            }
+            Queued::Answer => {
+                let (to, token, answer) = self.queue.answers.pop_front()?;
+                Action::Answer { to, token, answer }
             }
             Queued::Log => {
                 let (level, text) = self.queue.logs.pop_front()?;

@@ -3,7 +3,9 @@
 //! Texts and the handshake's frames are big and rare, so they wait beside the queue (or are built
 //! when they are polled) instead of making every entry as big as they are.
 
-use crate::api::{ClientError, CommandId, DiskOp, DiskToken, Level, RequestId, Text};
+use crate::api::{
+    Answer, ClientError, CommandId, DiskOp, DiskToken, Level, Party, Request, RequestId, Text,
+};
 use crate::buf::{Buf, BufView};
 use crate::wire::Frame;
 use alloc::collections::VecDeque;
@@ -45,6 +47,10 @@ pub(super) enum Queued {
     Serve(bool),
     /// The next of `done`.
     CommandDone,
+    /// The next of `asks`.
+    Ask,
+    /// The next of `answers`.
+    Answer,
     /// The next of `logs`.
     Log,
 }
@@ -57,17 +63,21 @@ pub(super) struct Queue {
     actions: VecDeque<Queued>,
     pub logs: VecDeque<(Level, Text)>,
     pub done: VecDeque<(CommandId, Result<Text, Text>)>,
+    pub asks: VecDeque<(Party, Request)>,
+    pub answers: VecDeque<(Party, u32, Answer)>,
     limit: usize,
 }
 
 impl Queue {
     /// A step starts or ends every slot at most once: a disk operation, a frame and an answer each.
     pub fn new(slots: usize) -> Self {
-        let limit = 3 * slots + 4 * TEXTS;
+        let limit = 3 * slots + 6 * TEXTS;
         Self {
             actions: VecDeque::with_capacity(limit),
             logs: VecDeque::with_capacity(TEXTS),
             done: VecDeque::with_capacity(TEXTS),
+            asks: VecDeque::with_capacity(TEXTS),
+            answers: VecDeque::with_capacity(TEXTS),
             limit,
         }
     }
@@ -94,6 +104,22 @@ impl Queue {
         );
         self.done.push_back((id, result));
         self.push(Queued::CommandDone);
+    }
+
+    /// A question that finds no room is asked again later in any case.
+    pub fn ask(&mut self, to: Party, request: Request) {
+        if self.asks.len() < TEXTS {
+            self.asks.push_back((to, request));
+            self.push(Queued::Ask);
+        }
+    }
+
+    /// As for [`Queue::ask`]: whoever gets no answer asks again.
+    pub fn answer(&mut self, to: Party, token: u32, answer: Answer) {
+        if self.answers.len() < TEXTS {
+            self.answers.push_back((to, token, answer));
+            self.push(Queued::Answer);
+        }
     }
 
     pub fn pop(&mut self) -> Option<Queued> {

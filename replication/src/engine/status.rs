@@ -24,6 +24,8 @@ impl Engine {
             open_clients: self.open_clients,
             serving: self.serving,
             suspended: self.suspended(),
+            fencing_policy: self.config.fencing.policy,
+            fencing: self.fence.status(),
             volumes: (0..self.volumes.len())
                 .map(|at| self.volume_status(at, now))
                 .collect(),

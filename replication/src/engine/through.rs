@@ -221,6 +221,7 @@ impl Engine {
         Suspended {
             user: self.suspended_by_user,
             no_data: (0..self.volumes.len()).any(|at| self.no_data(at)),
+            fencing: self.fence.frozen(),
         }
     }
 

@@ -127,6 +127,7 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
         trouble: Default::default(),
         resync: Default::default(),
         mirroring: Default::default(),
+        fencing: Default::default(),
         seed: node.bytes().map(u64::from).sum(),
         max_requests: 64,
     }
@@ -213,6 +214,7 @@ impl Node {
                     let before = self.done.insert(id, result.map(text).map_err(text));
                     assert!(before.is_none(), "command {id} answered twice");
                 }
+                Action::Ask { .. } | Action::Answer { .. } => {}
                 Action::Log { level, text } => self.logs.push(std::format!("{level:?} {text}")),
             }
         }
