@@ -187,3 +187,15 @@ fn disks_grow_while_a_node_is_down() {
             .expect("found again");
     });
 }
+
+#[test]
+fn rot_where_metadata_was_before_a_growth() {
+    each_seed(&busy(), |world| {
+        enlarge_both(world);
+        world.command(0, RESIZE).expect("it grows");
+        world.wait_in_sync().expect("the new part is copied");
+        // Nothing can notice it, and no client ever writes there: it stays unjudged for good.
+        let scar = world.plan.volumes[0].scar();
+        world.rot(1, scar.start + 40);
+    });
+}
