@@ -46,10 +46,15 @@ impl Report {
         if self.0.shrink {
             self.shrink(seed, rule, &entries);
         }
+        if cfg!(panic = "abort") && std::thread::panicking() {
+            println!(
+                "  this build ends at a panic; one by --profile sim goes on with --keep-going"
+            );
+        }
     }
 
     fn replay(&self, seed: u64, only: Option<&[Id]>) -> String {
-        let mut text = format!("cargo run -p sim --release -- --seed {seed}");
+        let mut text = format!("cargo run -p sim --profile sim -- --seed {seed}");
         if let Some(only) = only {
             text += &format!(" --only {}", record::list(only));
         }
