@@ -88,7 +88,9 @@ impl Engine {
     fn pull_ahead(&mut self, why: &str, mem: &mut Mem<'_>) -> bool {
         let settled = |v: &super::volume::Volume| {
             let source = v.source.as_ref();
-            v.start_pending.is_none() && source.is_none_or(|s| s.uniting.is_none() && !s.ending)
+            v.start_pending.is_none()
+                && v.preparing.is_none()
+                && source.is_none_or(|s| s.uniting.is_none() && !s.ending)
         };
         if !self.volumes.iter().filter(|v| v.mirrored).all(settled) {
             return true;

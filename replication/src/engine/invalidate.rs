@@ -84,7 +84,9 @@ impl Engine {
                 "a resync of vol{index} runs; try again at its end, see 'status'"
             ));
         }
+        // Until the peer has acknowledged it, a volume that is pulled ahead looks as if it were in sync.
         let good = volume.mirrored
+            && volume.replication == ReplicationState::Established
             && volume.disk == DiskState::UpToDate
             && volume.peer_disk == DiskState::UpToDate;
         if !good {

@@ -193,3 +193,45 @@ fn extents_on_their_way_count_too() {
     pair.run();
     pair.assert_in_sync();
 }
+
+#[test]
+fn no_copy_is_given_up_while_the_primary_pulls_ahead() {
+    let mut pair = with(OnCongestion::PullAhead, None);
+    pair.nodes[1].disk_held = true;
+    for n in 0..FILL / 4096 {
+        pair.write(0, n * 4096, 4096, 1 + n as u8);
+        pair.run();
+    }
+    // The two words cross: the peer asks while it does not know that it is left behind.
+    let given_up = pair.start(1, Command::Invalidate { volume: 0 });
+    pair.write(0, FILL, 4096, 99);
+    assert_eq!(pair.nodes[0].replication(), ReplicationState::Ahead);
+    pair.run();
+    let refused = pair.nodes[1].done[&given_up].as_ref().unwrap_err();
+    assert!(refused.contains("did not consent"), "{refused}");
+    pair.nodes[1].disk_held = false;
+    pair.wait(5_000_000);
+    pair.assert_in_sync();
+}
+
+#[test]
+fn a_whole_resync_that_was_agreed_on_is_not_forgotten_by_a_congested_neighbour() {
+    let mut pair = with(OnCongestion::PullAhead, None);
+    pair.nodes[1].disk_held = true;
+    // It waits for this one.
+    pair.write(0, 0, 4096, 1);
+    pair.ok(0, Command::InvalidateRemote { volume: 0 });
+    for n in 0..FILL / 4096 + 1 {
+        pair.submit_to(0, 1, n * 4096, |_| ClientOp::WriteZeroes {
+            len: 4096,
+            unmap: false,
+            fua: false,
+        });
+        pair.run();
+    }
+    pair.nodes[1].disk_held = false;
+    pair.run();
+    assert!(pair.nodes[0].logged("the operator gave the peer's copy up"));
+    pair.wait(5_000_000);
+    pair.assert_in_sync();
+}
