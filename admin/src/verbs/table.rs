@@ -339,7 +339,8 @@ pub const VERBS: &[Spec] = &[
         usage: "outdate",
         summary: "note durably that this node's data is not the newest",
         details: "This node cannot become Primary then until it was connected to a peer that\n\
-                  is UpToDate. Refused on a Primary, and while connected to one.",
+                  is UpToDate. Refused on a Primary, while connected to one, and on a node\n\
+                  that stopped as Primary without saying so.",
         group: Group::Resource,
         operand: Operand::None,
         options: &[],

@@ -224,6 +224,11 @@ impl Engine {
             Some("this node is Primary, its data is the newest: run 'secondary' first")
         } else if self.link.up {
             Some("the peer is connected and knows better: 'disconnect' first")
+        } else if self.volumes.iter().any(|v| v.usable() && v.crashed) {
+            // By protocol A the peer may lack the end of what clients were told; under any protocol nobody else can know.
+            Some(
+                "this node stopped as Primary without saying so, and may have what the peer has not: connect them, which decides it; 'connect --discard-my-data' gives this node's data up",
+            )
         } else if !self.volumes.iter().any(|v| v.usable()) {
             Some("no volume has a disk that could be outdated; see 'status'")
         } else {

@@ -266,6 +266,27 @@ fn a_crashed_primary_gives_what_the_peer_may_lack() {
     assert_eq!(pair.nodes[1].disks[0][0], 5);
 }
 
+/// As Outdated it would be the target, and the end of what clients were told gone.
+#[test]
+fn a_crashed_primary_is_not_outdated_by_hand() {
+    let mut pair = by(Protocol::A);
+    pair.black_hole = true;
+    pair.write(0, 0, 4096, 5);
+    pair.run();
+    pair.black_hole = false;
+    pair.reboot(0);
+    let error = pair.command(0, Command::Outdate).unwrap_err();
+    assert!(error.contains("stopped as Primary"), "{error}");
+    assert_eq!(pair.nodes[0].disk(), DiskState::Consistent);
+    pair.heal();
+    pair.wait(1_000_000);
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disks[0][0], 5);
+    // From then on it is a copy like any other.
+    pair.cut();
+    pair.ok(0, Command::Outdate);
+}
+
 #[test]
 fn nodes_of_different_protocols_refuse_each_other() {
     let mirroring = Mirroring {
