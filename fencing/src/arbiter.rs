@@ -32,7 +32,7 @@ pub struct Verdict {
 }
 
 impl Arbiter {
-    /// Answers `node`. `None`: not a question for an arbiter.
+    /// Answers `node`. `None`: not a question that is about the fence.
     #[must_use]
     pub fn ask(&self, node: &Name, request: Request) -> Option<Verdict> {
         let mut next = self.clone();
@@ -56,7 +56,7 @@ impl Arbiter {
                 over: self.over_of_others(node),
                 primary: false,
             }),
-            Request::Outdate { .. } | Request::Promote => return None,
+            Request::Outdate { .. } | Request::Promote | Request::Notify { .. } => return None,
         };
         Some(Verdict { next, answer })
     }

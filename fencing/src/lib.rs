@@ -4,16 +4,20 @@
 //!
 //! Pure state machines, without I/O, clock or allocation: [`Fencer`] is a node's fence worker and management
 //! endpoint, [`arbiter::Arbiter`] the third vote. [`Record`] is what a node must still know after a power cut,
-//! [`Request`] and [`Answer`] what they say to each other. [`may_promote`] is the rule of promotion without a fence,
+//! [`Request`] and [`Answer`] what they say to each other. [`notifier::Notifier`] tells the arbiter what handlers may want
+//! to act on. [`may_promote`] is the rule of promotion without a fence,
 //! which is all that the replication engine asks so far.
 
 pub mod arbiter;
 pub mod datagram;
+mod event;
 mod fencer;
 mod message;
+pub mod notifier;
 mod promotion;
 mod record;
 
+pub use event::Event;
 pub use fencer::{Fencer, Status, api};
 pub use message::{Answer, Name, Party, Refusal, Request, Standing};
 pub use promotion::{Denial, DiskGrade, Facts, PeerView, Policy, may_promote};

@@ -1,7 +1,7 @@
 //! What nodes and the arbiter say to each other out of band (docs/MANAGEMENT.md): the meaning, without the
 //! envelope that authenticates it.
 
-use crate::{Episode, Own};
+use crate::{Episode, Event, Own};
 use heapless::String;
 
 /// A name of a node or resource: ASCII letters, digits, `-`, `_`, `.`; 1 to 32 bytes.
@@ -38,6 +38,15 @@ pub enum Request {
     Query,
     /// PROMOTE, from an administrator by way of the arbiter: become Primary, if the rules allow it.
     Promote,
+    /// NOTIFY, to the arbiter: run the handler of this event.
+    Notify {
+        /// One more with every event of the sender's session, from 1; the same when it is asked again.
+        number: u64,
+        /// What happened.
+        event: Event,
+        /// To which volume, by its index; `None`: to the resource.
+        volume: Option<u8>,
+    },
 }
 
 /// Why a request was not granted.
@@ -55,7 +64,7 @@ pub enum Refusal {
         /// The highest number used.
         last: Episode,
     },
-    /// The node that was asked is Primary.
+    /// The node that was asked is Primary; from the arbiter: its handler says that the peer is.
     Primary,
     /// The node that was asked wants a fence itself, by that episode.
     Requesting {
@@ -109,6 +118,13 @@ pub enum Answer {
     State(Standing),
     /// To PROMOTE: whether the node set about it. Whether it became Primary shows in its status.
     Promoting(bool),
+    /// To NOTIFY: the handler has run.
+    Handled {
+        /// The number of the event.
+        number: u64,
+        /// Its exit code; 0: none is configured; 255: it did not end by itself, or could not be run.
+        code: u8,
+    },
 }
 
 /// Who is at the other end.

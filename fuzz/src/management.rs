@@ -3,7 +3,7 @@
 use crate::Target;
 use crate::input::Input;
 use fencing::datagram::{Body, Channel, DATAGRAM_MAX, Datagram, Ends, Key, Received, resource_of};
-use fencing::{Answer, Name, Refusal, Request, Standing};
+use fencing::{Answer, Event, Name, Refusal, Request, Standing};
 
 /// Input: a byte that says whether the HMAC is mended, a datagram without it.
 pub const TARGET: Target = Target {
@@ -111,11 +111,22 @@ fn seeds() -> Vec<Vec<u8>> {
         },
         Request::Query,
         Request::Promote,
+        Request::Notify {
+            number: 1,
+            event: Event::BeforeResyncTarget,
+            volume: Some(0),
+        },
+        Request::Notify {
+            number: 2,
+            event: Event::Disconnected,
+            volume: None,
+        },
     ];
     let answers = [
         Answer::Granted { episode: 3 },
         Answer::Released { episode: 3 },
         Answer::Promoting(true),
+        Answer::Handled { number: 1, code: 7 },
         standing(Some((name("a"), 9)), false),
         standing(None, true),
         refused(Refusal::Held {

@@ -219,7 +219,10 @@ impl Server<'_> {
                     format!("UNFENCE {node} {episode}")
                 }
                 Request::Unfence { episode } => format!("OVER {node} {episode}"),
-                Request::Query | Request::Outdate { .. } | Request::Promote => {
+                Request::Query
+                | Request::Outdate { .. }
+                | Request::Promote
+                | Request::Notify { .. } => {
                     format!("IDENTITY {node} {known:016x}")
                 }
             };

@@ -1,7 +1,7 @@
 //! The bodies, one kind after the other.
 
 use super::{Body, DatagramError, get_name, put_name};
-use crate::{Answer, Refusal, Request, Standing};
+use crate::{Answer, Event, Refusal, Request, Standing};
 
 /// The longest: STATE.
 pub(super) const BODY_MAX: usize = 57;
@@ -10,6 +10,7 @@ const UP_TO_DATE: u8 = 1;
 const FORCE: u8 = 2;
 const PRIMARY: u8 = 1;
 const HELD: u8 = 2;
+const OF_A_VOLUME: u8 = 1;
 
 /// Writes one field behind the other.
 struct Writer<'a> {
@@ -107,6 +108,17 @@ pub(super) fn encode(body: &Body, out: &mut [u8]) -> (u8, usize) {
         }
         Body::Request(Request::Query) => 4,
         Body::Request(Request::Promote) => 5,
+        Body::Request(Request::Notify {
+            number,
+            event,
+            volume,
+        }) => {
+            out.word(*number);
+            out.byte(event.code());
+            out.byte(if volume.is_some() { OF_A_VOLUME } else { 0 });
+            out.byte(volume.unwrap_or(0));
+            6
+        }
         Body::Answer(Answer::Granted { episode }) => {
             out.word(*episode);
             129
@@ -133,6 +145,11 @@ pub(super) fn encode(body: &Body, out: &mut [u8]) -> (u8, usize) {
         Body::Answer(Answer::Promoting(yes)) => {
             out.byte(u8::from(*yes));
             133
+        }
+        Body::Answer(Answer::Handled { number, code }) => {
+            out.word(*number);
+            out.byte(*code);
+            135
         }
         Body::Again { epoch } => {
             out.word(*epoch);
@@ -203,6 +220,21 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Result<Body, DatagramError> {
         }),
         4 => Body::Request(Request::Query),
         5 => Body::Request(Request::Promote),
+        6 => {
+            let number = from.word()?;
+            let event = Event::from_code(from.byte()?).ok_or(DatagramError::Field("event"))?;
+            let of_a_volume = from.flags(OF_A_VOLUME)? != 0;
+            let volume = match (of_a_volume, from.byte()?) {
+                (true, volume) => Some(volume),
+                (false, 0) => None,
+                (false, _) => return Err(DatagramError::Field("volume")),
+            };
+            Body::Request(Request::Notify {
+                number,
+                event,
+                volume,
+            })
+        }
         129 => Body::Answer(Answer::Granted {
             episode: from.word()?,
         }),
@@ -233,6 +265,10 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Result<Body, DatagramError> {
         134 => Body::Again {
             epoch: from.word()?,
         },
+        135 => Body::Answer(Answer::Handled {
+            number: from.word()?,
+            code: from.byte()?,
+        }),
         _ => return Err(DatagramError::Field("kind")),
     };
     if !from.rest.is_empty() {

@@ -24,6 +24,14 @@ pub struct Ticket {
     sequence: u64,
 }
 
+impl Ticket {
+    /// The session of whoever asked: another one after each start.
+    #[must_use]
+    pub const fn session(&self) -> u64 {
+        self.session
+    }
+}
+
 /// What came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {

@@ -1,6 +1,9 @@
 use super::*;
-use crate::{Answer, Refusal, Request, Standing};
+use crate::{Answer, Event, Refusal, Request, Standing};
 use proptest::prelude::*;
+use std::borrow::ToOwned;
+use std::format;
+use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
@@ -72,12 +75,24 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(episode, primary)| Body::Request(Request::Outdate { episode, primary })),
         Just(Body::Request(Request::Query)),
         Just(Body::Request(Request::Promote)),
+        (
+            any::<u64>(),
+            proptest::sample::select(&Event::ALL),
+            any::<Option<u8>>()
+        )
+            .prop_map(|(number, event, volume)| Body::Request(Request::Notify {
+                number,
+                event,
+                volume,
+            })),
         any::<u64>().prop_map(|episode| Body::Answer(Answer::Granted { episode })),
         (any::<u64>(), refusal)
             .prop_map(|(episode, why)| Body::Answer(Answer::Refused { episode, why })),
         any::<u64>().prop_map(|episode| Body::Answer(Answer::Released { episode })),
         standing.prop_map(|standing| Body::Answer(Answer::State(standing))),
         any::<bool>().prop_map(|yes| Body::Answer(Answer::Promoting(yes))),
+        (any::<u64>(), any::<u8>())
+            .prop_map(|(number, code)| Body::Answer(Answer::Handled { number, code })),
         any::<u64>().prop_map(|epoch| Body::Again { epoch }),
     ]
 }
@@ -232,4 +247,163 @@ fn who_is_not_of_the_pair_or_means_another_resource_is_not_heard() {
     other.identity = 8;
     let question = written(|out| Channel::new(other, key(), 1).ask(Request::Query, out));
     assert_eq!(b.receive(&question), Err(Rejected::OtherResource));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Kind and body of every message, byte for byte: nodes and arbiters of different builds speak to each other.
+#[test]
+fn bodies_are_as_documented() {
+    let refused = |why| Body::Answer(Answer::Refused { episode: 3, why });
+    let notify = |event, volume| {
+        Body::Request(Request::Notify {
+            number: 0x0102,
+            event,
+            volume,
+        })
+    };
+    let a = "61".to_owned() + &"00".repeat(31);
+    let none = "00".repeat(32);
+    let cases = [
+        (
+            Body::Request(Request::Fence {
+                episode: 3,
+                released: 2,
+                up_to_date: true,
+                force: true,
+            }),
+            1,
+            "0300000000000000020000000000000003".to_owned(),
+        ),
+        (
+            Body::Request(Request::Unfence { episode: 3 }),
+            2,
+            "0300000000000000".to_owned(),
+        ),
+        (
+            Body::Request(Request::Outdate {
+                episode: 3,
+                primary: true,
+            }),
+            3,
+            "030000000000000001".to_owned(),
+        ),
+        (Body::Request(Request::Query), 4, String::new()),
+        (Body::Request(Request::Promote), 5, String::new()),
+        (
+            notify(Event::BeforeResyncTarget, Some(7)),
+            6,
+            "0201000000000000010107".to_owned(),
+        ),
+        (
+            notify(Event::Disconnected, None),
+            6,
+            "02010000000000000b0000".to_owned(),
+        ),
+        (
+            Body::Answer(Answer::Granted { episode: 3 }),
+            129,
+            "0300000000000000".to_owned(),
+        ),
+        (
+            refused(Refusal::Held {
+                holder: name("a"),
+                episode: 4,
+            }),
+            130,
+            format!("0300000000000000010400000000000000{a}"),
+        ),
+        (
+            refused(Refusal::Handler(5)),
+            130,
+            format!("0300000000000000070500000000000000{none}"),
+        ),
+        (
+            Body::Answer(Answer::Released { episode: 3 }),
+            131,
+            "0300000000000000".to_owned(),
+        ),
+        (
+            Body::Answer(Answer::State(Standing {
+                holder: Some((name("a"), 4)),
+                last: 5,
+                over: 6,
+                primary: false,
+            })),
+            132,
+            format!("02{a}040000000000000005000000000000000600000000000000"),
+        ),
+        (Body::Answer(Answer::Promoting(true)), 133, "01".to_owned()),
+        (Body::Again { epoch: 8 }, 134, "0800000000000000".to_owned()),
+        (
+            Body::Answer(Answer::Handled {
+                number: 0x0102,
+                code: 7,
+            }),
+            135,
+            "020100000000000007".to_owned(),
+        ),
+    ];
+    for (body, kind, expected) in cases {
+        let bytes = written(|out| datagram(body.clone()).seal(&key(), out));
+        assert_eq!(bytes[5], kind, "{body:?}");
+        let there = hex(&bytes[HEADER..bytes.len() - MAC]);
+        assert_eq!(there, expected, "{body:?}");
+    }
+}
+
+/// The envelope with its HMAC, which whoever writes another implementation can check against.
+#[test]
+fn a_whole_datagram_is_as_documented() {
+    let notify = Request::Notify {
+        number: 1,
+        event: Event::SplitBrain,
+        volume: None,
+    };
+    let bytes = written(|out| datagram(Body::Request(notify)).seal(&key(), out));
+    let names = [
+        "7230".to_owned() + &"00".repeat(30),
+        "61".to_owned() + &"00".repeat(31),
+        "61726269746572".to_owned() + &"00".repeat(25),
+    ];
+    let head = "504c534d".to_owned() // PLSM
+        + "01" // version
+        + "06" // NOTIFY
+        + "bb00" // 187 bytes
+        + "0100000000000000" // session
+        + "0200000000000000" // sequence
+        + "0300000000000000" + "0400000000000000"
+        + "0500000000000000"; // identity
+    let body = "0100000000000000".to_owned() + "05" + "00" + "00";
+    // Computed by another implementation (Python's hmac), from docs/MANAGEMENT.md.
+    let mac = "964d2b9dcf4865c8adb745061108f141b84b03120193d85416ede973a6b7034a";
+    assert_eq!(hex(&bytes), head + &names.concat() + &body + mac);
+}
+
+#[test]
+fn an_event_or_volume_that_no_release_sends_is_refused() {
+    let notify = Request::Notify {
+        number: 1,
+        event: Event::SplitBrain,
+        volume: None,
+    };
+    let good = written(|out| datagram(Body::Request(notify)).seal(&key(), out));
+    for (at, byte, field) in [
+        (8, 0, "event"),
+        (8, 12, "event"),
+        (9, 2, "flag"),
+        (10, 1, "volume"),
+    ] {
+        let mut bytes = good.clone();
+        bytes[HEADER + at] = byte;
+        let signed = bytes.len() - MAC;
+        let mac = key().sign(&bytes[..signed]);
+        bytes[signed..].copy_from_slice(&mac);
+        assert_eq!(
+            Datagram::open(&bytes, &key()),
+            Err(DatagramError::Field(field))
+        );
+    }
 }

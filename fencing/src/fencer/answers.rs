@@ -22,7 +22,7 @@ impl Fencer {
             }
             Answer::Refused { episode, why } => self.refused(from, episode, why),
             Answer::State(standing) if from == Party::Arbiter => self.standing(standing),
-            Answer::State(_) | Answer::Promoting(_) => {}
+            Answer::State(_) | Answer::Promoting(_) | Answer::Handled { .. } => {}
         }
     }
 

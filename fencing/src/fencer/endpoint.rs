@@ -37,7 +37,7 @@ impl Fencer {
                 Answer::Promoting(possible)
             }
             // Nobody of this pair asks that; it is not answered.
-            (Request::Fence { .. } | Request::Promote, _)
+            (Request::Fence { .. } | Request::Promote | Request::Notify { .. }, _)
             | (Request::Outdate { .. } | Request::Unfence { .. }, Party::Arbiter) => return,
         };
         // An older answer that still waits is worth nothing beside this one: it would be asked for again.

@@ -627,7 +627,7 @@ impl Rules {
                 Answer::Granted { episode }
                 | Answer::Refused { episode, .. }
                 | Answer::Released { episode } => nodes[*to].stored.own.episode() == Some(*episode),
-                Answer::State(_) | Answer::Promoting(_) => true,
+                Answer::State(_) | Answer::Promoting(_) | Answer::Handled { .. } => true,
             },
             Datagram::Ask { from, to, request } => {
                 let current = |episode| nodes[*from].stored.own.episode() == Some(episode);
@@ -654,7 +654,7 @@ impl Rules {
                                 .as_ref()
                                 .is_some_and(|(node, now)| *node == from && now <= episode)
                     }
-                    (Request::Query | Request::Promote, _) => true,
+                    (Request::Query | Request::Promote | Request::Notify { .. }, _) => true,
                 }
             }
         });
