@@ -141,8 +141,13 @@ impl Engine {
                 self.lighten(id, mem);
             }
         }
-        // What a Primary's clients were told early, this disk may not have got.
-        let told = self.role == Role::Primary || self.config.mirroring.protocol == Protocol::C;
+        // What a Primary's clients were told early, this disk may not have got. By B it got all that was received.
+        let told = match self.config.mirroring.protocol {
+            _ if self.role == Role::Primary => true,
+            Protocol::A => false,
+            Protocol::B => !self.has_received(at),
+            Protocol::C => true,
+        };
         let volume = &mut self.volumes[at];
         let superblock = volume.meta.as_ref().map(|meta| meta.superblock.sequence);
         volume.left = superblock

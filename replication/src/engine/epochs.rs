@@ -249,6 +249,13 @@ impl Engine {
             && !mutation::is(Mutation::ReceivedIsDropped)
     }
 
+    /// Whether changes by the peer to a volume have come that are not done: by B these are answered.
+    pub(super) fn has_received(&self, at: usize) -> bool {
+        let slots = (0..self.slots.capacity() as SlotId).filter_map(|id| self.slots.get(id));
+        let mut theirs = slots.filter(|slot| slot.owner == Owner::Peer && slot.volume == at);
+        theirs.any(Slot::changes_data)
+    }
+
     /// Whether everything that a former Primary's clients may have been answered is on the disk, as far as it came.
     pub(super) fn received_all(&self) -> bool {
         self.config.mirroring.protocol == Protocol::C || self.orphans == 0
