@@ -261,7 +261,8 @@ impl Engine {
             (Op::Flush | Op::SyncEnd { .. } | Op::Prepare { .. }, _) => {
                 return self.want_flush(id, pool);
             }
-            (Op::Bitmap { .. } | Op::DiskLost { .. } | Op::PeerFlush | Op::Ahead, _) => {
+            (Op::DiskLost { uuid }, _) => return self.stand_in(id, uuid, pool),
+            (Op::Bitmap { .. } | Op::PeerFlush | Op::Ahead, _) => {
                 unreachable!("this is for the peer only")
             }
             (Op::Read | Op::Verify | Op::Compare | Op::Write, None) => {

@@ -55,6 +55,15 @@ impl Engine {
         assert!(!both, "both nodes are Primary over a live connection");
     }
 
+    /// Whether the peer's lost disk is heard of, and what came before that is not done yet.
+    fn is_asked_to_stand_in(&self, index: u16) -> bool {
+        let mut slots = (0..self.slots.capacity() as SlotId).filter_map(|id| self.slots.get(id));
+        slots.any(|slot| {
+            let ours = self.volumes[slot.volume].config.index == index;
+            ours && slot.owner == Owner::Peer && matches!(slot.op, Op::DiskLost { .. })
+        })
+    }
+
     fn check_data(&self) {
         for volume in &self.volumes {
             let index = volume.config.index;
@@ -72,7 +81,9 @@ impl Engine {
                 "vol{index}: waits for the word of nobody"
             );
             assert!(
-                !through.for_peer || (self.role == Role::Secondary && volume.gens.bitmap != 0),
+                !through.for_peer
+                    || (self.role == Role::Secondary
+                        && (volume.gens.bitmap != 0 || self.is_asked_to_stand_in(index))),
                 "vol{index}: serves the peer's clients without counting what its disk lacks"
             );
             assert!(

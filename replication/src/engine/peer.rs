@@ -145,7 +145,7 @@ impl Engine {
                 volume,
                 request,
                 uuid,
-            } => self.disk_lost(volume, request, uuid, pool),
+            } => self.disk_lost(volume, request, uuid),
             Frame::PromoteRequest { request } => self.promote_request(request),
             Frame::PromoteReply { request, granted } => self.promote_reply(request, granted, pool),
             Frame::NewGeneration { uuid } => self.new_generation(uuid, pool),
@@ -215,16 +215,23 @@ impl Engine {
             let len = u64::from(slot.len);
             self.volumes[at].mark_dirty(slot.offset, len);
         }
+        // Of a disk that is not used any more the memory is no part either.
         if self.config.mirroring.protocol == Protocol::B
             && slot.changes_data()
             && !request.resync
             && !slot.fua
+            && self.volumes[at].usable()
         {
             self.send(Frame::Received {
                 request: request.number,
             });
         }
         self.enter_epoch(slot);
+    }
+
+    /// Requests of the peer that may be under way at once.
+    pub(super) fn peers_limit(&self) -> usize {
+        usize::from(self.config.max_requests + RESYNC_SLOTS)
     }
 
     fn check_request(&self, request: &Request, payload: bool) -> Result<usize, &'static str> {
@@ -237,7 +244,7 @@ impl Engine {
         if self.role == Role::Primary && writes {
             return Err("a write to a Primary");
         }
-        if self.peers_live >= usize::from(self.config.max_requests + RESYNC_SLOTS) {
+        if self.peers_live >= self.peers_limit() {
             return Err("more requests than the window allows");
         }
         let Some(at) = self.volume_by_index(request.volume) else {

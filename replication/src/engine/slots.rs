@@ -47,7 +47,7 @@ pub(super) enum Op {
     SyncEnd {
         uuid: u64,
     },
-    /// For the peer only: this Primary has no disk any more and serves through the peer's, in this generation.
+    /// On a Primary without a good disk: it serves through the peer's, in this generation. On the peer: its disk stands in.
     DiskLost {
         uuid: u64,
     },

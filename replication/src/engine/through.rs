@@ -178,6 +178,11 @@ pub(super) fn left_behind(node: &HelloVolume, other: &HelloVolume) -> bool {
     })
 }
 
+/// Whether a disk can be all that is left of a volume.
+fn stands_in(disk: DiskState) -> bool {
+    matches!(disk, DiskState::UpToDate | DiskState::Consistent)
+}
+
 impl Engine {
     /// Where the clients of a volume are served from now.
     pub(super) fn way(&self, at: usize) -> Way {
@@ -555,6 +560,8 @@ impl Engine {
         let index = volume.config.index;
         volume.through.telling = true;
         volume.through.offered = uuid;
+        // The new generation has everything that was answered before, so the word comes behind all of that.
+        self.end_epoch();
         let request = self.tell_peer(at, Op::DiskLost { uuid });
         self.send(Frame::DiskLost {
             volume: index,
@@ -713,24 +720,50 @@ impl Engine {
         }
     }
 
-    /// On the Secondary: the peer serves its clients from this node's disk from now on.
-    pub(super) fn disk_lost(&mut self, index: u16, request: u64, uuid: u64, mem: &mut Mem<'_>) {
+    /// On the Secondary: the peer serves its clients from this node's disk from now on. By protocols A and B that disk may
+    /// still lack what these were answered: then this takes effect behind it.
+    pub(super) fn disk_lost(&mut self, index: u16, request: u64, uuid: u64) {
         let Some(at) = self.volume_by_index(index) else {
             return self.protocol_error("a lost disk of an unknown volume");
         };
         if self.role == Role::Primary || self.peer_role != Role::Primary {
             return self.protocol_error("a lost disk of a node that is not Primary");
         }
+        if self.peers_live >= self.peers_limit() {
+            return self.protocol_error("more requests than the window allows");
+        }
         let volume = &mut self.volumes[at];
-        if !matches!(volume.disk, DiskState::UpToDate | DiskState::Consistent) {
+        if !stands_in(volume.disk) {
             return self.send(Frame::Nack { request });
         }
+        // What comes from now on the peer's disk lacks, whether this one ever stands in for it or not.
         volume.mirrored = false;
         volume.end_sync();
         volume.peer_disk = DiskState::Failed;
+        volume.through.for_peer = true;
+        self.peers_live += 1;
+        self.enter_epoch(Slot {
+            request,
+            ..Slot::new(Owner::Peer, Op::DiskLost { uuid }, at, 0, 0)
+        });
+    }
+
+    /// On the Secondary: this disk has everything that the peer's clients were answered before its disk was lost.
+    pub(super) fn stand_in(&mut self, id: SlotId, uuid: u64, mem: &mut Mem<'_>) {
+        let slot = self.slots.at(id);
+        let (at, request) = (slot.volume, slot.request);
+        let volume = &mut self.volumes[at];
+        let index = volume.config.index;
+        slot.local = Local::Failed;
+        if !stands_in(volume.disk) {
+            return self.finish_if_done(id, mem);
+        }
+        // It is answered when it is durable.
+        slot.remote = Remote::Done;
         volume.disk = DiskState::UpToDate;
         volume.gens.promoted_alone(uuid);
-        volume.through.for_peer = true;
+        // Or the peer has given up being Primary meanwhile.
+        volume.through.for_peer = self.peer_role == Role::Primary;
         volume.through.owed = Some(request);
         self.log(
             Level::Warn,
@@ -738,6 +771,7 @@ impl Engine {
                 "vol{index}: the Primary lost its disk and serves from this node's, the only good one now, in generation {uuid:016x}"
             ),
         );
+        self.finish_if_done(id, mem);
         self.tell_state();
         self.save(at, mem);
         self.pay(at);
