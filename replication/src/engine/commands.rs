@@ -55,6 +55,7 @@ impl Engine {
             && !self.attaching()
             && self.link.probe.is_none()
             && self.volumes.iter().all(|v| v.following.is_none())
+            && !self.awaits_received()
             && let Some(next) = self.deferred.pop_front()
         {
             match next.command {
@@ -93,6 +94,14 @@ impl Engine {
             }
             self.check_demotion();
         }
+    }
+
+    /// Whether the next command is a promotion, and the disk has yet to do what clients of the former Primary were answered.
+    /// A generation that begins before could outlive a disk that fails in between, and pass for the newest without having it.
+    fn awaits_received(&self) -> bool {
+        let next = self.deferred.front();
+        let promotes = next.is_some_and(|next| matches!(next.command, Command::Primary { .. }));
+        promotes && !self.received_all()
     }
 
     fn connect(&mut self, id: CommandId, discard: bool) {
@@ -182,6 +191,8 @@ impl Engine {
                     "the reading of the disks' metadata"
                 } else if self.link.probe.is_some() {
                     "the wait for a sign of life of the peer"
+                } else if !self.received_all() {
+                    "the writing of what the peer had sent before it was lost"
                 } else {
                     "another command"
                 };

@@ -346,7 +346,6 @@ impl Engine {
         self.check_preparing(mem);
         self.check_demotion();
         self.run_deferred(mem);
-        self.serve_when_received();
         self.check_ahead(mem);
         self.pump_growths(mem);
         self.pump_resync(mem);

@@ -313,6 +313,13 @@ impl Engine {
             return;
         }
         self.task = None;
+        self.step_down();
+        if !answered {
+            self.done(task.id, Ok(text!("now Secondary")));
+        }
+    }
+
+    fn step_down(&mut self) {
         self.role = Role::Secondary;
         self.volumes.iter_mut().for_each(|v| v.through.end());
         if !self.connected() {
@@ -320,9 +327,6 @@ impl Engine {
         }
         self.log(Level::Info, text!("now Secondary"));
         self.tell_state();
-        if !answered {
-            self.done(task.id, Ok(text!("now Secondary")));
-        }
     }
 
     /// The operator states that both nodes' disks are identical.
@@ -399,14 +403,6 @@ impl Engine {
         self.done(task.id, result);
     }
 
-    /// A new Primary lets clients in only when what it had received from the old one is on its disk.
-    pub(super) fn serve_when_received(&mut self) {
-        let serves = |task: &Task| matches!(task.kind, TaskKind::Serving { .. });
-        if self.orphans == 0 && self.task.as_ref().is_some_and(serves) {
-            self.durable();
-        }
-    }
-
     /// Everything that was to be saved is: tell whoever waits for that.
     pub(super) fn durable(&mut self) {
         let early = mutation::is(Mutation::ServesBeforeDurable);
@@ -435,14 +431,30 @@ impl Engine {
         }
         if let Some(task) = self.task
             && let TaskKind::Serving { answered } = task.kind
-            && self.received_all()
         {
             self.task = None;
+            let lost = self.volumes.iter().find(|v| !(v.good() || v.through.on));
+            if let Some(index) = lost.map(|volume| volume.config.index) {
+                return self.promotion_failed(&task, index);
+            }
             self.set_serving(true);
             if !answered {
                 self.done(task.id, Ok(text!("now Primary")));
             }
         }
+    }
+
+    /// The disk went out of use before clients were let in. No other one can ever have the generation that was to be served.
+    fn promotion_failed(&mut self, task: &Task, index: u16) {
+        let reason = text!(
+            "vol{index}: its disk went out of use before the promotion was saved, so this node stays Secondary: see 'disks'"
+        );
+        if task.kind == (TaskKind::Serving { answered: false }) {
+            self.done(task.id, Err(reason));
+        } else {
+            self.log(Level::Error, reason);
+        }
+        self.step_down();
     }
 
     fn take_generation(&mut self, uuid: u64, mem: &mut Mem<'_>) {

@@ -191,8 +191,11 @@ fn what_the_peer_had_received_reaches_its_disk_before_it_serves() {
         pair.cut();
         let promotion = pair.start(1, Command::Primary { force: true });
         pair.run();
-        assert_eq!(pair.nodes[1].role(), Role::Primary);
-        assert!(!pair.nodes[1].serving, "four writes are yet to be done");
+        assert_eq!(
+            pair.nodes[1].role(),
+            Role::Secondary,
+            "four writes are yet to be done"
+        );
         pair.nodes[1].disk_held = false;
         pair.run();
         assert!(pair.nodes[1].serving);
@@ -313,4 +316,163 @@ fn nodes_of_different_protocols_refuse_each_other() {
             ConnectionState::Connected
         );
     }
+}
+
+fn generation(pair: &Pair, n: usize) -> u64 {
+    pair.nodes[n].status().volumes[0].current_uuid
+}
+
+/// By protocol B: a write is answered, and only the Primary's disk has it. The peer's does nothing.
+fn received_only() -> Pair {
+    let mut pair = by(Protocol::B);
+    pair.nodes[1].disk_held = true;
+    let id = pair.write(0, 0, 4096, 1);
+    pair.run();
+    assert_eq!(pair.reply(0, id), Some(Ok(())));
+    pair
+}
+
+/// The disk's operations fail.
+fn fail_all(pair: &mut Pair, n: usize) {
+    let node = &mut pair.nodes[n];
+    node.disk_held = false;
+    node.disk_errors = node.ops.iter().map(|_| Some(DiskError::Io)).collect();
+    pair.run();
+    pair.nodes[n].disk_errors.clear();
+}
+
+#[test]
+fn a_promotion_begins_no_generation_that_lacks_what_was_received() {
+    let mut pair = received_only();
+    let before = generation(&pair, 1);
+    pair.cut();
+    let promotion = pair.start(1, Command::Primary { force: true });
+    pair.run();
+    assert_eq!(generation(&pair, 1), before);
+    fail_all(&mut pair, 1);
+    let refusal = pair.nodes[1].done[&promotion].clone().expect_err("no disk");
+    assert!(refusal.contains("no usable disk"), "{refusal}");
+    pair.ok(1, Command::Attach { volume: 0 });
+    assert_eq!(generation(&pair, 1), before, "what its disk says");
+    // So the old Primary, which restarts, has the newest copy.
+    pair.reboot(0);
+    pair.heal();
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[1].disks[0][0], 1);
+}
+
+#[test]
+fn a_promotion_that_waits_for_what_was_received_ends_in_time() {
+    let mut pair = received_only();
+    pair.cut();
+    let promotion = pair.start(1, Command::Primary { force: true });
+    pair.wait(6_000_000);
+    let refusal = pair.nodes[1].done[&promotion]
+        .clone()
+        .expect_err("it hangs");
+    assert!(
+        refusal.contains("the writing of what the peer had sent"),
+        "{refusal}"
+    );
+    assert_eq!(pair.nodes[1].role(), Role::Secondary);
+}
+
+#[test]
+fn the_peers_disk_stands_in_only_with_everything_that_was_answered() {
+    let mut pair = received_only();
+    let before = generation(&pair, 1);
+    pair.nodes[0].disk_errors.push_back(Some(DiskError::Io));
+    let failed = pair.write(0, 8192, 4096, 2);
+    pair.run();
+    assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
+    assert_eq!(
+        generation(&pair, 1),
+        before,
+        "the answered write is not there"
+    );
+    assert_eq!(pair.reply(0, failed), None);
+    pair.nodes[1].disk_held = false;
+    pair.run();
+    assert_ne!(generation(&pair, 1), before);
+    assert_eq!(pair.reply(0, failed), Some(Ok(())));
+    assert_eq!(pair.read(0, 0, 512), [1; 512]);
+    // What came after the word counts as missing on the disk that was lost.
+    pair.ok(0, Command::Attach { volume: 0 });
+    pair.wait(3_000_000);
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[0].disks[0][8192], 2);
+}
+
+#[test]
+fn a_peer_whose_disk_fails_before_it_stands_in_is_not_the_newer_copy() {
+    let mut pair = received_only();
+    pair.ok(
+        0,
+        Command::Detach {
+            volume: 0,
+            force: true,
+        },
+    );
+    fail_all(&mut pair, 1);
+    assert_eq!(pair.nodes[1].disk(), DiskState::Failed);
+    // The disk that was detached has everything: it serves again, and the other one follows.
+    pair.ok(0, Command::Attach { volume: 0 });
+    pair.ok(1, Command::Attach { volume: 0 });
+    pair.wait(3_000_000);
+    pair.assert_in_sync();
+    assert_eq!(pair.read(0, 0, 512), [1; 512]);
+}
+
+#[test]
+fn a_peer_without_a_disk_says_of_nothing_that_it_received_it() {
+    let mut pair = by(Protocol::B);
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    let id = pair.write(0, 0, 4096, 2);
+    // Before the write comes the peer's disk is gone, and the Primary has not heard of that.
+    pair.handle(
+        1,
+        Event::DiskChanged {
+            volume: 0,
+            metadata: false,
+            size: 0,
+        },
+    );
+    assert!(matches!(pair.nodes[0].out[0].frame, Frame::Write { .. }));
+    pair.deliver(0);
+    let receipt = |sent: &Sent| matches!(sent.frame, Frame::Received { .. });
+    assert!(!pair.nodes[1].out.iter().any(receipt));
+    pair.run();
+    assert_eq!(pair.reply(0, id), Some(Ok(())));
+    assert_ne!(
+        generation(&pair, 0),
+        generation(&pair, 1),
+        "it goes on alone"
+    );
+}
+
+#[test]
+fn a_disk_that_had_everything_it_received_is_steady_when_it_is_attached_again() {
+    let mut pair = by(Protocol::B);
+    pair.nodes[0].cache = Some(Vec::new());
+    let id = pair.write(0, 0, 4096, 1);
+    pair.run();
+    assert_eq!(pair.reply(0, id), Some(Ok(())));
+    // The Primary loses its power, and with it what it had not flushed.
+    (pair.network, pair.up) = (false, false);
+    pair.drop_frames();
+    pair.handle(1, Event::LinkDown(LinkDownReason::Closed));
+    pair.ok(
+        1,
+        Command::Detach {
+            volume: 0,
+            force: true,
+        },
+    );
+    pair.ok(1, Command::Attach { volume: 0 });
+    pair.reboot(0);
+    assert_eq!(pair.nodes[0].disks[0][0], 0);
+    pair.heal();
+    pair.assert_in_sync();
+    assert_eq!(pair.nodes[0].disks[0][0], 1, "what was answered");
 }

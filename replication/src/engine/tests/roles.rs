@@ -311,3 +311,23 @@ fn identical_disks_are_declared_while_a_flush_is_under_way() {
     pair.wait(1_000_000);
     pair.assert_in_sync();
 }
+
+#[test]
+fn a_promotion_whose_disk_fails_before_it_is_saved_does_not_take_place() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    pair.nodes[1].meta_held = true;
+    let promotion = pair.start(1, Command::Primary { force: true });
+    pair.run();
+    assert_eq!(pair.nodes[1].role(), Role::Primary, "it is being saved");
+    pair.nodes[1].metas_fail = true;
+    pair.nodes[1].meta_held = false;
+    pair.run();
+    let refusal = pair.nodes[1].done[&promotion].clone().expect_err("failed");
+    assert!(
+        refusal.contains("before the promotion was saved"),
+        "{refusal}"
+    );
+    assert_eq!(pair.nodes[1].role(), Role::Secondary);
+    assert!(!pair.nodes[1].serving);
+}
