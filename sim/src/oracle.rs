@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     pub(crate) unbroken: [Vec<bool>; 2],
     /// Answered writes may be in the node's memory only (protocol B).
     pub(crate) owed: [Vec<bool>; 2],
+    /// What the node's clients were told last its peer may have lacked when it stopped.
+    pub(crate) lagged: [Vec<bool>; 2],
     /// The node's history split off, and it does not serve yet: what it had received may still reach its disk.
     pub(crate) forked: [Vec<bool>; 2],
     /// Bytes that were marked out of sync when the node pulled ahead.
@@ -109,6 +111,7 @@ impl Oracle {
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
             owed: [vec![false; count], vec![false; count]],
+            lagged: [vec![false; count], vec![false; count]],
             forked: [vec![false; count], vec![false; count]],
             marked_before: [vec![0; count], vec![0; count]],
             torn_out: false,
@@ -217,14 +220,13 @@ impl Oracle {
 
     /// A node lost power or was killed.
     pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool]) {
+        for volume in 0..self.lagged[n].len() {
+            self.lagged[n][volume] |= self.lag(n, volume) > 0;
+            self.forgets_owed(n, volume);
+        }
         self.booted(n);
         self.forked[n].fill(false);
         self.unbroken[n].fill(false);
-        for (standing, owed) in self.standing[n].iter_mut().zip(&mut self.owed[n]) {
-            if std::mem::take(owed) {
-                *standing = standing.map(|level| level.min(Level::Lagging));
-            }
-        }
         for (volume, unfinished) in unfinished.iter().enumerate() {
             let before = self.before_resync[n][volume].take();
             if !unfinished && self.standing[n][volume].is_none() {
@@ -255,6 +257,16 @@ impl Oracle {
             }
             Protocol::B => self.owed[n][volume] = true,
             Protocol::C => {}
+        }
+    }
+
+    /// What a node had received and not written is gone from its memory: it stopped, or its disk is not used any more. By
+    /// protocol B that may have been answered.
+    pub(crate) fn forgets_owed(&mut self, n: usize, volume: usize) {
+        if std::mem::take(&mut self.owed[n][volume]) {
+            let standing = &mut self.standing[n][volume];
+            *standing = standing.map(|level| level.min(Level::Lagging));
+            self.unbroken[n][volume] = false;
         }
     }
 

@@ -44,6 +44,7 @@ impl World {
             self.moments_of(n, before, &status);
             self.judge_attach(n, before, &status);
         }
+        self.account_for_lag(n, before.as_ref());
         let Some(status) = self.oracle.status[n].as_ref() else {
             return;
         };
@@ -161,6 +162,31 @@ impl World {
                 self.judge_in_sync(volume, began);
             } else if self.stats.get(Kind::Steps).is_multiple_of(64) {
                 self.judge_marks(volume);
+            }
+        }
+    }
+
+    /// What the node knows of its peer's lag, and what it loses of what it had received.
+    fn account_for_lag(&mut self, n: usize, before: Option<&Status>) {
+        let oracle = &mut self.oracle;
+        for v in 0..self.plan.volumes.len() {
+            let Some(status) = &oracle.status[n] else {
+                return;
+            };
+            let Some(now) = status.volumes.get(v) else {
+                continue;
+            };
+            let connected = status.connection == ConnectionState::Connected;
+            let caught_up = now.lag_bytes == 0 && now.peer_disk == DiskState::UpToDate;
+            let was = before.and_then(|b| b.volumes.get(v));
+            let out = now.disk <= DiskState::Failed;
+            if connected {
+                // A former life's connection is over.
+                oracle.lagged[n][v] = false;
+                oracle.owed[1 - n][v] &= !caught_up;
+            }
+            if out && was.is_some_and(|w| w.disk > DiskState::Failed) {
+                oracle.forgets_owed(n, v);
             }
         }
     }
@@ -315,7 +341,7 @@ impl World {
             return;
         }
         let (mut level, mut lags) = (Level::Answered, false);
-        let may_lag = self.oracle.lag(source, volume) > 0;
+        let may_lag = self.oracle.lag(source, volume) > 0 || self.oracle.lagged[source][volume];
         for sector in 0..self.plan.volumes[volume].places.sectors {
             if self.in_flight(volume, sector) {
                 continue;
@@ -531,13 +557,6 @@ impl World {
         }
     }
 
-    /// Whether a request of the peer on this sector waits in a node.
-    fn has_under_way(&self, n: usize, volume: usize, sector: usize) -> bool {
-        let byte = self.plan.volumes[volume].places.real(sector) as u64 * crate::stamp::SECTOR;
-        let engine = self.nodes[n].engine.as_ref();
-        engine.is_some_and(|e| e.under_way(volume, byte))
-    }
-
     /// A Primary lets clients in: from now on what it holds is the truth.
     fn serves(&mut self, n: usize) {
         let peer = 1 - n;
@@ -565,10 +584,7 @@ impl World {
                 self.judge_prefix(n);
             }
             for sector in 0..self.plan.volumes[volume].places.sectors {
-                // By protocol B what was answered may still be on its way to this disk; reads wait for it.
-                let under_way =
-                    self.oracle.owed[n][volume] && self.has_under_way(n, volume, sector);
-                if !under_way && !self.judge_sector(n, volume, sector, level) {
+                if !self.judge_sector(n, volume, sector, level) {
                     return;
                 }
                 self.oracle.branches[branch].volumes[volume].forget_sights(sector);
