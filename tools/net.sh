@@ -13,7 +13,7 @@ networks=(replication export management)
 # Addresses, by node.
 declare -A replication_ip=([a]=10.77.0.1 [b]=10.77.0.2)
 declare -A management_ip=([a]=10.99.0.1 [b]=10.99.0.2)
-declare -A tap_ip=([host]=10.88.0.1 [a]=10.88.0.11 [b]=10.88.0.12)
+declare -A tap_ip=([host]=10.88.0.1 [a]=10.88.0.11 [b]=10.88.0.12 [floating]=10.88.0.10)
 declare -A mac_end=([a]=0a [b]=0b)
 nbd_port=10809
 

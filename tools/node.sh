@@ -62,6 +62,7 @@ write_config() {
         *) ;;
       esac
     done
+    [ "$net" != tap ] || printf '%s\n' "[export]" "floating-address = \"${tap_ip[floating]}\""
     for ((volume = 0; volume < volumes; volume++)); do
       printf '%s\n' "[[volume]]" "index = $volume" "serial = \"$node-vol$volume\""
       [ -z "$size" ] || say "size = \"${size}iB\""

@@ -237,6 +237,7 @@ next_steps() {
   say "Clients (these addresses follow the Primary):"
   for ((volume = 0; volume < volumes; volume++)); do say "  nbd+unix:///vol$volume?socket=$dir/nbd.sock"; done
   say "Node a is nbd://$(export_address a)/vol0, node b nbd://$(export_address b)/vol0; a standby holds its greeting back."
+  [ "$net" != tap ] || say "nbd://${tap_ip[floating]}:$nbd_port/vol0 is whichever node is Primary."
   [ "$net" != tap ] || say "These addresses are in the network namespace palisade-$tag: ip netns exec palisade-$tag ..."
   say "Console: ./run-qemu.sh console a$option    (Ctrl-] leaves)"
   say "Next:    ./run-qemu.sh guest$option        a Linux guest whose disk is the export"

@@ -19,6 +19,7 @@ pub(super) fn all(reader: &mut Reader<'_>, draft: &Draft) {
     cards(reader, draft);
     networks(reader, draft);
     peer_address(reader, draft);
+    floating_address(reader, draft);
     ports(reader, draft);
     volumes(reader, draft);
     metadata_disks(reader, draft);
@@ -211,6 +212,37 @@ fn peer_address(reader: &mut Reader<'_>, draft: &Draft) {
         let message = format!("peer: address: found {ip}, expected a host in {network}");
         reader.problem(peer.span.clone(), message);
     }
+}
+
+fn floating_address(reader: &mut Reader<'_>, draft: &Draft) {
+    let Some(floating) = &draft.floating_address else {
+        return;
+    };
+    let ip = floating.value;
+    let mut exports = draft.nics.iter().filter(|nic| nic.nic.roles.export);
+    let problem = if draft.nics.iter().any(|nic| nic.nic.address.address == ip) {
+        "which is this node's own address, expected one that neither node has by itself"
+    } else if draft
+        .peer_address
+        .as_ref()
+        .is_some_and(|peer| *peer.value.ip() == ip)
+    {
+        "which is the peer's address, expected one that neither node has by itself"
+    } else if !draft.nics_complete
+        || exports.any(|NicDraft { nic, .. }| {
+            let network = nic.address;
+            network.contains(ip)
+                && ip != network.network()
+                && ip != network.broadcast()
+                && nic.gateway != Some(ip)
+        })
+    {
+        return;
+    } else {
+        "expected a host's address in the network of a [[nic]] with the role export"
+    };
+    let message = format!("export: floating-address: found {ip}, {problem}");
+    reader.problem(floating.span.clone(), message);
 }
 
 fn ports(reader: &mut Reader<'_>, draft: &Draft) {

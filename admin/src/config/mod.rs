@@ -175,6 +175,9 @@ pub struct Export {
     pub standby_hold: Micros,
     /// Time for the option haggling of NBD, in microseconds.
     pub handshake_timeout: Micros,
+    /// An address that the node has while it is Primary, in the network of a card with the role export; `None`: there
+    /// is none.
+    pub floating_address: Option<Ipv4Addr>,
 }
 
 /// One `[[volume]]`.

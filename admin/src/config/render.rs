@@ -58,6 +58,10 @@ pub(super) fn render(config: &Config, out: &mut dyn fmt::Write) -> fmt::Result {
     )?;
     page.duration("export", "standby-hold", export.standby_hold)?;
     page.duration("export", "handshake-timeout", export.handshake_timeout)?;
+    match export.floating_address {
+        Some(address) => page.key("export", "floating-address", format_args!("\"{address}\""))?,
+        None => page.absent("floating-address: none")?,
+    }
 
     config.nics.iter().try_for_each(|nic| page.nic(nic))?;
     config

@@ -10,7 +10,7 @@ use super::{check, lists, policies, value};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::{Range, RangeInclusive};
 use replication::api::{Level, Micros, Name};
 use toml::de::{DeTable, DeValue};
@@ -73,6 +73,7 @@ pub(super) struct Draft {
     pub(super) timeout: At<Micros>,
     pub(super) ping_interval: At<Micros>,
     pub(super) export_port: At<u32>,
+    pub(super) floating_address: Option<At<Ipv4Addr>>,
     pub(super) nics: Vec<NicDraft>,
     /// Whether every `[[nic]]` of the text is in `nics`.
     pub(super) nics_complete: bool,
@@ -122,6 +123,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
         "max-connections",
         "standby-hold",
         "handshake-timeout",
+        "floating-address",
     ];
     let export = reader.section(root, "export", known);
     let export = export.as_ref();
@@ -134,6 +136,9 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
     let standby_hold = reader.with_default(export, key, 30 * S, times(STANDBY_HOLD));
     let key = ("export", "handshake-timeout");
     let handshake_timeout = reader.with_default(export, key, 10 * S, times(HANDSHAKE_TIMEOUT));
+
+    let floating_address =
+        export.and_then(|export| reader.optional(export, "floating-address", value::address));
 
     let (nics, nics_complete) = lists::read_nics(&mut reader, root);
     let volumes = lists::read_volumes(&mut reader, root);
@@ -151,6 +156,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
         replication,
         resync,
         export_port,
+        floating_address,
         nics,
         nics_complete,
         volumes,
@@ -195,6 +201,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
             max_connections: to_u16(max_connections.value),
             standby_hold: standby_hold.value,
             handshake_timeout: handshake_timeout.value,
+            floating_address: draft.floating_address.map(|address| address.value),
         },
         volumes,
         defaulted: reader.defaulted,

@@ -1,7 +1,7 @@
 //! The data path: one turn takes what devices have brought, lets the protocols work, and hands over what they made.
 
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use drivers::InterruptStatus;
 use net::link::LinkEvent;
@@ -112,6 +112,8 @@ pub struct Node {
     pub ports: Vec<Port>,
     /// The port that the link uses.
     link_port: usize,
+    /// The address that the node has while it serves, and the port where.
+    floating: Option<(usize, IpAddr)>,
     conns: Vec<Conn>,
     open_clients: u32,
     /// A device brought something in the last turn.
@@ -128,13 +130,20 @@ pub struct Node {
 
 impl Node {
     /// Puts the parts together; the link lives on `ports[link_port]`.
-    pub fn new(core: Core, server: Server, ports: Vec<Port>, link_port: usize) -> Self {
+    pub fn new(
+        core: Core,
+        server: Server,
+        ports: Vec<Port>,
+        link_port: usize,
+        floating: Option<(usize, IpAddr)>,
+    ) -> Self {
         let conns = Vec::with_capacity(usize::from(server.slots()));
         Self {
             core,
             server,
             ports,
             link_port,
+            floating,
             conns,
             open_clients: 0,
             active: false,
@@ -395,8 +404,23 @@ impl Node {
         }
         if let Some(on) = self.core.serve.take() {
             self.server.set_serving(now, on, &mut self.core.pool);
+            self.move_address(now, on);
         }
         closed
+    }
+
+    /// The floating address is where the server is.
+    fn move_address(&mut self, now: Micros, here: bool) {
+        let Some((at, address)) = self.floating else {
+            return;
+        };
+        let port = &mut self.ports[at];
+        port.dirty = true;
+        if !here {
+            port.stack.give_up_address(address);
+        } else if let Err(error) = port.stack.take_address(now, address) {
+            log::error!("nic {}: the floating address: {error}", port.index);
+        }
     }
 
     fn accept(&mut self, now: Micros) {

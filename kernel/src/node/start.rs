@@ -355,7 +355,13 @@ fn build(
         link,
         budget.max_requests,
     );
-    Ok(Node::new(core, server, ports, link_port))
+    let floating = config.export.floating_address.and_then(|address| {
+        let there = |port: &Port| {
+            config.nics[port.place].address.contains(address) && port.export.is_some()
+        };
+        Some((ports.iter().position(there)?, IpAddr::V4(address)))
+    });
+    Ok(Node::new(core, server, ports, link_port, floating))
 }
 
 fn disk_bytes(driver: &disks::Driver) -> u64 {

@@ -53,6 +53,7 @@ mod accept;
 mod config;
 mod conn;
 mod dirty;
+mod floating;
 mod maintain;
 mod neighbor;
 mod nic;

@@ -10,26 +10,43 @@ use smoltcp::wire::{
 
 /// Solicitations that may wait; more are dropped (every caller repeats them).
 const QUEUE: usize = 8;
+/// Own addresses: those of the configuration, and one that moves.
+const OWN: usize = 5;
 const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// Frames that wait for the next round of sending.
 #[derive(Debug)]
 pub(super) struct Outbox {
     mac: EthernetAddress,
-    own: heapless::Vec<IpCidr, 4>,
+    own: heapless::Vec<IpCidr, OWN>,
     /// The own address that is to be announced next.
     announce_next: usize,
     solicits: heapless::Deque<IpAddress, QUEUE>,
 }
 
 impl Outbox {
-    pub(super) fn new(mac: EthernetAddress, own: heapless::Vec<IpCidr, 4>) -> Self {
+    pub(super) fn new(mac: EthernetAddress, own: &[IpCidr]) -> Self {
         Self {
             mac,
             announce_next: own.len(),
-            own,
+            own: own.iter().copied().collect(),
             solicits: heapless::Deque::new(),
         }
+    }
+
+    /// Has one own address more; `false`: there is no room.
+    pub(super) fn add(&mut self, cidr: IpCidr) -> bool {
+        let before = self.announce_next >= self.own.len();
+        let added = self.own.push(cidr).is_ok();
+        if before {
+            self.announce_next = self.own.len();
+        }
+        added
+    }
+
+    pub(super) fn remove(&mut self, address: IpAddress) {
+        self.own.retain(|cidr| cidr.address() != address);
+        self.announce_next = self.announce_next.min(self.own.len());
     }
 
     pub(super) fn announce(&mut self) {

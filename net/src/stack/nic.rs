@@ -2,6 +2,7 @@
 
 use super::config::{GroupConfig, MAX_GROUPS, NicConfig, StackError, check_groups};
 use super::dirty::{SlotSet, waker};
+use super::floating::Announcements;
 use super::neighbor::Outbox;
 use super::slot::{Slot, SlotState};
 use super::watch::Watched;
@@ -48,6 +49,7 @@ pub struct Stack {
     pub(super) dirty: Arc<SlotSet>,
     pub(super) wakers: Vec<Waker>,
     pub(super) outbox: Outbox,
+    pub(super) announcements: Announcements,
     pub(super) link_up: bool,
     /// Slots in [`SlotState::Closing`] or [`SlotState::Aborting`].
     pub(super) draining: usize,
@@ -101,7 +103,8 @@ impl Stack {
             groups: heapless::Vec::new(),
             dirty: Arc::new(SlotSet::new()),
             wakers: Vec::with_capacity(total),
-            outbox: Outbox::new(mac, cidrs),
+            outbox: Outbox::new(mac, &cidrs),
+            announcements: Announcements::default(),
             link_up: true,
             draining: 0,
             order: 0,
@@ -178,6 +181,7 @@ impl Stack {
             return Egress::Done;
         }
         self.maintain(now);
+        self.announce_taken(now);
         let mut watched = Watched::new(device);
         self.outbox.send(instant(now), &mut watched);
         while self
@@ -207,10 +211,8 @@ impl Stack {
             .iface
             .poll_at(instant(now), &self.sockets)
             .map(|at| u64::try_from(at.total_micros()).unwrap_or(0));
-        match (tcp, self.next_deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let others = [self.next_deadline(), self.announcements.due()];
+        tcp.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// The device's link came up or went down. A stack starts with the link up.

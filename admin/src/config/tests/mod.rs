@@ -112,6 +112,7 @@ fn the_least_has_the_documented_defaults() {
     assert_eq!(config.export.max_connections, 32);
     assert_eq!(config.export.standby_hold, 30_000_000);
     assert_eq!(config.export.handshake_timeout, 10_000_000);
+    assert_eq!(config.export.floating_address, None);
     assert_eq!(config.volumes[0].block_size, 512);
     assert_eq!(config.volumes[0].size, None);
     assert_eq!(config.volumes[0].export_name(), "vol0");
@@ -177,6 +178,7 @@ fn everything_can_be_said() {
         max-connections = 0x80
         standby-hold = "1s"
         handshake-timeout = "2min"
+        floating-address = "10.98.0.9"
     "#;
     let config = parse(text).unwrap();
     let indices: Vec<u16> = config.volumes.iter().map(|volume| volume.index).collect();
@@ -189,6 +191,7 @@ fn everything_can_be_said() {
     assert_eq!(config.peer.address.to_string(), "192.0.2.9:7789");
     assert_eq!(config.timers().ping_interval, 250_000);
     assert_eq!(config.export.max_connections, 128);
+    assert_eq!(config.export.floating_address, Some([10, 98, 0, 9].into()));
     let nic = &config.nics[0];
     assert!(nic.roles.management && nic.roles.replication && nic.roles.export);
     assert_eq!(
@@ -271,7 +274,7 @@ fn every_key_is_in_the_manual() {
     let manual = include_str!("../../../../docs/CONFIG.md");
     let refused = mistakes_of_unknown_keys();
     let keys: Vec<&str> = refused.iter().flat_map(|list| list.split(", ")).collect();
-    assert_eq!(keys.len(), 47, "{keys:?}");
+    assert_eq!(keys.len(), 48, "{keys:?}");
     for key in keys {
         assert!(
             manual.contains(&format!("\n| `{key}` |")),

@@ -51,6 +51,30 @@ fn values_out_of_their_limits() {
              resource-only and resource-and-stonith come with a later version",
         ),
         (
+            "[node]",
+            "[export]\nfloating-address = \"10.0.2.15\"\n[node]",
+            "line 2, column 20: export: floating-address: found 10.0.2.15, which is this node's own address, expected \
+             one that neither node has by itself",
+        ),
+        (
+            "[node]",
+            "[export]\nfloating-address = \"10.99.0.2\"\n[node]",
+            "line 2, column 20: export: floating-address: found 10.99.0.2, which is the peer's address, expected one \
+             that neither node has by itself",
+        ),
+        (
+            "[node]",
+            "[export]\nfloating-address = \"10.99.0.9\"\n[node]",
+            "line 2, column 20: export: floating-address: found 10.99.0.9, expected a host's address in the network of \
+             a [[nic]] with the role export",
+        ),
+        (
+            "[node]",
+            "[export]\nfloating-address = \"10.0.2.255\"\n[node]",
+            "line 2, column 20: export: floating-address: found 10.0.2.255, expected a host's address in the network \
+             of a [[nic]] with the role export",
+        ),
+        (
             "\"10.99.0.2:7789\"",
             "\"peer.example:7789\"",
             "line 7, column 11: peer: address: found \"peer.example:7789\", expected a host's IPv4 address \
