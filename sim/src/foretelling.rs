@@ -208,12 +208,25 @@ impl World {
             }
         }
         self.foretelling.begun = false;
+        if self.outlived(n, &found) {
+            self.foretelling.foretold[n] = None;
+            return;
+        }
         self.foretelling.foretold[n] = Some(Foretold {
             found,
             stirs: self.foretelling.stirs,
             order: self.foretelling.met,
             situation: self.situation(),
         });
+    }
+
+    /// Whether the peer's greeting was long under way (this node stood still): it has gone on to another generation meanwhile, and
+    /// what was found is of the past.
+    fn outlived(&self, n: usize, found: &[Explanation]) -> bool {
+        self.oracle.status[1 - n].as_ref().is_some_and(|peer| {
+            let mut both = found.iter().zip(&peer.volumes);
+            both.any(|(said, now)| said.peer.current != now.current_uuid)
+        })
     }
 
     /// A handshake that was none for trial came to a decision.
