@@ -584,6 +584,9 @@ impl Engine {
 
     /// The peer's disk carries on: what was answered on both must be durable there.
     pub(super) fn flush_there(&mut self) {
+        if !self.connected() {
+            return;
+        }
         for at in 0..self.volumes.len() {
             let volume = &mut self.volumes[at];
             let there = &mut volume.through.there;
