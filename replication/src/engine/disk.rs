@@ -224,7 +224,7 @@ impl Engine {
 
     pub(super) fn issue_flush(&mut self, at: usize) {
         self.volumes[at].through.here.flush_begins();
-        self.volumes[at].flush.since = self.now;
+        self.volumes[at].flush.since = self.awake;
         self.op_begins(at);
         self.queue.push(Queued::Disk {
             token: FLUSH_TOKEN + at as DiskToken,

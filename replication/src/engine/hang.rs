@@ -5,6 +5,10 @@
 //! and with it its number and its buffer, until it does complete ([`Owner::Abandoned`]); only so many may do so
 //! that there always are slots for everybody else. A disk is attached again only when nothing of
 //! earlier days is under way on it.
+//!
+//! A node that stood still (its virtual machine was paused, or its clock jumped) finds everything late at once, and its disk is not to blame.
+//! So operations are timed by a clock of their own, which stops where a tick that was due does not come. While
+//! operations are under way one is due at least every quarter of the timeout: standing still counts for no more than that.
 
 use super::attach::Attach;
 use super::meta::Lane;
@@ -21,7 +25,7 @@ pub(super) fn abandoned_limit(max_requests: u16) -> usize {
 impl Engine {
     /// Issues an operation of a slot.
     pub(super) fn issue(&mut self, id: SlotId, op: DiskOp) {
-        let now = self.now;
+        let now = self.awake;
         let slot = self.slots.at(id);
         slot.at_disk = true;
         slot.since = now;
@@ -40,8 +44,14 @@ impl Engine {
         self.volumes[at].ops += 1;
         let limit = self.config.trouble.disk_timeout;
         if limit > 0 && self.hang_check.is_none() {
-            self.hang_check = Some(self.now + limit);
+            self.hang_check = Some(self.now + limit.div_ceil(4));
         }
+    }
+
+    /// It is `now`: moves the clock on that operations are timed by.
+    pub(super) fn stay_awake(&mut self, now: Micros) {
+        let due = self.hang_check.unwrap_or(now);
+        self.awake += now.min(due).saturating_sub(self.now);
     }
 
     /// It completed.
@@ -100,7 +110,7 @@ impl Engine {
             }
             if self
                 .oldest_op(at)
-                .is_some_and(|since| since + limit <= self.now)
+                .is_some_and(|since| since + limit <= self.awake)
             {
                 let seconds = limit / 1_000_000;
                 let why = text!(
@@ -110,16 +120,21 @@ impl Engine {
                 self.give_up_disk(at, &why, mem);
             }
             // What could not be given up is looked at again.
-            let again = self.now + limit.div_ceil(4);
-            let next = self.oldest_op(at).map(|since| match since + limit {
-                due if due <= self.now => again,
-                due => due,
+            let quarter = limit.div_ceil(4);
+            let next = self.oldest_op(at).map(|since| {
+                let left = (since + limit).saturating_sub(self.awake);
+                self.now
+                    + if left == 0 {
+                        quarter
+                    } else {
+                        left.min(quarter)
+                    }
             });
             self.hang_check = [self.hang_check, next].into_iter().flatten().min();
         }
     }
 
-    /// When the oldest operation that somebody waits for began.
+    /// When the oldest operation that somebody waits for began, by the clock of [`Engine::stay_awake`].
     fn oldest_op(&self, at: usize) -> Option<Micros> {
         let volume = &self.volumes[at];
         let slots = (0..self.slots.capacity() as SlotId)
@@ -178,7 +193,7 @@ impl Engine {
 
     /// A metadata operation goes to the disk.
     pub(super) fn lane_begins(&mut self, at: usize, lane: Lane) {
-        self.volumes[at].lane_since[lane as usize] = Some(self.now);
+        self.volumes[at].lane_since[lane as usize] = Some(self.awake);
         self.op_begins(at);
     }
 

@@ -117,6 +117,8 @@ pub struct Engine {
     abandoned: usize,
     /// When to look for disks that do not answer.
     hang_check: Option<Micros>,
+    /// Time that this node did not stand still: what operations at disks are timed by.
+    awake: Micros,
     /// The operator holds clients' requests back.
     suspended_by_user: bool,
     /// The operator does not want clients to wait for good data any longer.
@@ -185,6 +187,7 @@ impl Engine {
             metas_live: 0,
             abandoned: 0,
             hang_check: None,
+            awake: 0,
             suspended_by_user: false,
             errors_by_user: false,
             orphans: 0,
@@ -215,6 +218,7 @@ impl Engine {
 
     /// Handles one event. `mem` is where payload buffers come from and go back to.
     pub fn handle(&mut self, now: Micros, event: Event, mem: &mut Mem<'_>) {
+        self.stay_awake(now);
         self.now = self.now.max(now);
         match event {
             Event::Client(request) => self.client(request, mem),

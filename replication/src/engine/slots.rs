@@ -143,7 +143,7 @@ pub(super) struct Slot {
     pub tracked: bool,
     /// The disk has an operation under the slot's number, and may use its buffer.
     pub at_disk: bool,
-    /// Since when.
+    /// Since when, by the clock of [`super::Engine::stay_awake`].
     pub since: Micros,
     /// Of a read that was answered by the peer while the disk hangs: the buffer that the disk has.
     pub lent: Option<Buf>,

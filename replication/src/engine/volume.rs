@@ -30,7 +30,7 @@ pub(super) struct FlushQueue {
     /// Served by the running flush.
     pub running: List,
     pub busy: bool,
-    /// Since when it runs.
+    /// Since when it runs, by the clock that disks are timed by.
     pub since: Micros,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Volume {
     pub survey: Box<Survey>,
     /// Operations that the disk, or that of the metadata, has not completed.
     pub ops: u32,
-    /// Since when it works on those of each lane of metadata.
+    /// Since when it works on those of each lane of metadata, by that clock.
     pub lane_since: [Option<Micros>; Lane::COUNT],
     /// This node stopped as Primary without saying so, and what it wrote last may differ.
     pub crashed: bool,

@@ -165,6 +165,31 @@ fn suite_a_disk_that_hangs_is_given_up_in_time() {
     });
 }
 
+/// A node that stood still comes back to operations that all look late. Its disk answers soon after.
+#[test]
+fn suite_a_node_that_stood_still_keeps_its_disk() {
+    let plan = Plan {
+        trouble: Trouble {
+            disk_timeout: 400_000,
+            ..Trouble::default()
+        },
+        ..Plan::scripted(32)
+    };
+    for n in 0..2 {
+        each_seed(&plan, |world| {
+            world.hang_disk(n, 3_100_000);
+            world.write(0, 0, BLOCK, true).expect("room");
+            world.run_for(20_000);
+            world.pause(n);
+            world.run_for(3_000_000);
+            world.resume(n, true);
+            world.run_for(200_000);
+            assert!(world.disk(n, 0) >= Some(DiskState::Consistent), "node {n}");
+            world.wait_in_sync().expect("together again");
+        });
+    }
+}
+
 #[test]
 fn suite_a_disk_is_taken_out_and_back_again_and_again() {
     each_seed(&loaded(64), |world| {

@@ -531,6 +531,54 @@ fn a_disk_that_hangs_while_it_is_attached_keeps_nobody_waiting() {
     pair.assert_in_sync();
 }
 
+/// The node stands still, or its clock jumps: all that is under way looks late at once.
+#[test]
+fn a_node_that_stood_still_does_not_blame_its_disk() {
+    for ran in [100_000, 1_200_000, 4_000_000] {
+        let mut pair = Pair::of(hanging(5_000_000));
+        pair.nodes[0].disk_held = true;
+        let write = pair.write(0, 0, 4096, 2);
+        let flush = pair.submit(0, 0, |_| ClientOp::Flush);
+        pair.nodes[0].meta_held = true;
+        let cold = pair.submit_to(0, 1, 0, |_| ClientOp::Discard {
+            len: 4096,
+            fua: false,
+        });
+        pair.wait(ran);
+        pair.now += 60_000_000;
+        pair.handle(0, Event::Tick);
+        for volume in pair.nodes[0].status().volumes {
+            assert_eq!(volume.disk, DiskState::UpToDate, "{ran}");
+        }
+        pair.nodes[0].meta_held = false;
+        pair.nodes[0].disk_held = false;
+        pair.wait(5_000_000);
+        for id in [write, flush, cold] {
+            assert_eq!(pair.reply(0, id), Some(Ok(())));
+        }
+        pair.assert_in_sync();
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_is_given_up_although_the_node_stood_still() {
+    let mut a = hanging(5_000_000);
+    // The peer stays connected.
+    a.timers.timeout = 100_000_000;
+    let mut pair = Pair::of(a);
+    pair.nodes[0].disk_held = true;
+    let write = pair.write(0, 0, 4096, 2);
+    pair.wait(1_000_000);
+    pair.now += 60_000_000;
+    pair.handle(0, Event::Tick);
+    // What was left of its time: the pause counts for a quarter of it at most.
+    pair.wait(2_700_000);
+    assert_eq!(pair.nodes[0].disk(), DiskState::UpToDate);
+    pair.wait(1_400_000);
+    assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
+    assert_eq!(pair.reply(0, write), Some(Ok(())));
+}
+
 #[test]
 fn a_secondary_whose_disk_hangs_says_so_in_time() {
     let mut b = config("b", "a");
