@@ -8,6 +8,7 @@
 //! Free RAM is never cleared or touched before it is used: on the host, untouched memory costs nothing. The heap grows
 //! upward from the bottom of one region as it needs; [`take_region`] cuts from the top of the largest.
 
+mod emulator;
 mod heap;
 pub mod layout;
 mod paging;
@@ -22,6 +23,7 @@ use bootloader_api::info::MemoryRegionKind;
 use heapless::Vec;
 use spin::Mutex;
 
+pub use emulator::enlarge_translation_cache;
 pub use heap::allocations;
 
 use paging::Access;

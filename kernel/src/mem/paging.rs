@@ -133,6 +133,73 @@ pub fn map(range: Range<u64>, access: Access) -> bool {
     true
 }
 
+/// Forgets all translations that the processor keeps.
+pub fn flush() {
+    let (root, flags) = Cr3::read();
+    // SAFETY: these are the tables that are active.
+    unsafe { Cr3::write(root, flags) };
+}
+
+/// Many pages, read-only, with one frame of zeroes behind them all. They lie above the identity mapping.
+pub struct Window(());
+
+/// The entry of the root table that the window takes: the first of the upper half of addresses.
+const WINDOW_ENTRY: usize = 256;
+const WINDOW_START: u64 = 0xffff_8000_0000_0000;
+
+impl Window {
+    /// How many pages it has at most: what one entry of the root table spans.
+    pub const PAGES_MAX: u64 = 1 << 27;
+
+    /// Opens the window, which takes four frames for good. `None`: no memory.
+    ///
+    /// # Panics
+    /// It is open already.
+    pub fn open() -> Option<Self> {
+        let guard = TABLES.lock();
+        let tables = guard.as_ref()?;
+        let mut below = take_frame()?;
+        // SAFETY: the frame is free RAM, identity-mapped, and nobody else's.
+        unsafe { core::ptr::write_bytes(below as *mut u8, 0, PAGE_SIZE as usize) };
+        // The table of each level has the one table below in all its entries.
+        for _ in 0..3 {
+            let mut table = PageTable::new();
+            for entry in table.iter_mut() {
+                entry.set_addr(PhysAddr::new(below), PageTableFlags::PRESENT);
+            }
+            below = take_frame()?;
+            // SAFETY: as above.
+            unsafe { (below as *mut PageTable).write(table) };
+        }
+        // SAFETY: the root table lies in identity-mapped RAM, and the lock makes this the only reference to it.
+        let root = unsafe { &mut *(tables.root as *mut PageTable) };
+        let entry = &mut root[WINDOW_ENTRY];
+        assert!(entry.is_unused(), "the window is open already");
+        entry.set_addr(PhysAddr::new(below), PageTableFlags::PRESENT);
+        Some(Self(()))
+    }
+
+    /// Reads from the first `pages` pages.
+    pub fn read(&self, pages: u64) {
+        for page in 0..pages.min(Self::PAGES_MAX) {
+            let at = (WINDOW_START + page * PAGE_SIZE) as *const u8;
+            // SAFETY: the page is mapped as long as `self` lives, and nothing writes to the frame behind it.
+            unsafe { at.read_volatile() };
+        }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        if let Some(tables) = &*TABLES.lock() {
+            // SAFETY: as in `open`. Nothing refers to the pages that go.
+            let root = unsafe { &mut *(tables.root as *mut PageTable) };
+            root[WINDOW_ENTRY].set_unused();
+        }
+        flush();
+    }
+}
+
 /// Why a page of this size cannot be put there: something smaller is in the way, or memory ran out.
 struct Refused;
 

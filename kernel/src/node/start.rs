@@ -338,6 +338,7 @@ fn build(
         )
     })?;
     drop((room, bitmaps));
+    mem::enlarge_translation_cache();
     let pool = Pool::new((region.len() / PAGE as usize) as u32);
     let server = Server::new(&server_config, exports, &pool);
     log::info!(
