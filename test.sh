@@ -16,7 +16,8 @@ quick=${1:-}
 command -v cargo >/dev/null || die "missing: cargo. Install Rust from https://rustup.rs; rust-toolchain.toml picks the version"
 need cc shellcheck
 [ -n "$quick" ] || need qemu-system-x86_64 qemu-io nbdcopy nbdinfo fio socat flock python3 busybox cpio mke2fs modprobe \
-  grub-mkimage xorriso mcopy sfdisk nm virt-xml-validate systemd-analyze /usr/lib/grub/i386-pc/boot.img /usr/lib/grub/x86_64-efi/multiboot2.mod /usr/share/OVMF/OVMF_CODE_4M.fd
+  grub-mkimage xorriso mcopy sfdisk nm virt-xml-validate systemd-analyze /usr/lib/grub/i386-pc/boot.img /usr/lib/grub/x86_64-efi/multiboot2.mod /usr/share/OVMF/OVMF_CODE_4M.fd \
+  etcd /usr/lib/drbd/crm-fence-peer.9.sh
 
 names=() results=() failed=0
 # step NAME COMMAND... - run it, note how it went and how long it took; go on in any case.
@@ -41,7 +42,7 @@ lint_host() {
 }
 lint_kernel() { cargo clippy --quiet -p kernel --release --target x86_64-unknown-linux-gnu -- -D warnings; }
 lint_scripts() {
-  shellcheck -x -a run-qemu.sh && shellcheck -x test.sh bench.sh fuzz.sh && shellcheck tools/guest-init.sh tools/build-kernel.sh tools/reproduce.sh .ci/run
+  shellcheck -x -a run-qemu.sh && shellcheck -x test.sh bench.sh fuzz.sh && shellcheck tools/guest-init.sh tools/build-kernel.sh tools/reproduce.sh .ci/run examples/arbiter/drbdsetup
 }
 unit_tests() {
   local packages

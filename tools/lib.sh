@@ -54,6 +54,8 @@ package_of() {
     sfdisk) say fdisk ;;
     virt-xml-validate) say libvirt-clients libxml2-utils ;;
     systemd-analyze) say systemd ;;
+    etcd) say etcd-server ;;
+    /usr/lib/drbd/*) say drbd-utils ;;
     *) say "$1" ;;
   esac
 }

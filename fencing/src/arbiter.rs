@@ -31,6 +31,23 @@ pub struct Verdict {
     pub answer: Answer,
 }
 
+/// What the exit code of a `fence-peer` handler counts for, by DRBD's convention; `up_to_date`: whether all disks of the
+/// node that asks are.
+///
+/// # Errors
+///
+/// The peer is not fenced. A code that says nothing, as 0, is one of these.
+pub const fn fenced_by_exit_code(code: u8, up_to_date: bool) -> Result<(), Refusal> {
+    match code {
+        // Its disk is Inconsistent; Outdated; it was powered off.
+        3 | 4 | 7 => Ok(()),
+        // It was not reached. Only the latest data may be gone on with then.
+        5 if up_to_date => Ok(()),
+        6 => Err(Refusal::Primary),
+        _ => Err(Refusal::Handler(code)),
+    }
+}
+
 impl Arbiter {
     /// Answers `node`. `None`: not a question that is about the fence.
     #[must_use]
@@ -137,5 +154,24 @@ impl Arbiter {
         // A copy of the FENCE that comes after this finds its number used.
         self.last = self.last.max(episode);
         self.give_back(node, episode);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_fence_as_drbd_says() {
+        for code in 0..=u8::MAX {
+            for up_to_date in [false, true] {
+                let verdict = fenced_by_exit_code(code, up_to_date);
+                match (code, up_to_date) {
+                    (3 | 4 | 7, _) | (5, true) => assert_eq!(verdict, Ok(())),
+                    (6, _) => assert_eq!(verdict, Err(Refusal::Primary)),
+                    _ => assert_eq!(verdict, Err(Refusal::Handler(code))),
+                }
+            }
+        }
     }
 }

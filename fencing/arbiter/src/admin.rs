@@ -1,23 +1,26 @@
 //! The administrator's commands, over a Unix socket beside the store: one line of JSON there, text back.
 
 use crate::config::Config;
+use crate::log;
 use crate::server::Server;
-use crate::store::{Entry, Error};
+use crate::store::{Entry, Error, Version};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a command may take: a store that is away takes its time to say so.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest command, in bytes.
 const COMMAND_MAX: u64 = 4096;
 
 /// The command-line side.
 pub fn ask(config: &Config, command: &[String]) -> Result<(), Error> {
-    let socket = config.socket();
-    let mut stream = UnixStream::connect(&socket)
+    let socket = &config.socket;
+    let mut stream = UnixStream::connect(socket)
         .map_err(|error| format!("no arbiter answers at {}: {error}", socket.display()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
     writeln!(stream, "{}", serde_json::to_string(command)?)?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
@@ -32,11 +35,10 @@ pub fn ask(config: &Config, command: &[String]) -> Result<(), Error> {
 }
 
 /// The daemon's side. Whoever is too slow is not waited for.
-pub fn answer(server: &mut Server<'_>, stream: UnixStream) {
+pub fn answer(server: &Server<'_>, stream: UnixStream) {
     let mut line = String::new();
     let ready = stream
-        .set_nonblocking(false)
-        .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+        .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
     let read = BufReader::new((&stream).take(COMMAND_MAX)).read_line(&mut line);
     if ready.is_err() || read.is_err() {
@@ -52,17 +54,32 @@ pub fn answer(server: &mut Server<'_>, stream: UnixStream) {
     let _ = (&stream).write_all(said.as_bytes());
 }
 
-fn entries(server: &mut Server<'_>) -> Result<Vec<(String, Entry)>, Error> {
+fn entries(server: &Server<'_>) -> Result<Vec<(String, Entry)>, Error> {
     let pairs = server.config.pairs.iter();
     pairs
         .map(|pair| {
             let name = pair.resource.as_str();
-            Ok((name.to_owned(), server.store.load(name)?))
+            Ok((name.to_owned(), server.store.load(name)?.0))
         })
         .collect()
 }
 
-fn run(server: &mut Server<'_>, words: &[&str]) -> Result<String, Error> {
+/// Changes an entry and says so in the journal.
+fn change(
+    server: &Server<'_>,
+    resource: &str,
+    read: &Version,
+    next: &Entry,
+    line: &str,
+) -> Result<(), Error> {
+    if !server.store.swap(resource, read, next, line, None)? {
+        return Err(format!("{resource} changed in this moment; see 'list', and try again").into());
+    }
+    log!("resource {resource}: {line}");
+    Ok(())
+}
+
+fn run(server: &Server<'_>, words: &[&str]) -> Result<String, Error> {
     let configured = |server: &Server<'_>, resource: &str| {
         let mut pairs = server.config.pairs.iter();
         match pairs.any(|pair| pair.resource == resource) {
@@ -112,10 +129,8 @@ fn run(server: &mut Server<'_>, words: &[&str]) -> Result<String, Error> {
         }
         ["release", resource, node, episode, rest @ ..] => {
             configured(server, resource)?;
-            let entry = server.store.load(resource)?;
-            let mut arbiter = entry
-                .arbiter()
-                .ok_or("the stored entry is not one of this release")?;
+            let (entry, read) = server.store.load(resource)?;
+            let mut arbiter = entry.arbiter()?;
             let number = episode
                 .parse()
                 .map_err(|_| format!("{episode:?} is no episode"))?;
@@ -135,14 +150,13 @@ fn run(server: &mut Server<'_>, words: &[&str]) -> Result<String, Error> {
                 .into());
             }
             let line = format!("RELEASED-BY-HAND {node} {episode}");
-            server
-                .store
-                .save(resource, &Entry::new(entry.identity, &arbiter), &line)?;
+            let next = Entry::new(entry.identity, &arbiter);
+            change(server, resource, &read, &next, &line)?;
             writeln!(out, "released")?;
         }
         ["forget", resource, rest @ ..] => {
             configured(server, resource)?;
-            let entry = server.store.load(resource)?;
+            let (entry, read) = server.store.load(resource)?;
             if rest != ["--yes"] {
                 return Err(format!(
                     "this is for a resource that was made anew under the same name; a pair that still runs would lose its fence. forget {resource} --yes"
@@ -154,7 +168,7 @@ fn run(server: &mut Server<'_>, words: &[&str]) -> Result<String, Error> {
                 last: entry.last,
                 ..Entry::default()
             };
-            server.store.save(resource, &next, "FORGOTTEN")?;
+            change(server, resource, &read, &next, "FORGOTTEN")?;
             writeln!(out, "forgotten")?;
         }
         _ => return Err("unknown command: list, list --json, journal, release, forget".into()),

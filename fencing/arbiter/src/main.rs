@@ -1,12 +1,18 @@
 #![forbid(unsafe_code)]
 //! `palisade-arbiter`: the third vote of Palisade pairs (docs/FENCING.md, docs/ARBITER.md).
 //!
-//! One thread: a datagram is looked at, what it changes is stored and synced, and then it is answered.
+//! A datagram is looked at, what it changes is carried out by a handler if there is one, stored and synced, and then it is
+//! answered. Each resource has a thread that does so, one question after the other.
 
 mod admin;
 mod config;
+mod desk;
+mod environment;
+mod handler;
+mod log;
 mod server;
 mod store;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
