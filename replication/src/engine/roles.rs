@@ -313,13 +313,6 @@ impl Engine {
             return;
         }
         self.task = None;
-        self.step_down();
-        if !answered {
-            self.done(task.id, Ok(text!("now Secondary")));
-        }
-    }
-
-    fn step_down(&mut self) {
         self.role = Role::Secondary;
         self.volumes.iter_mut().for_each(|v| v.through.end());
         if !self.connected() {
@@ -327,6 +320,9 @@ impl Engine {
         }
         self.log(Level::Info, text!("now Secondary"));
         self.tell_state();
+        if !answered {
+            self.done(task.id, Ok(text!("now Secondary")));
+        }
     }
 
     /// The operator states that both nodes' disks are identical.
@@ -447,14 +443,19 @@ impl Engine {
     /// The disk went out of use before clients were let in. No other one can ever have the generation that was to be served.
     fn promotion_failed(&mut self, task: &Task, index: u16) {
         let reason = text!(
-            "vol{index}: its disk went out of use before the promotion was saved, so this node stays Secondary: see 'disks'"
+            "vol{index}: its disk went out of use before the promotion was saved, so this node becomes Secondary again: see 'disks'"
         );
         if task.kind == (TaskKind::Serving { answered: false }) {
             self.done(task.id, Err(reason));
         } else {
             self.log(Level::Error, reason);
         }
-        self.step_down();
+        // The peer may be in the middle of learning of the role.
+        self.task = Some(Task {
+            id: 0,
+            kind: TaskKind::Demote { answered: true },
+            deadline: Micros::MAX,
+        });
     }
 
     fn take_generation(&mut self, uuid: u64, mem: &mut Mem<'_>) {
