@@ -367,7 +367,8 @@ impl World {
                 found.is_some_and(|s| s.disk == DiskState::Inconsistent)
             })
             .collect();
-        self.oracle.stopped(n, power_cut, &unfinished);
+        let now = self.order;
+        self.oracle.stopped(n, power_cut, &unfinished, now);
         for volume in 0..self.plan.volumes.len() {
             self.judge_marks(volume);
         }

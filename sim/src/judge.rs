@@ -176,7 +176,7 @@ impl World {
         let protocol = self.plan.mirroring.protocol;
         let lags = protocol != Protocol::C && request.mutates() && !request.wanted.fua && good;
         if !alone && same_branch && lags {
-            self.oracle.lags(peer, volume, protocol);
+            self.oracle.lags(peer, volume, protocol, request.begin);
         } else if !alone && same_branch {
             holders.push(peer);
         }

@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     pub(crate) unbroken: [Vec<bool>; 2],
     /// Answered writes may be in the node's memory only (protocol B).
     pub(crate) owed: [Vec<bool>; 2],
+    /// When a node last lost what it had received and not written.
+    forgot: [Vec<u64>; 2],
     /// What the node's clients were told last its peer may have lacked when it stopped.
     pub(crate) lagged: [Vec<bool>; 2],
     /// The node's history split off, and it does not serve yet: what it had received may still reach its disk.
@@ -111,6 +113,7 @@ impl Oracle {
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
             owed: [vec![false; count], vec![false; count]],
+            forgot: [vec![0; count], vec![0; count]],
             lagged: [vec![false; count], vec![false; count]],
             forked: [vec![false; count], vec![false; count]],
             marked_before: [vec![0; count], vec![0; count]],
@@ -219,10 +222,10 @@ impl Oracle {
     }
 
     /// A node lost power or was killed.
-    pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool]) {
+    pub(crate) fn stopped(&mut self, n: usize, power_cut: bool, unfinished: &[bool], now: u64) {
         for volume in 0..self.lagged[n].len() {
             self.lagged[n][volume] |= self.lag(n, volume) > 0;
-            self.forgets_owed(n, volume);
+            self.forgets_owed(n, volume, now);
         }
         self.booted(n);
         self.forked[n].fill(false);
@@ -247,22 +250,30 @@ impl Oracle {
         volume.map_or(0, |v| v.lag_bytes)
     }
 
-    /// A write was answered that a node's disk need not have yet.
-    pub(crate) fn lags(&mut self, n: usize, volume: usize, protocol: Protocol) {
+    /// A write that began then was answered, and a node's disk need not have it yet.
+    pub(crate) fn lags(&mut self, n: usize, volume: usize, protocol: Protocol, began: u64) {
         let standing = &mut self.standing[n][volume];
         match protocol {
             Protocol::A => {
                 *standing = standing.map(|level| level.min(Level::Lagging));
                 self.unbroken[n][volume] = false;
             }
-            Protocol::B => self.owed[n][volume] = true,
+            Protocol::B => {
+                self.owed[n][volume] = true;
+                let forgot = self.forgot[n][volume];
+                if began <= forgot {
+                    // It had been received before, and was answered after.
+                    self.forgets_owed(n, volume, forgot);
+                }
+            }
             Protocol::C => {}
         }
     }
 
     /// What a node had received and not written is gone from its memory: it stopped, or its disk is not used any more. By
     /// protocol B that may have been answered.
-    pub(crate) fn forgets_owed(&mut self, n: usize, volume: usize) {
+    pub(crate) fn forgets_owed(&mut self, n: usize, volume: usize, now: u64) {
+        self.forgot[n][volume] = now;
         if std::mem::take(&mut self.owed[n][volume]) {
             let standing = &mut self.standing[n][volume];
             *standing = standing.map(|level| level.min(Level::Lagging));

@@ -168,6 +168,7 @@ impl World {
 
     /// What the node knows of its peer's lag, and what it loses of what it had received.
     fn account_for_lag(&mut self, n: usize, before: Option<&Status>) {
+        let order = self.order;
         let oracle = &mut self.oracle;
         for v in 0..self.plan.volumes.len() {
             let Some(status) = &oracle.status[n] else {
@@ -186,7 +187,7 @@ impl World {
                 oracle.owed[1 - n][v] &= !caught_up;
             }
             if out && was.is_some_and(|w| w.disk > DiskState::Failed) {
-                oracle.forgets_owed(n, v);
+                oracle.forgets_owed(n, v, order);
             }
         }
     }
@@ -368,7 +369,8 @@ impl World {
         self.oracle.unbroken[n][volume] = level == Level::Answered;
         self.oracle.before_resync[n][volume] = None;
         if lags {
-            self.oracle.lags(n, volume, self.plan.mirroring.protocol);
+            let (protocol, now) = (self.plan.mirroring.protocol, self.order + 1);
+            self.oracle.lags(n, volume, protocol, now);
             self.judge_prefix(n);
         }
     }
@@ -495,7 +497,7 @@ impl World {
             self.oracle.given_up[n][volume] = false;
         }
         let protocol = self.plan.mirroring.protocol;
-        self.oracle.lags(n, volume, protocol);
+        self.oracle.lags(n, volume, protocol, self.order + 1);
         self.judge_prefix(n);
     }
 
