@@ -1,6 +1,8 @@
 //! The promotion rule (ARCHITECTURE.md, "Fencing"): a connected Secondary peer or the
 //! operator's word, and a disk that may be gone on with.
 
+use core::fmt;
+
 /// What happens when a Primary loses its peer, by DRBD's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Policy {
@@ -13,6 +15,16 @@ pub enum Policy {
     ResourceOnly,
     /// As `ResourceOnly`, and a Primary answers no client from the loss of its peer until the fence is decided.
     ResourceAndStonith,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DontCare => "dont-care",
+            Self::ResourceOnly => "resource-only",
+            Self::ResourceAndStonith => "resource-and-stonith",
+        })
+    }
 }
 
 /// How good the worst of a node's disks is, as far as promotion is concerned.

@@ -143,6 +143,8 @@ pub fn hello(role: Role, volumes: u8) -> Hello {
         peer: name("a"),
         resource: name("r0"),
         protocol: Protocol::C,
+        fencing: Default::default(),
+        identity: 0,
     }
 }
 

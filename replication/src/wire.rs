@@ -9,7 +9,7 @@ mod resize;
 #[cfg(test)]
 mod tests;
 
-use crate::api::{DiskState, MAX_VOLUMES, Name, Protocol, Role};
+use crate::api::{DiskState, MAX_VOLUMES, Name, Policy, Protocol, Role};
 use crate::lineage::Policies;
 
 /// Bytes of a frame's fixed header.
@@ -309,6 +309,10 @@ pub struct Hello {
     pub resource: Name,
     /// When the sender answers clients' writes.
     pub protocol: Protocol,
+    /// What the sender does when it loses its peer.
+    pub fencing: Policy,
+    /// What tells the resource from another one of the same name in out-of-band messages; 0: the sender knows none.
+    pub identity: u64,
 }
 
 /// What the clients of a Primary without a good disk saw last: what the peer must have, to be gone on with.
@@ -416,6 +420,8 @@ pub enum Refusal {
     BothPrimary,
     /// The nodes do not answer writes by the same protocol.
     Protocol,
+    /// The nodes do not have the same fencing policy.
+    Fencing,
     /// Nothing is wrong: it was a dry run, and the sender has decided what it would have done.
     DryRun,
 }

@@ -113,6 +113,10 @@ pub enum Input {
     ReleaseByHand(Episode),
     /// Ask the arbiter how things stand: at start, before anything else.
     Reconcile,
+    /// Both nodes agree on the number that tells their resource from another one of the same name.
+    Identity(u64),
+    /// A disk was attached whose record is newer than this node's: what it knows more is taken over.
+    Found(Record),
 }
 
 /// Why clients are served again.

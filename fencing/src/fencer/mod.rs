@@ -238,6 +238,8 @@ impl Fencer {
             Input::ResumeIo => self.thaw(Thaw::Operator),
             Input::ReleaseByHand(episode) => self.by_hand(episode),
             Input::Reconcile => self.query = Progress::new(self.config.arbiter),
+            Input::Identity(identity) => self.record.identity = identity,
+            Input::Found(record) => self.found(record),
         }
         self.decide();
         self.save();
@@ -344,6 +346,30 @@ impl Fencer {
             self.deny(Denied::PeerUnreachable);
         } else if !self.anybody_to_ask() && !self.holds() {
             self.deny(Denied::NobodyToAsk);
+        }
+    }
+
+    /// What another copy of the record knows more. All that is in it was stored once.
+    fn found(&mut self, other: Record) {
+        if self.record == Record::default() && self.saving.is_none() {
+            // That of a node that has just started: it says what is stored.
+            self.stored = other;
+        }
+        let record = &mut self.record;
+        record.seen = record.seen.max(other.seen);
+        record.released = record.released.max(other.released);
+        if record.identity == 0 {
+            record.identity = other.identity;
+        }
+        if record.own == Own::None {
+            record.own = other.own;
+            if let Own::Releasing(episode) = other.own {
+                self.release(episode);
+            }
+        }
+        let mark = other.mark.filter(|mark| *mark > self.record.released);
+        if mark > self.record.mark && !self.view.primary {
+            self.record.mark = mark;
         }
     }
 

@@ -222,6 +222,9 @@ pub(super) fn refusal_text(reason: Refusal, volume: u16) -> Text {
         Refusal::Protocol => text!(
             "the nodes do not answer writes by the same protocol: set the same 'protocol' under [resource] in both configurations"
         ),
+        Refusal::Fencing => text!(
+            "the nodes do not have the same fencing policy: set the same 'policy' under [fencing] in both configurations"
+        ),
         Refusal::BothPrimary => text!(
             "vol{volume}: both nodes are Primary: run 'secondary' on one of them, then 'connect' on both"
         ),

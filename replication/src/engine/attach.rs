@@ -313,6 +313,9 @@ impl Engine {
                 config.block_size
             ));
         }
+        if let Some(problem) = super::fence::unreadable(&superblock.reserve) {
+            return Some(problem);
+        }
         if superblock.layout.volume_bytes > config.disk_bytes {
             return Some(text!(
                 "its metadata says {} bytes, the disk has {}: give the disk back its size",
@@ -520,6 +523,7 @@ impl Engine {
             // Else clients are told when the nodes have agreed.
             self.offer(at);
         }
+        self.record_found(&superblock.reserve, mem);
         self.attach_ended(at, Ok(()));
         self.ensure_generation(at, mem);
         if self.link.state == ConnectionState::Connected

@@ -23,7 +23,7 @@ impl Engine {
             Command::PauseSync { volume } => self.pause_sync(id, volume, true),
             Command::ResumeSync { volume } => self.pause_sync(id, volume, false),
             Command::VerifyAbort { volume } => self.abort_verify(id, volume),
-            Command::Unfence { episode } => self.unfence_by_hand(id, episode),
+            Command::Unfence { episode } => self.unfence_by_hand(id, episode, mem),
             // Right after the boot the disks are still looked at: that is not worth a refusal.
             Command::CreateMd { .. }
             | Command::Primary { .. }
@@ -176,6 +176,7 @@ impl Engine {
         self.tick_link();
         self.tick_dry_run();
         self.tick_inspections();
+        self.tick_fence(mem);
         self.tick_task();
         for _ in 0..self.deferred.len() {
             let Some(waiting) = self.deferred.pop_front() else {
@@ -224,6 +225,7 @@ impl Engine {
             self.hang_deadline(),
             self.starved_until,
             self.cooling_deadline(),
+            self.fence.deadline(),
         ]
         .into_iter()
         .flatten()

@@ -264,6 +264,7 @@ impl Engine {
 
     pub(super) fn resume_io(&mut self, id: CommandId, mem: &mut Mem<'_>) {
         let was = core::mem::take(&mut self.suspended_by_user);
+        let was = self.thaw_by_hand(mem) || was;
         // Whatever happened meanwhile, what is written from now on bears its own generation.
         for at in 0..self.volumes.len() {
             self.ensure_generation(at, mem);

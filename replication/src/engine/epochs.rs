@@ -139,7 +139,7 @@ impl Engine {
             && slot.remote == Remote::Sent
             && !slot.answered
             && slot.error.is_none();
-        if !waits_for_peer || durable || slot.op == Op::Read {
+        if !waits_for_peer || durable || slot.op == Op::Read || self.fence.frozen() {
             return false;
         }
         let received = slot.received || self.config.mirroring.protocol == Protocol::A;

@@ -109,6 +109,7 @@ impl Engine {
         let discard_my_data = discard && self.role == Role::Secondary;
         self.link.told_dry = dry_run.is_some();
         self.link.told = (self.role, discard_my_data);
+        let identity = self.tell_identity();
         let hello = Hello {
             version_min: VERSION_MIN,
             version_max: VERSION,
@@ -124,6 +125,8 @@ impl Engine {
             peer: self.config.peer.clone(),
             resource: self.config.resource.clone(),
             protocol: self.config.mirroring.protocol,
+            fencing: self.config.fencing.policy,
+            identity,
         };
         self.send(Frame::Hello(hello));
         for at in 0..self.volumes.len() {
@@ -205,6 +208,13 @@ impl Engine {
                 ours.letter()
             );
             return Some((Refusal::Protocol, reason));
+        }
+        let (theirs, ours) = (hello.fencing, config.fencing.policy);
+        if theirs != ours {
+            let reason = text!(
+                "peer has the fencing policy {theirs}, this node {ours}: set the same 'policy' under [fencing] on both nodes"
+            );
+            return Some((Refusal::Fencing, reason));
         }
         None
     }
@@ -344,6 +354,7 @@ impl Engine {
         self.link.reason.clear();
         self.link.discard_my_data = false;
         self.peer_role = peer.role;
+        self.agree_on_identity(&peer, mem);
         self.log(Level::Info, text!("connected to peer {}", peer.node));
         for at in 0..self.volumes.len() {
             self.offer(at);

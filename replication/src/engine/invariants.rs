@@ -155,10 +155,9 @@ impl Engine {
                 slot.local != Local::Disk || begins,
                 "a slot waits for a disk that has not its number"
             );
+            let reads = slot.owner == Owner::Client && slot.op == Op::Read && begins;
             assert!(
-                !(slot.owner == Owner::Client && slot.op == Op::Read && begins)
-                    || volume.good()
-                    || !volume.usable(),
+                !reads || volume.good() || !volume.usable() || !self.serving,
                 "a client reads from a disk that is not good"
             );
             sent += usize::from(slot.remote == Remote::Sent);

@@ -236,6 +236,8 @@ impl Engine {
             Level::Warn,
             text!("connection to peer {} lost", self.config.peer),
         );
+        // Before anything is begun that only a node that goes on alone may begin.
+        self.fence_look(false, pool);
         // What a Primary's clients were told may not have come. By protocol B it has, and is done yet.
         let lags = self.config.mirroring.protocol == Protocol::A
             && self.peer_role == Role::Primary

@@ -241,8 +241,8 @@ impl Engine {
                 from,
                 token,
                 request,
-            } => self.asked(from, token, request),
-            Event::Answered { from, answer } => self.told_by(from, answer),
+            } => self.asked(from, token, request, mem),
+            Event::Answered { from, answer } => self.told_by(from, answer, mem),
             Event::Tick => self.tick(mem),
         }
         self.settle(mem);
@@ -343,6 +343,7 @@ impl Engine {
     /// What an event made possible: unblocked slots start, waiting commands run, the resync goes on.
     fn settle(&mut self, mem: &mut Mem<'_>) {
         self.start_attaching(mem);
+        self.fence_step(mem);
         self.thaw();
         self.run_ready(mem);
         self.try_handshake(mem);
@@ -355,6 +356,7 @@ impl Engine {
         self.pump_resync(mem);
         self.report_verifies();
         self.cool_all();
+        self.fence_step(mem);
         self.thaw();
         self.flush_there();
         self.run_ready(mem);
@@ -382,6 +384,12 @@ impl Engine {
     }
 
     fn done(&mut self, id: CommandId, result: Result<Text, Text>) {
+        if id == fence::NOBODY {
+            return match result {
+                Ok(said) => self.log(Level::Info, said),
+                Err(why) => self.log(Level::Warn, text!("not promoted: {why}")),
+            };
+        }
         self.queue.command_done(id, result);
     }
 
@@ -417,10 +425,10 @@ impl Engine {
         self.volumes.iter().position(|v| v.config.index == index)
     }
 
-    /// Whether no client's request is under way and none comes before `resume-io`: that begins what must
-    /// begin then.
+    /// Whether no client's request is under way and none comes before `resume-io`, or before it is decided whether this
+    /// node may go on alone: that begins what must begin then.
     fn nothing_comes(&self) -> bool {
-        self.suspended_by_user && self.clients_live == 0
+        self.fence.frozen() || (self.suspended_by_user && self.clients_live == 0)
     }
 
     /// A Primary that goes on without its peer's disk begins a new generation, before any write

@@ -54,11 +54,30 @@ pub(super) enum TaskKind {
         clean: bool,
         stage: Leading,
     },
+    /// A fence is asked for, or the operator's word that there is none to fear is being stored.
+    Fencing { force: bool },
     /// The disks save that they are outdated.
     Outdating,
     /// The node is Primary, and lets clients in as soon as that is durable. Whether the operator was
     /// answered.
     Serving { answered: bool },
+}
+
+/// Who says that a disk that may not be the newest is the one to go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vouched {
+    /// Nobody needs to.
+    No,
+    /// The peer cannot have gone on without it.
+    Fence,
+    /// The operator.
+    Operator,
+}
+
+impl Vouched {
+    fn by_operator(force: bool) -> Self {
+        if force { Self::Operator } else { Self::No }
+    }
 }
 
 impl Engine {
@@ -106,8 +125,20 @@ impl Engine {
             disk: self.disk_grade(),
             peer,
         };
-        if let Err(denial) = may_promote(Policy::DontCare, facts) {
+        // What the operator need not vouch for if there is a fence.
+        let fences = self.fences() && peer == PeerView::Unreachable;
+        let vouched = Facts {
+            force: force || fences,
+            ..facts
+        };
+        if let Err(denial) = may_promote(Policy::DontCare, vouched) {
             let reason = self.denial_text(denial);
+            return self.done(id, Err(reason));
+        }
+        if fences {
+            return self.promote_by_fence(id, force, mem);
+        }
+        if let Some(reason) = self.fenced().filter(|_| peer != PeerView::Unreachable) {
             return self.done(id, Err(reason));
         }
         if self.granted {
@@ -115,7 +146,8 @@ impl Engine {
             return self.done(id, Err(reason));
         }
         if peer == PeerView::Unreachable {
-            return self.become_primary(id, force, mem);
+            let vouched = Vouched::by_operator(force);
+            return self.become_primary(id, vouched, mem);
         }
         let request = self.random();
         self.task = Some(Task {
@@ -128,12 +160,17 @@ impl Engine {
 
     /// The promotion takes effect. By force a doubtful disk becomes the one to go on with, in a
     /// generation of its own; a connected peer must then learn of it in a new handshake.
-    fn become_primary(&mut self, id: CommandId, force: bool, mem: &mut Mem<'_>) {
+    pub(super) fn become_primary(&mut self, id: CommandId, by: Vouched, mem: &mut Mem<'_>) {
         let mut vouched = false;
         for at in 0..self.volumes.len() {
             let uuid = self.random();
             let volume = &mut self.volumes[at];
-            if force && volume.disk != DiskState::UpToDate {
+            let doubtful = match by {
+                Vouched::No => false,
+                Vouched::Fence => volume.disk == DiskState::Consistent,
+                Vouched::Operator => volume.disk != DiskState::UpToDate,
+            };
+            if doubtful {
                 vouched = true;
                 volume.disk = DiskState::UpToDate;
                 volume.through.doomed = false;
@@ -166,7 +203,14 @@ impl Engine {
         }
         self.log(
             Level::Info,
-            text!("now Primary{}", if force { " (forced)" } else { "" }),
+            text!(
+                "now Primary{}",
+                match by {
+                    Vouched::No => "",
+                    Vouched::Fence => " (the peer is fenced)",
+                    Vouched::Operator => " (forced)",
+                }
+            ),
         );
         self.tell_state();
         if vouched && self.connected() {
@@ -181,7 +225,7 @@ impl Engine {
         self.durable();
     }
 
-    fn set_serving(&mut self, on: bool) {
+    pub(super) fn set_serving(&mut self, on: bool) {
         if self.serving != on {
             self.serving = on;
             self.queue.push(Queued::Serve(on));
@@ -199,6 +243,7 @@ impl Engine {
                 | TaskKind::Demote { .. }
                 | TaskKind::GiveUp { .. }
                 | TaskKind::Resize { .. }
+                | TaskKind::Fencing { .. }
                 | TaskKind::Outdating,
             ) => true,
             // The peer is about to learn that its copy is not good.
@@ -206,7 +251,7 @@ impl Engine {
                 v.start_pending.is_some() || v.preparing.is_some() || v.following.is_some()
             }),
         };
-        let granted = self.role == Role::Secondary && !contended;
+        let granted = self.role == Role::Secondary && !contended && self.consents();
         self.granted = granted;
         if granted {
             self.stop_verifies(
@@ -236,11 +281,13 @@ impl Engine {
             peer: self.peer_view(),
         };
         let reason = if !granted || self.granted {
-            text!("the peer is becoming Primary, or is busy with another command; see 'status'")
+            text!(
+                "the peer is becoming Primary, is busy with another command, or its fence is not given back yet; see 'status' there"
+            )
         } else if let Err(denial) = may_promote(Policy::DontCare, facts) {
             self.denial_text(denial)
         } else {
-            return self.become_primary(task.id, force, mem);
+            return self.become_primary(task.id, Vouched::by_operator(force), mem);
         };
         // Release the peer from what it granted.
         self.tell_state();
@@ -276,8 +323,9 @@ impl Engine {
             if let Some(task) = self.task.take()
                 && task.kind == (TaskKind::Serving { answered: false })
             {
-                let reason =
-                    text!("a split brain was found, and by policy this node gives its changes up");
+                let reason = text!(
+                    "this node must give way to its peer meanwhile, and its clients are dropped; see 'log'"
+                );
                 self.done(task.id, Err(reason));
             }
             self.set_serving(false);
@@ -489,6 +537,7 @@ impl Engine {
             TaskKind::Demote { .. }
             | TaskKind::Saving { .. }
             | TaskKind::Serving { .. }
+            | TaskKind::Fencing { .. }
             | TaskKind::Outdating => return,
             TaskKind::Promote { force, .. } => {
                 let again = Deferred {

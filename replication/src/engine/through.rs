@@ -187,7 +187,8 @@ impl Engine {
     /// Where the clients of a volume are served from now.
     pub(super) fn way(&self, at: usize) -> Way {
         let volume = &self.volumes[at];
-        if self.suspended_by_user || volume.detaching.is_some() || volume.preparing.is_some() {
+        let held = self.suspended_by_user || self.fence.frozen();
+        if held || volume.detaching.is_some() || volume.preparing.is_some() {
             Way::Wait
         } else if volume.good() {
             Way::Here
@@ -488,6 +489,13 @@ impl Engine {
         let slot = self.slots.at(id);
         if slot.owner != Owner::Client || slot.error.is_some() {
             return true;
+        }
+        if self.fence.frozen() && self.serving && !slot.answered {
+            // Nobody is answered, and it is done again by whoever goes on.
+            slot.remote = Remote::None;
+            (slot.acked, slot.refused, slot.repair) = (false, false, false);
+            self.freeze(id, mem);
+            return false;
         }
         let at = slot.volume;
         let volume = &self.volumes[at];

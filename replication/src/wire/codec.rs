@@ -8,7 +8,7 @@ use super::{
     Comparison, Frame, HEADER_LEN, Header, Hello, HelloVolume, MAX_BODY, MAX_PAYLOAD, Refusal,
     Seen, State, VERSION, VolumeState, WireError,
 };
-use crate::api::{DiskState, MAX_VOLUMES, Name, Protocol, Role};
+use crate::api::{DiskState, MAX_VOLUMES, Name, Policy, Protocol, Role};
 use crate::crc32c::crc32c;
 use crate::lineage::Policies;
 
@@ -172,7 +172,7 @@ fn disk(code: u8) -> Result<DiskState, WireError> {
     })
 }
 
-const REFUSALS: [Refusal; 13] = [
+const REFUSALS: [Refusal; 14] = [
     Refusal::Version,
     Refusal::Resource,
     Refusal::SameName,
@@ -186,10 +186,18 @@ const REFUSALS: [Refusal; 13] = [
     Refusal::BothPrimary,
     Refusal::Protocol,
     Refusal::DryRun,
+    Refusal::Fencing,
 ];
 
 /// The code of a protocol is its place in here. A greeting without one is of a release that knew C only.
 const PROTOCOLS: [Protocol; 3] = [Protocol::C, Protocol::A, Protocol::B];
+
+/// The code of a policy is its place in here. A greeting without one is of a release that knew dont-care only.
+const POLICIES: [Policy; 3] = [
+    Policy::DontCare,
+    Policy::ResourceOnly,
+    Policy::ResourceAndStonith,
+];
 
 fn flag(on: bool, bit: u8) -> u8 {
     if on { bit } else { 0 }
@@ -657,6 +665,9 @@ fn encode_hello(hello: &Hello, header: &mut Header, body: &mut Writer<'_>) {
     body.name(&hello.resource);
     let code = PROTOCOLS.iter().position(|p| *p == hello.protocol);
     body.bytes(&[code.unwrap_or(0) as u8]);
+    let code = POLICIES.iter().position(|p| *p == hello.fencing);
+    body.bytes(&[code.unwrap_or(0) as u8]);
+    body.bytes(&hello.identity.to_le_bytes());
 }
 
 /// Bytes behind the known fields are a later version's and are passed over.
@@ -679,6 +690,11 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
             Ok(code) => *PROTOCOLS.get(usize::from(code)).ok_or(WireError::Field)?,
             Err(_) => Protocol::C,
         },
+        fencing: match body.u8() {
+            Ok(code) => *POLICIES.get(usize::from(code)).ok_or(WireError::Field)?,
+            Err(_) => Policy::DontCare,
+        },
+        identity: body.u64().unwrap_or(0),
     };
     let volumes = usize::from(hello.volumes);
     if volumes == 0 || volumes > MAX_VOLUMES || hello.window < 64 {

@@ -74,6 +74,12 @@ fn hello() -> impl Strategy<Value = Frame> {
                     peer,
                     resource,
                     protocol,
+                    fencing: [
+                        Policy::DontCare,
+                        Policy::ResourceOnly,
+                        Policy::ResourceAndStonith,
+                    ][(features % 3) as usize],
+                    identity: nonce.rotate_left(7),
                 })
             },
         )

@@ -66,6 +66,8 @@ impl Lane {
 /// What of a volume's state is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stored {
+    /// Revision of the fencing state; 0: none was ever stored.
+    pub fence: u64,
     pub size: u64,
     pub gens: Generations,
     pub disk: DiskState,
@@ -274,6 +276,11 @@ impl Meta {
         }
     }
 
+    /// The revision of the fencing state that is durable, if nothing is being saved.
+    pub fn fence_stored(&self) -> Option<u64> {
+        (!self.saving()).then_some(self.asked.fence)
+    }
+
     /// Whether a change is not durable yet.
     pub fn saving(&self) -> bool {
         self.asked_count != self.durable_count
@@ -368,6 +375,7 @@ impl Meta {
 impl Stored {
     pub fn of(superblock: &Superblock) -> Self {
         Self {
+            fence: fencing::Record::decode(&superblock.reserve).map_or(0, |(_, revision)| revision),
             size: superblock.layout.volume_bytes,
             gens: Generations {
                 current: superblock.current,
@@ -426,8 +434,9 @@ impl Volume {
     }
 
     /// The part of its state that must survive a restart.
-    fn stored(&self, meta: &Meta, role: Role) -> Stored {
+    fn stored(&self, meta: &Meta, role: Role, fence: u64) -> Stored {
         Stored {
+            fence,
             size: self.size,
             gens: self.gens,
             // A node that starts is never sure that its data is the newest: the handshake finds out.

@@ -31,7 +31,7 @@ impl Engine {
             // Every page says itself what is dirty.
             meta.all_dirty = false;
         }
-        let stored = volume.stored(&meta, self.role);
+        let stored = volume.stored(&meta, self.role, self.fence.revision());
         if stored != meta.asked {
             meta.asked = stored;
             meta.asked_count += 1;
@@ -67,6 +67,9 @@ impl Engine {
             meta.covers = meta.asked_count;
             meta.superblock.sequence += 1;
             meta.asked.put(&mut meta.superblock);
+            if meta.asked.fence != 0 {
+                meta.superblock.reserve = *self.fence.bytes();
+            }
             meta.superblock.moved_from = meta.moved;
             meta.stage = SuperStage::WriteA;
         }

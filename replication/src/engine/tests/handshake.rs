@@ -162,6 +162,8 @@ fn a_peer_of_another_version_is_refused() {
         peer: Name::try_from("a").unwrap(),
         resource: Name::try_from("r0").unwrap(),
         protocol: Protocol::C,
+        fencing: Default::default(),
+        identity: 0,
     };
     pair.handle(
         0,

@@ -151,6 +151,8 @@ impl Victim {
             peer: name("a"),
             resource: name("r0"),
             protocol: self.pair.nodes[0].config.mirroring.protocol,
+            fencing: Default::default(),
+            identity: 0,
         })
     }
 

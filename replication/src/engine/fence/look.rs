@@ -1,0 +1,70 @@
+//! What the fence worker sees of the engine.
+
+use super::super::Engine;
+use super::super::volume::Volume;
+use crate::api::{DiskState, ReplicationState, Role};
+use crate::buf::Mem;
+use crate::lineage::JUST_CREATED;
+use fencing::api::{Disk, Input, View};
+
+fn grade(volume: &Volume) -> Disk {
+    match volume.disk {
+        // Its beginning was agreed on and may only not have arrived yet.
+        _ if volume.replication == ReplicationState::SyncTarget => Disk::Unusable,
+        // Nothing is on it that could be lost: the operator may begin with it.
+        DiskState::Inconsistent if volume.gens.current == JUST_CREATED => Disk::Outdated,
+        DiskState::UpToDate => Disk::UpToDate,
+        DiskState::Consistent => Disk::Consistent,
+        DiskState::Outdated | DiskState::DUnknown => Disk::Outdated,
+        DiskState::Diskless
+        | DiskState::Attaching
+        | DiskState::Failed
+        | DiskState::Negotiating
+        | DiskState::Inconsistent => Disk::Unusable,
+    }
+}
+
+/// Whether both disks of a volume are UpToDate, and stay so.
+fn in_sync(volume: &Volume) -> bool {
+    volume.mirrored
+        && volume.replication.in_sync()
+        && volume.disk == DiskState::UpToDate
+        && volume.peer_disk == DiskState::UpToDate
+        && volume.preparing.is_none()
+        && volume.unsynced_from.is_none()
+}
+
+impl Engine {
+    fn fence_view(&self, connected: bool) -> View {
+        View {
+            primary: self.role == Role::Primary || self.fence.promoted.is_some(),
+            connected,
+            connection: self.fence.connection,
+            // A peer that is lost may have come to have everything in the last moment, a resync's target too.
+            peer_may_be_current: connected || !self.fence.peer_fenced,
+            in_sync: connected && self.volumes.iter().all(in_sync),
+            disk: (self.volumes.iter().map(grade).min()).unwrap_or(Disk::Unusable),
+        }
+    }
+
+    /// Hands the view over if it changed. `connected`: whether there is a connection; it may just be getting lost.
+    pub(in crate::engine) fn fence_look(&mut self, connected: bool, mem: &mut Mem<'_>) {
+        if self.fence_is_idle() {
+            return;
+        }
+        // What the worker has done because of a view may change the next one, never back again.
+        for _ in 0..8 {
+            let was = self.fence.view.is_some_and(|view| view.connected);
+            self.fence.connection += u64::from(was && !connected);
+            if connected {
+                self.fence.peer_fenced = false;
+            }
+            let view = self.fence_view(connected);
+            if self.fence.view == Some(view) {
+                return;
+            }
+            self.fence.view = Some(view);
+            self.fence_input(Input::View(view), mem);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The fence worker ([`fencing::Fencer`]) within the engine: what it is told, and what is done when it says so.
+//!
+//! The worker decides; here is what that means for disks and clients. While clients are *frozen* the way of each of their
+//! requests is to wait ([`Engine::way`]), those that were under way at the loss included, nothing is answered, and no
+//! generation is begun. Its record lies in the superblocks (`store`), and it looks at the engine through a view that is
+//! handed over whenever it changed (`look`). How a node becomes Primary by a fence is in `promotion`.
+
+mod look;
+mod notice;
+mod promotion;
+mod store;
+
+pub(super) use store::unreadable;
+
+use super::{Engine, text};
+use crate::api::{
+    Answer, Command, CommandId, DiskState, EngineConfig, Episode, Level, Micros, Party, Policy,
+    Request, Role,
+};
+use crate::buf::Mem;
+use fencing::api::{Action, Config, Denied, Input, Thaw, Timer, View};
+use fencing::{Fencer, Own, RECORD_LEN, Record, Status};
+
+/// How often the pause between two questions doubles.
+const DOUBLINGS: u8 = 3;
+/// Who waits for a command that nobody gave at the console.
+pub(super) const NOBODY: CommandId = CommandId::MAX;
+const TIMERS: [Timer; 4] = [
+    Timer::Retry(Party::Peer),
+    Timer::Retry(Party::Arbiter),
+    Timer::PeerWait,
+    Timer::Bound,
+];
+
+/// The fence worker and what the engine keeps for it.
+#[derive(Debug)]
+pub(super) struct Fence {
+    fencer: Fencer,
+    /// Of the record that the superblocks are to have; 0: none was ever stored.
+    revision: u64,
+    /// That record.
+    bytes: [u8; RECORD_LEN],
+    /// The worker waits for it to be durable.
+    saving: bool,
+    /// As it was last handed over.
+    view: Option<View>,
+    /// How many connections were lost.
+    connection: u64,
+    /// The peer's disks are at most Outdated, since the last loss.
+    peer_fenced: bool,
+    timers: [Option<Micros>; TIMERS.len()],
+    /// The arbiter was asked how things stand.
+    reconciled: bool,
+    /// The node is to be Primary as soon as no handshake is under way, by the operator's word or not.
+    promoted: Option<bool>,
+    /// The node is Primary and must not be.
+    stepping_down: bool,
+    /// The identity that the running handshake told the peer.
+    told_identity: u64,
+}
+
+impl Fence {
+    pub fn new(config: &EngineConfig) -> Self {
+        let fencing = &config.fencing;
+        let fencer = Config {
+            node: config.node.clone(),
+            peer: config.peer.clone(),
+            policy: fencing.policy,
+            peer_endpoint: fencing.peer_endpoint,
+            arbiter: fencing.arbiter,
+            on_timeout: fencing.on_timeout,
+            doublings: DOUBLINGS,
+        };
+        Self {
+            fencer: Fencer::new(fencer, Record::default(), 0),
+            revision: 0,
+            bytes: [0; RECORD_LEN],
+            saving: false,
+            view: None,
+            connection: 0,
+            peer_fenced: false,
+            timers: [None; TIMERS.len()],
+            reconciled: false,
+            promoted: None,
+            stepping_down: false,
+            told_identity: 0,
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        self.fencer.status()
+    }
+
+    /// Whether clients wait until it is decided who may go on.
+    pub fn frozen(&self) -> bool {
+        self.fencer.frozen()
+    }
+
+    /// When the first timer goes off.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.timers.iter().flatten().min().copied()
+    }
+}
+
+impl Engine {
+    /// The number that tells this resource from another one of the same name, once both nodes agree on it and it is
+    /// stored here. By the policy dont-care there is none: nobody is asked.
+    #[must_use]
+    pub fn resource_identity(&self) -> Option<u64> {
+        let identity = self.fence.fencer.stored().identity;
+        (identity != 0).then_some(identity)
+    }
+
+    pub(super) fn fences(&self) -> bool {
+        self.config.fencing.policy != Policy::DontCare
+    }
+
+    /// Whether the worker has anything to do. By dont-care it has not, but for what another policy left behind.
+    fn fence_is_idle(&self) -> bool {
+        !self.fences() && self.fence.revision == 0 && !self.fence.saving
+    }
+
+    /// A question that came out of band. Before the disks are read it is not known what was promised: it is asked again.
+    pub(super) fn asked(&mut self, from: Party, token: u32, request: Request, mem: &mut Mem<'_>) {
+        if !self.attaching() {
+            self.fence_look(self.connected(), mem);
+            let input = Input::Request {
+                from,
+                token,
+                request,
+            };
+            self.fence_input(input, mem);
+        }
+    }
+
+    /// An answer that came out of band.
+    pub(super) fn told_by(&mut self, from: Party, answer: Answer, mem: &mut Mem<'_>) {
+        self.fence_look(self.connected(), mem);
+        self.fence_input(Input::Answer { from, answer }, mem);
+    }
+
+    /// The operator ends a fence.
+    pub(super) fn unfence_by_hand(&mut self, id: CommandId, episode: Episode, mem: &mut Mem<'_>) {
+        let record = self.fence.status().record;
+        let own = match record.own {
+            Own::Requested(own) | Own::Held(own, _) => Some(own),
+            Own::None | Own::Releasing(_) => None,
+        };
+        if record.mark != Some(episode) && own != Some(episode) {
+            let why = text!("no fence of episode {episode} is in force here; see 'fence'");
+            return self.done(id, Err(why));
+        }
+        self.fence_input(Input::ReleaseByHand(episode), mem);
+        self.done(id, Ok(text!("the fence of episode {episode} is ended")));
+    }
+
+    /// The operator lets frozen clients go on; answers whether there were any.
+    pub(super) fn thaw_by_hand(&mut self, mem: &mut Mem<'_>) -> bool {
+        let frozen = self.fence.frozen();
+        if frozen {
+            self.fence_input(Input::ResumeIo, mem);
+        }
+        frozen
+    }
+
+    pub(super) fn tick_fence(&mut self, mem: &mut Mem<'_>) {
+        for (n, timer) in TIMERS.into_iter().enumerate() {
+            if self.fence.timers[n].is_some_and(|at| at <= self.now) {
+                self.fence.timers[n] = None;
+                self.fence_input(Input::Timer(timer), mem);
+            }
+        }
+    }
+
+    /// Lets the worker see what an event changed, and carries on what it has decided.
+    pub(super) fn fence_step(&mut self, mem: &mut Mem<'_>) {
+        if self.fence_is_idle() || self.attaching() {
+            return;
+        }
+        if self.fences() && !core::mem::replace(&mut self.fence.reconciled, true) {
+            self.fence_input(Input::Reconcile, mem);
+        }
+        self.fence_look(self.connected(), mem);
+        if self.fence.saving && self.record_is_durable() {
+            self.fence.saving = false;
+            self.fence_input(Input::Persisted, mem);
+            self.fence_look(self.connected(), mem);
+        }
+        self.finish_promotion(mem);
+        if self.role != Role::Primary {
+            self.fence.stepping_down = false;
+        } else if self.fence.stepping_down {
+            self.demote_by_policy();
+        }
+    }
+
+    /// Tells the worker something, and does what it says.
+    fn fence_input(&mut self, input: Input, mem: &mut Mem<'_>) {
+        self.fence.fencer.handle(input);
+        while let Some(action) = self.fence.fencer.poll_action() {
+            self.fence_action(action, mem);
+        }
+    }
+
+    fn fence_action(&mut self, action: Action, mem: &mut Mem<'_>) {
+        match action {
+            Action::Persist(record) => self.store_record(&record),
+            Action::Send(to, request) => self.queue.ask(to, request),
+            Action::Reply(to, token, answer) => self.queue.answer(to, token, answer),
+            Action::SetTimer(timer, tries) => self.set_fence_timer(timer, tries),
+            Action::Freeze => self.log(
+                Level::Warn,
+                text!("clients wait until it is decided whether this node may go on alone"),
+            ),
+            Action::Thaw(why) => self.thaw_clients(why, mem),
+            Action::PeerFenced(episode) => self.peer_is_fenced(episode),
+            Action::OutdateSelf(_) => self.outdate_disks(),
+            Action::StepDown => self.give_way(),
+            Action::Promotion(Ok(())) => {
+                self.fence.promoted = Some(self.fence_is_forced());
+            }
+            Action::Promotion(Err(why)) => self.promotion_denied(why),
+            Action::WantPromotion => self.promote_for(NOBODY),
+            Action::Notice(notice) => self.notice(&notice),
+        }
+    }
+
+    fn set_fence_timer(&mut self, timer: Timer, tries: u8) {
+        let fencing = &self.config.fencing;
+        let pause = match timer {
+            Timer::Retry(_) => fencing.retry.max(1000) << tries.min(DOUBLINGS),
+            Timer::PeerWait => fencing.peer_wait,
+            Timer::Bound => fencing.timeout,
+        };
+        let found = TIMERS.iter().position(|known| *known == timer);
+        if let Some(slot) = found.and_then(|n| self.fence.timers.get_mut(n)) {
+            *slot = Some(self.now + pause);
+        }
+    }
+
+    /// Clients go on. What they write from now on without the peer is in a generation of its own; with the peer back there
+    /// is nothing to begin.
+    fn thaw_clients(&mut self, why: Thaw, mem: &mut Mem<'_>) {
+        let said = match why {
+            Thaw::Fenced => "the peer is fenced: clients are served again",
+            Thaw::Reconnected => "the peer is back: clients are served again",
+            Thaw::Operator => "by the operator's word clients are served again",
+            Thaw::Demoted => return,
+        };
+        self.log(Level::Info, text!("{said}"));
+        for at in 0..self.volumes.len() {
+            self.ensure_generation(at, mem);
+        }
+    }
+
+    fn peer_is_fenced(&mut self, episode: Episode) {
+        self.fence.peer_fenced = true;
+        for volume in &mut self.volumes {
+            volume.peer_disk = volume.peer_disk.min(DiskState::Outdated);
+        }
+        self.log(
+            Level::Info,
+            text!("the peer is fenced by episode {episode}: this node may go on alone"),
+        );
+    }
+
+    /// The peer may have newer data: clients are dropped, the disks are Outdated, and a connection ends, so that a
+    /// handshake finds out what they are worth.
+    fn outdate_disks(&mut self) {
+        self.give_way();
+        if self.connected() || (self.link.in_handshake() && self.link.hello_sent) {
+            self.reopen_link();
+        }
+        for volume in &mut self.volumes {
+            if matches!(volume.disk, DiskState::Consistent | DiskState::UpToDate) {
+                volume.end_sync();
+                volume.mirrored = false;
+                volume.disk = DiskState::Outdated;
+            }
+        }
+    }
+
+    fn give_way(&mut self) {
+        if self.role == Role::Primary {
+            self.fence.stepping_down = true;
+            self.set_serving(false);
+            self.demote_by_policy();
+        }
+    }
+
+    /// Has the node become Primary as by the console's command.
+    fn promote_for(&mut self, id: CommandId) {
+        self.defer_promotion(id, false);
+    }
+
+    fn defer_promotion(&mut self, id: CommandId, force: bool) {
+        let again = super::roles::Deferred {
+            id,
+            command: Command::Primary { force },
+            deadline: self.now + self.config.timers.timeout,
+        };
+        if self.deferred.push_front(again).is_err() {
+            self.done(id, Err(text!("too many commands are waiting; try again")));
+        }
+    }
+
+    fn promotion_denied(&mut self, why: Denied) {
+        let Some((id, force)) = self.take_fencing_task() else {
+            return;
+        };
+        if why == Denied::PeerIsBack {
+            self.defer_promotion(id, force);
+        } else {
+            self.done(id, Err(text!("{why}")));
+        }
+    }
+}

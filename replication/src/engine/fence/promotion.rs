@@ -1,0 +1,74 @@
+//! A node becomes Primary without its peer: with a fence, or by the operator's word.
+
+use super::super::roles::{Task, TaskKind, Vouched};
+use super::super::{Engine, text};
+use crate::api::{CommandId, Micros, Role, Text};
+use crate::buf::Mem;
+use fencing::api::{Denied, Input};
+
+impl Engine {
+    /// Asks for the fence that the promotion needs. The worker bounds the time that it takes.
+    pub(in crate::engine) fn promote_by_fence(
+        &mut self,
+        id: CommandId,
+        force: bool,
+        mem: &mut Mem<'_>,
+    ) {
+        self.task = Some(Task {
+            id,
+            kind: TaskKind::Fencing { force },
+            deadline: Micros::MAX,
+        });
+        self.fence_look(self.connected(), mem);
+        self.fence_input(Input::Promote { force }, mem);
+        self.finish_promotion(mem);
+    }
+
+    /// Why this node may not become Primary beside its connected peer: the peer's fence.
+    pub(in crate::engine) fn fenced(&self) -> Option<Text> {
+        let denied: Denied = self.fence.fencer.may_promote_connected().err()?;
+        Some(text!("{denied}"))
+    }
+
+    /// Whether the connected peer may become Primary as far as this node's own fence is concerned.
+    pub(in crate::engine) fn consents(&self) -> bool {
+        self.fence.fencer.consent().is_ok()
+    }
+
+    pub(super) fn fence_is_forced(&self) -> bool {
+        matches!(self.task, Some(task) if task.kind == (TaskKind::Fencing { force: true }))
+    }
+
+    pub(super) fn take_fencing_task(&mut self) -> Option<(CommandId, bool)> {
+        let task = self.task?;
+        let TaskKind::Fencing { force } = task.kind else {
+            return None;
+        };
+        self.task = None;
+        Some((task.id, force))
+    }
+
+    /// The worker has decided: the node is Primary, unless the peer is back meanwhile, which is to be asked then.
+    pub(super) fn finish_promotion(&mut self, mem: &mut Mem<'_>) {
+        let Some(force) = self.fence.promoted else {
+            return;
+        };
+        if self.negotiating() {
+            return;
+        }
+        let (id, _) = self.take_fencing_task().unwrap_or((super::NOBODY, force));
+        if self.connected() {
+            self.fence.promoted = None;
+            return self.defer_promotion(id, force);
+        }
+        if self.task.is_none() && self.role != Role::Primary {
+            let vouched = if force {
+                Vouched::Operator
+            } else {
+                Vouched::Fence
+            };
+            self.become_primary(id, vouched, mem);
+        }
+        self.fence.promoted = None;
+    }
+}
