@@ -3,8 +3,9 @@
 use core::net::SocketAddr;
 use replication::api::Micros;
 
-/// Pause after the first refused attempt; doubles up to the connect interval.
-const FIRST_PAUSE: Micros = 50_000;
+/// Pause after the first refused attempt; doubles up to the connect interval. Short, since a peer that attaches a disk
+/// hangs up and is called again at once.
+const FIRST_PAUSE: Micros = 10_000;
 /// Time limit of the first attempt. Shorter than TCP's own retransmission, whose least time-out
 /// of a second would cost a second for one lost SYN.
 const FIRST_TIMEOUT: Micros = 250_000;
