@@ -76,6 +76,7 @@ mutations! {
     LaggingIsSteady = "lagging-is-steady": "under protocol A a peer that may lag behind a crashed Primary overwrites it",
     AheadUntold = "ahead-untold": "writes are not sent any more before the peer knows that it is behind",
     NewPartNotMarked = "new-part-not-marked": "what a volume grows by is not marked as out of sync",
+    MovesUnfrozen = "moves-unfrozen": "the activity log goes on at its old place while the metadata moves",
     SizeToldEarly = "size-told-early": "clients are told of a new size before this node has it durably",
     BufferLeak = "buffer-leak": "a mirrored write's buffer is not given back",
 }

@@ -8,6 +8,7 @@
 mod client;
 mod damage;
 mod disk;
+pub mod drill;
 pub mod fault;
 mod faults;
 mod foretelling;
@@ -86,6 +87,9 @@ pub struct Outcome {
 /// One run from its seed to its end.
 #[must_use]
 pub fn run_seed(seed: u64, options: &Options) -> Outcome {
+    if drill::DRILLS.contains(&seed) {
+        return drill::run(seed);
+    }
     let mut rng = Rng::new(seed);
     let plan = Plan::draw(&mut rng);
     let trace = Trace::new(options.trace);

@@ -2,6 +2,8 @@
 
 use crate::Arguments;
 use sim::MUTATIONS;
+use sim::drill::DRILLS;
+use std::ops::Range;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,9 +92,16 @@ impl Hunted {
 
 /// The first seed that notices, and the rule that it says is broken; the seed must pass without the defect.
 fn hunt(name: &str, arguments: &Arguments) -> Option<(u64, String)> {
-    let mut from = arguments.seeds.start;
-    while from < arguments.seeds.end {
-        let output = output(from..arguments.seeds.end, Some(name));
+    // The scripted runs are short.
+    [DRILLS, arguments.seeds.clone()]
+        .into_iter()
+        .find_map(|seeds| hunt_in(seeds, name))
+}
+
+fn hunt_in(seeds: Range<u64>, name: &str) -> Option<(u64, String)> {
+    let mut from = seeds.start;
+    while from < seeds.end {
+        let output = output(from..seeds.end, Some(name));
         let after = |key: &str| output.lines().find_map(|l| l.trim().strip_prefix(key));
         let seed = after("FAILED: seed ")?.trim().parse().ok()?;
         let rule = after("rule:")?.trim().to_owned();

@@ -157,7 +157,9 @@ impl World {
     }
 
     pub(crate) fn disk_done(&mut self, n: usize, disk: usize, token: u32) {
-        let hangs_until = self.nodes[n].disk_hangs_until;
+        let node = &self.nodes[n];
+        let disk_hangs = node.disks.get(disk).map_or(0, |d| d.trouble.hangs_until);
+        let hangs_until = node.disk_hangs_until.max(disk_hangs);
         if self.now < hangs_until {
             let rest = hangs_until - self.now;
             self.later(n, rest, NodeEvent::DiskDone { disk, token });

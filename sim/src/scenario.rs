@@ -237,6 +237,11 @@ impl World {
         self.nodes[n].disk_hangs_until = self.now + span;
     }
 
+    /// Makes the disk with a volume's data answer nothing for a while, and no other.
+    pub fn hang_volume(&mut self, n: usize, volume: usize, span: Time) {
+        self.nodes[n].disks[volume].trouble.hangs_until = self.now + span;
+    }
+
     /// Instead of the next frame of a kind (its number in docs/PROTOCOL.md) that reaches node `n` the
     /// connection ends.
     pub fn drop_frame(&mut self, n: usize, kind: u8) {

@@ -1,6 +1,7 @@
 //! Seeds that once failed stay fixed, the same seed gives the same run, and a few hundred fresh
 //! ones pass.
 
+use sim::drill::DRILLS;
 use sim::{Options, run_seed};
 
 #[test]
@@ -25,6 +26,14 @@ fn a_seed_is_a_run() {
     for seed in 0..5 {
         let table = || run_seed(seed, &Options::default()).stats.table();
         assert_eq!(table(), table(), "seed {seed}");
+    }
+}
+
+#[test]
+fn drills_pass() {
+    for seed in DRILLS {
+        let outcome = run_seed(seed, &Options::default());
+        assert_eq!(outcome.violation, None, "drill {seed}");
     }
 }
 

@@ -341,8 +341,9 @@ fn advance(
     let pages = growth.buf.len() / PAGE;
     match growth.stage {
         Stage::FreezeToMove | Stage::FreezeToGrow => {
-            meta.frozen = true;
-            if meta.is_still() {
+            let frozen = !mutation::is(Mutation::MovesUnfrozen);
+            meta.frozen = frozen;
+            if meta.is_still() || !frozen {
                 let boundary = (old.volume_bytes / PAGE_COVERS) as u32;
                 growth.stage = match growth.stage {
                     Stage::FreezeToMove => Stage::CopyLog(0),

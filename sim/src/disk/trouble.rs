@@ -48,6 +48,8 @@ pub struct Trouble {
     pub misread: Option<(Range<usize>, u64)>,
     /// The lie it tells next.
     pub lie: Option<Misdeed>,
+    /// It answers nothing until then.
+    pub hangs_until: u64,
 }
 
 impl Trouble {
@@ -86,6 +88,7 @@ impl Trouble {
         self.flushes_fail = 0;
         self.gone = false;
         self.lie = None;
+        self.hangs_until = 0;
     }
 
     /// Whether nothing is wrong.
