@@ -260,6 +260,8 @@ impl World {
     pub(crate) fn disk_gone(&mut self, n: usize, volume: usize) {
         self.nodes[n].disks[volume].trouble.gone = true;
         self.oracle.disk_failed(n, None);
+        // Perhaps without power: if it comes back nobody vouches for what it had in its cache.
+        self.oracle.unbroken[n][volume] = false;
         if self.nodes[n].runs() {
             let volume = volume as u16;
             self.feed(

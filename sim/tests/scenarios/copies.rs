@@ -209,3 +209,20 @@ fn what_outlives_the_connection_is_marked_for_a_primary_without_a_disk() {
         world.wait_in_sync().expect("what was written there");
     });
 }
+
+/// The Primary loses its power, and then the disk that has everything is gone. It comes back, but nobody can know what of
+/// its cache: what was not flushed is lost with the second fault.
+#[test]
+fn a_disk_that_was_gone_does_not_vouch_for_what_it_had_in_memory() {
+    each_seed(&Plan::scripted(32), |world| {
+        for block in 0..8 {
+            world.write(0, block * BLOCK, BLOCK, false).expect("room");
+            world.wait_answers().expect("answered");
+        }
+        world.power_cut(0);
+        wait_alone(world, 1);
+        world.remove_disk(1, 0);
+        world.run_for(50_000);
+        world.boot(0);
+    });
+}
