@@ -1,6 +1,7 @@
 //! Checks of values against each other.
 
-use super::reader::Reader;
+use super::management;
+use super::reader::{At, Reader};
 use super::schema::{Draft, NicDraft};
 use super::{
     AfterSb0Pri, AfterSb2Pri, Metadata, NicSelector, OnCongestion, Protocol, Roles, RrConflict,
@@ -8,6 +9,7 @@ use super::{
 };
 use crate::units::{ExactDuration, ExactSize};
 use alloc::format;
+use core::net::SocketAddrV4;
 
 /// Runs every check; mistakes go to the reader.
 pub(super) fn all(reader: &mut Reader<'_>, draft: &Draft) {
@@ -18,7 +20,11 @@ pub(super) fn all(reader: &mut Reader<'_>, draft: &Draft) {
     roles(reader, draft);
     cards(reader, draft);
     networks(reader, draft);
-    peer_address(reader, draft);
+    if let Some(peer) = &draft.peer_address {
+        let nic = draft.nics.iter().find(|nic| nic.nic.roles.replication);
+        reachable(reader, draft, ("peer: address", peer), nic, "replication");
+    }
+    management::check(reader, draft);
     floating_address(reader, draft);
     ports(reader, draft);
     volumes(reader, draft);
@@ -187,30 +193,33 @@ fn networks(reader: &mut Reader<'_>, draft: &Draft) {
     }
 }
 
-fn peer_address(reader: &mut Reader<'_>, draft: &Draft) {
-    let Some(peer) = &draft.peer_address else {
-        return;
-    };
-    let ip = *peer.value.ip();
+/// Checks that somebody else's address, `name` in messages, can be reached from the card with that role.
+pub(super) fn reachable(
+    reader: &mut Reader<'_>,
+    draft: &Draft,
+    (name, at): (&str, &At<SocketAddrV4>),
+    nic: Option<&NicDraft>,
+    role: &str,
+) {
+    let ip = *at.value.ip();
     if draft.nics.iter().any(|nic| nic.nic.address.address == ip) {
-        let message = format!("peer: address: found {ip}, which is this node's own address");
-        reader.problem(peer.span.clone(), message);
+        let message = format!("{name}: found {ip}, which is this node's own address");
+        reader.problem(at.span.clone(), message);
         return;
     }
-    let link = draft.nics.iter().find(|nic| nic.nic.roles.replication);
-    let Some(NicDraft { nic, .. }) = link else {
+    let Some(NicDraft { nic, .. }) = nic else {
         return;
     };
     let network = nic.address;
     if !network.contains(ip) && nic.gateway.is_none() {
         let message = format!(
-            "peer: address: found {ip}, expected an address in {network}, the network of the \
-             [[nic]] with the role replication (or give that a gateway)"
+            "{name}: found {ip}, expected an address in {network}, the network of the \
+             [[nic]] with the role {role} (or give that a gateway)"
         );
-        reader.problem(peer.span.clone(), message);
+        reader.problem(at.span.clone(), message);
     } else if ip == network.network() || ip == network.broadcast() {
-        let message = format!("peer: address: found {ip}, expected a host in {network}");
-        reader.problem(peer.span.clone(), message);
+        let message = format!("{name}: found {ip}, expected a host in {network}");
+        reader.problem(at.span.clone(), message);
     }
 }
 

@@ -8,6 +8,7 @@
 mod check;
 pub mod devices;
 mod lists;
+mod management;
 mod policies;
 mod policy;
 mod problem;
@@ -19,9 +20,11 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use management::{MANAGEMENT_PORT, Management};
 pub use policy::{
     AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, DiskPolicy, Fencing, Integrity, Metadata, OnCongestion,
-    OnIoError, OnNoData, Protocol, ResyncPolicy, RrConflict, SECRET_BYTES, Secret, SplitBrain,
+    OnFenceTimeout, OnIoError, OnNoData, Protocol, ResyncPolicy, RrConflict, SECRET_BYTES, Secret,
+    SplitBrain,
 };
 pub use problem::{ConfigErrors, PROBLEMS_MAX, Problem};
 pub use value::{Cidr, Mac};
@@ -86,6 +89,10 @@ pub struct Resource {
     pub protocol: Protocol,
     /// What is done about a lost peer.
     pub fencing: Fencing,
+    /// A fence is to be decided within this time, in microseconds.
+    pub fence_timeout: Micros,
+    /// What follows for a Primary if it is not.
+    pub on_fence_timeout: OnFenceTimeout,
     /// How a split brain is resolved without the operator.
     pub split_brain: SplitBrain,
     /// What happens to requests when neither node has good data.
@@ -145,7 +152,7 @@ pub struct Roles {
     pub replication: bool,
     /// NBD clients.
     pub export: bool,
-    /// Administration over the network (used by a later version).
+    /// Fencing: the peer and the arbiter are asked here.
     pub management: bool,
 }
 
@@ -210,6 +217,8 @@ pub struct Config {
     pub peer: Peer,
     /// `[net]`.
     pub net: NetTimes,
+    /// `[management]`, if there is one.
+    pub management: Option<Management>,
     /// Every `[[nic]]`, in the order of the text; 1 to [`NICS_MAX`].
     pub nics: Vec<Nic>,
     /// `[replication]`.

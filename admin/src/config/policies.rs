@@ -3,18 +3,21 @@
 use super::reader::{At, Reader};
 use super::schema::{MIN, S, port, required_section, to_u16};
 use super::{
-    AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, DiskPolicy, Fencing, OnCongestion, OnIoError, OnNoData,
-    Protocol, REPLICATION_PORT, Replication, Resource, ResyncPolicy, RrConflict, SplitBrain, value,
+    AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, DiskPolicy, Fencing, OnCongestion, OnFenceTimeout,
+    OnIoError, OnNoData, Protocol, REPLICATION_PORT, Replication, Resource, ResyncPolicy,
+    RrConflict, SplitBrain, value,
 };
-use alloc::format;
-use alloc::string::String;
 use core::ops::{Range, RangeInclusive};
 use replication::api::{MAX_VOLUMES, Micros};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 /// The upper limit: as much as the largest payload pool should ever hold for one peer. The lower
 /// one: a few requests.
 const CONGESTION_FILL: RangeInclusive<u64> = 64 << 10..=1 << 30;
+/// Below, an arbiter that stores on a slow disk is too late; above, nobody waits.
+const FENCE_TIMEOUT: RangeInclusive<Micros> = S..=10 * MIN;
+/// An arbiter that is restarted is back by then, and the default patience of NBD clients is longer.
+const FENCE_TIMEOUT_DEFAULT: Micros = 30 * S;
 /// More than an activity log has.
 const CONGESTION_EXTENTS: RangeInclusive<u32> = 1..=65_536;
 /// Two full windows of a long link (100 Mbit/s, 80 ms), and little beside the smallest pool.
@@ -37,6 +40,7 @@ pub(super) struct ResourceDraft {
     /// `None` if it has no sound name.
     pub(super) resource: Option<Resource>,
     pub(super) protocol: Protocol,
+    pub(super) fencing: At<Fencing>,
     pub(super) after_sb_0pri: At<AfterSb0Pri>,
     pub(super) after_sb_2pri: At<AfterSb2Pri>,
     pub(super) rr_conflict: RrConflict,
@@ -61,6 +65,8 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
         "name",
         "protocol",
         "fencing",
+        "fence-timeout",
+        "on-fence-timeout",
         "after-sb-0pri",
         "after-sb-1pri",
         "after-sb-2pri",
@@ -73,7 +79,17 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
     let name = section.and_then(|section| reader.required(section, "name", value::name));
     let key = |key| ("resource", key);
     let protocol = reader.with_default(section, key("protocol"), Protocol::C, value::policy);
-    let fencing = reader.with_default(section, key("fencing"), Fencing::DontCare, fencing);
+    let fencing = reader.with_default(section, key("fencing"), Fencing::DontCare, value::policy);
+    let fence_timeout =
+        reader.with_default(section, key("fence-timeout"), FENCE_TIMEOUT_DEFAULT, |v| {
+            value::duration(v, FENCE_TIMEOUT)
+        });
+    let on_fence_timeout = reader.with_default(
+        section,
+        key("on-fence-timeout"),
+        OnFenceTimeout::KeepFrozen,
+        value::policy,
+    );
     let after_sb_0pri = reader.with_default(
         section,
         key("after-sb-0pri"),
@@ -110,6 +126,8 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
             name: name.value,
             protocol: protocol.value,
             fencing: fencing.value,
+            fence_timeout: fence_timeout.value,
+            on_fence_timeout: on_fence_timeout.value,
             split_brain: SplitBrain {
                 after_sb_0pri: after_sb_0pri.value.clone(),
                 after_sb_1pri: after_sb_1pri.value,
@@ -120,6 +138,7 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
             on_no_data: on_no_data.value,
         }),
         protocol: protocol.value,
+        fencing,
         after_sb_0pri,
         after_sb_2pri,
         rr_conflict: rr_conflict.value,
@@ -218,10 +237,4 @@ pub(super) fn read_disk<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> Disk
         timeout: timeout.value,
         on_io_error: on_io_error.value,
     }
-}
-
-fn fencing(value: &DeValue<'_>) -> Result<Fencing, String> {
-    value::policy(value).map_err(|only| {
-        format!("{only}: resource-only and resource-and-stonith come with a later version")
-    })
 }

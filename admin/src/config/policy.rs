@@ -20,6 +20,19 @@ pub enum Protocol {
 pub enum Fencing {
     /// Nothing.
     DontCare,
+    /// It is fenced while this node goes on.
+    ResourceOnly,
+    /// It is fenced, and clients wait until it is.
+    ResourceAndStonith,
+}
+
+/// What becomes of a Primary whose clients wait for a fence that nobody grants in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFenceTimeout {
+    /// They wait on, and it asks on.
+    KeepFrozen,
+    /// It drops them and becomes Secondary.
+    StepDown,
 }
 
 /// Whose changes are given up after a split brain when neither node is Primary (DRBD's
@@ -232,7 +245,12 @@ macro_rules! words {
 
 words! {
     Protocol { "A" = A, "B" = B, "C" = C }
-    Fencing { "dont-care" = DontCare }
+    Fencing {
+        "dont-care" = DontCare,
+        "resource-only" = ResourceOnly,
+        "resource-and-stonith" = ResourceAndStonith
+    }
+    OnFenceTimeout { "keep-frozen" = KeepFrozen, "step-down" = StepDown }
     AfterSb1Pri {
         "disconnect" = Disconnect,
         "consensus" = Consensus,

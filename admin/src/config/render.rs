@@ -41,6 +41,7 @@ pub(super) fn render(config: &Config, out: &mut dyn fmt::Write) -> fmt::Result {
     page.duration("net", "ping-interval", config.net.ping_interval)?;
     page.duration("net", "connect-interval", config.net.connect_interval)?;
 
+    page.management()?;
     page.replication()?;
     page.resync()?;
 
@@ -120,6 +121,8 @@ impl Page<'_> {
         self.key(SECTION, "name", format_args!("\"{}\"", resource.name))?;
         self.policy(SECTION, "protocol", &resource.protocol)?;
         self.policy(SECTION, "fencing", &resource.fencing)?;
+        self.duration(SECTION, "fence-timeout", resource.fence_timeout)?;
+        self.policy(SECTION, "on-fence-timeout", &resource.on_fence_timeout)?;
         self.key(
             SECTION,
             "after-sb-0pri",
@@ -130,6 +133,28 @@ impl Page<'_> {
         self.flag(SECTION, "always-asbp", split.always_asbp)?;
         self.policy(SECTION, "rr-conflict", &split.rr_conflict)?;
         self.policy(SECTION, "on-no-data", &resource.on_no_data)
+    }
+
+    fn management(&mut self) -> fmt::Result {
+        const SECTION: &str = "management";
+        let Some(management) = &self.config.management else {
+            return Ok(());
+        };
+        self.header("\n[management]")?;
+        self.key(SECTION, "port", format_args!("{}", management.port))?;
+        for (key, address) in [("peer", management.peer), ("arbiter", management.arbiter)] {
+            match address {
+                Some(address) => self.key(SECTION, key, format_args!("\"{address}\""))?,
+                None => self.absent(match key {
+                    "peer" => "peer: it is not asked",
+                    _ => "arbiter: none",
+                })?,
+            }
+        }
+        if self.config.peer.secret.as_ref() == Some(&management.secret) {
+            return self.absent("secret: that of [peer]");
+        }
+        self.key(SECTION, "secret", format_args!("\"(set)\""))
     }
 
     fn replication(&mut self) -> fmt::Result {

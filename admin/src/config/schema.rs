@@ -1,5 +1,6 @@
 //! The sections and keys, their defaults and limits. `docs/CONFIG.md` says the same for people.
 
+use super::management::{self, ManagementDraft};
 use super::policies::{ReplicationDraft, ResourceDraft, ResyncDraft};
 use super::reader::{At, Reader, Section};
 use super::{
@@ -32,6 +33,7 @@ const SECTIONS: &[&str] = &[
     "peer",
     "net",
     "nic",
+    "management",
     "replication",
     "resync",
     "disk",
@@ -68,6 +70,7 @@ pub(super) struct Draft {
     pub(super) secret_given: bool,
     pub(super) integrity: At<Integrity>,
     pub(super) resource: ResourceDraft,
+    pub(super) management: ManagementDraft,
     pub(super) replication: ReplicationDraft,
     pub(super) resync: ResyncDraft,
     pub(super) timeout: At<Micros>,
@@ -114,6 +117,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
     let key = ("net", "connect-interval");
     let connect_interval = reader.with_default(net, key, S, times(CONNECT_INTERVAL));
 
+    let management = management::read(&mut reader, root);
     let replication = policies::read_replication(&mut reader, root);
     let resync = policies::read_resync(&mut reader, root);
     let disk = policies::read_disk(&mut reader, root);
@@ -151,6 +155,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
         secret_given: peer.is_some_and(|peer| peer.has("secret")),
         integrity,
         resource,
+        management,
         timeout,
         ping_interval,
         replication,
@@ -174,6 +179,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
 
     let mut volumes: Vec<Volume> = draft.volumes.into_iter().map(|v| v.volume).collect();
     volumes.sort_by_key(|volume| volume.index);
+    let secret = draft.secret.map(|secret| secret.value);
     Ok(Config {
         node: Node {
             name: node_name.value,
@@ -184,7 +190,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
         peer: Peer {
             name: peer_name.value,
             address: peer_address.value,
-            secret: draft.secret.map(|secret| secret.value),
+            secret: secret.clone(),
             integrity: draft.integrity.value,
         },
         net: NetTimes {
@@ -192,6 +198,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
             ping_interval: draft.ping_interval.value,
             connect_interval: connect_interval.value,
         },
+        management: draft.management.finish(secret.as_ref()),
         nics: draft.nics.into_iter().map(|draft| draft.nic).collect(),
         replication: draft.replication.replication,
         resync: draft.resync.resync,

@@ -1,5 +1,6 @@
 //! Every documented mistake, with its place and text.
 
+mod fencing;
 mod secret;
 mod together;
 mod values;
@@ -64,6 +65,9 @@ fn the_least_has_the_documented_defaults() {
     assert_eq!(config.node.log_level, Level::Info);
     assert_eq!(config.resource.protocol, Protocol::C);
     assert_eq!(config.resource.fencing, Fencing::DontCare);
+    assert_eq!(config.resource.fence_timeout, 30_000_000);
+    assert_eq!(config.resource.on_fence_timeout, OnFenceTimeout::KeepFrozen);
+    assert_eq!(config.management, None);
     assert_eq!(
         config.resource.split_brain,
         SplitBrain {
@@ -137,7 +141,9 @@ fn everything_can_be_said() {
         [resource]
         name = "r1"
         protocol = "A"
-        fencing = "dont-care"
+        fencing = "resource-and-stonith"
+        fence-timeout = "1s"
+        on-fence-timeout = "step-down"
         after-sb-0pri = "discard-node-a"
         after-sb-1pri = "discard-secondary"
         after-sb-2pri = "call-pri-lost"
@@ -159,6 +165,11 @@ fn everything_can_be_said() {
         address = "10.0.0.1/8"
         gateway = "10.0.0.254"
         mtu = 65535
+        [management]
+        port = 7
+        peer = "10.0.0.2"
+        arbiter = "192.0.2.7:8"
+        secret = "another secret..."
         [replication]
         port = 1
         on-congestion = "pull-ahead"
@@ -216,6 +227,14 @@ fn everything_can_be_said() {
     let secret = config.peer.secret.as_ref().unwrap();
     assert_eq!(secret.as_bytes(), b"sixteen letters!");
     assert_eq!(config.peer.integrity, Integrity::ChaCha20Poly1305);
+    assert_eq!(config.resource.fencing, Fencing::ResourceAndStonith);
+    assert_eq!(config.resource.fence_timeout, 1_000_000);
+    assert_eq!(config.resource.on_fence_timeout, OnFenceTimeout::StepDown);
+    let management = config.management.as_ref().unwrap();
+    assert_eq!(management.port, 7);
+    assert_eq!(management.peer.unwrap().to_string(), "10.0.0.2:7790");
+    assert_eq!(management.arbiter.unwrap().to_string(), "192.0.2.7:8");
+    assert_eq!(management.secret.as_bytes(), b"another secret...");
     assert_eq!(config.replication.on_congestion, OnCongestion::PullAhead);
     assert_eq!(config.replication.congestion_fill, 1 << 30);
     assert_eq!(config.replication.congestion_extents, Some(65_536));
@@ -233,7 +252,8 @@ fn everything_can_be_said() {
     assert!(rendered.contains("\nsecret = \"(set)\"\n"), "{rendered}");
     assert!(!rendered.contains("sixteen") && !format!("{config:?}").contains("sixteen"));
     assert!(rendered.lines().all(|line| line.len() < 80), "{rendered}");
-    let mut again = parse(&rendered.replace("(set)", "sixteen letters!")).unwrap();
+    let secrets = rendered.replacen("(set)", "sixteen letters!", 1);
+    let mut again = parse(&secrets.replace("(set)", "another secret...")).unwrap();
     again.defaulted.clone_from(&config.defaulted);
     assert_eq!(again, config, "{rendered}");
     let refused = parse(&rendered).unwrap_err().to_string();
@@ -254,6 +274,7 @@ fn every_word_of_a_policy_is_known() {
     }
     all::<Protocol>();
     all::<Fencing>();
+    all::<OnFenceTimeout>();
     all::<AfterSb0Pri>();
     all::<AfterSb1Pri>();
     all::<AfterSb2Pri>();
@@ -274,7 +295,7 @@ fn every_key_is_in_the_manual() {
     let manual = include_str!("../../../../docs/CONFIG.md");
     let refused = mistakes_of_unknown_keys();
     let keys: Vec<&str> = refused.iter().flat_map(|list| list.split(", ")).collect();
-    assert_eq!(keys.len(), 48, "{keys:?}");
+    assert_eq!(keys.len(), 54, "{keys:?}");
     for key in keys {
         assert!(
             manual.contains(&format!("\n| `{key}` |")),
@@ -291,6 +312,8 @@ fn mistakes_of_unknown_keys() -> Vec<String> {
         "[peer]",
         "[net]",
         "[[nic]]",
+        // Else its absence would be one mistake more than are listed.
+        "[management]\nsecret = \"sixteen letters!\"",
         "[replication]",
         "[resync]",
         "[disk]",

@@ -46,9 +46,21 @@ fn values_out_of_their_limits() {
         ),
         (
             "name = \"r0\"",
-            "name = \"r0\"\nfencing = \"resource-and-stonith\"",
-            "line 5, column 11: resource: fencing: found \"resource-and-stonith\", expected \"dont-care\": \
-             resource-only and resource-and-stonith come with a later version",
+            "name = \"r0\"\nfencing = \"stonith\"",
+            "line 5, column 11: resource: fencing: found \"stonith\", expected \"dont-care\", \"resource-only\" \
+             or \"resource-and-stonith\"",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\nfence-timeout = \"900ms\"",
+            "line 5, column 17: resource: fence-timeout: found \"900ms\", expected a duration in quotes from \
+             \"1s\" to \"10min\" (units: ms, s, min, h)",
+        ),
+        (
+            "name = \"r0\"",
+            "name = \"r0\"\non-fence-timeout = \"panic\"",
+            "line 5, column 20: resource: on-fence-timeout: found \"panic\", expected \"keep-frozen\" or \
+             \"step-down\"",
         ),
         (
             "[node]",
