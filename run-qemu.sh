@@ -8,6 +8,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/tools/lib.sh"
 # shellcheck source=tools/net.sh
 . "$here/tools/net.sh"
+# shellcheck source=tools/arbiter.sh
+. "$here/tools/arbiter.sh"
 # shellcheck source=tools/console.sh
 . "$here/tools/console.sh"
 # shellcheck source=tools/node.sh
@@ -32,7 +34,12 @@ usage() {
     --machine q35|pc|microvm
     --nbd-ports A,B    host ports of the two exports (default 10809,10810)
     --net user|tap     tap needs root: bridges and offloads in a network namespace
-    --policy dont-care fencing policy
+    --policy dont-care|resource-only|resource-and-stonith
+                       fencing policy; with the latter two, palisade-arbiter is started too (docs/FENCING.md)
+    --no-arbiter       the nodes ask nobody but each other
+    --fence-timeout 30s
+                       how long a fence may take before the pair's policy for that follows
+    --timeout 6s       a peer that was silent for so long is lost
     --metadata internal|external
                        at the end of each volume's disk (default), or on a small disk of its own
     --integrity crc32c|aes-256-gcm|chacha20-poly1305
@@ -40,7 +47,10 @@ usage() {
 ./run-qemu.sh exec NODE 'COMMAND'  one console command: output on stdout, exit 0, or 1 and the error
 ./run-qemu.sh console NODE         the serial console, interactive
 ./run-qemu.sh kill|start|pause|resume NODE        power cut, boot, freeze, thaw
+./run-qemu.sh kill|start arbiter
+./run-qemu.sh arbiter list|journal|...            a command of palisade-arbiter (docs/ARBITER.md)
 ./run-qemu.sh link cut|restore replication|management|export [NODE]
+./run-qemu.sh link cut|restore peers              the management network between the nodes, but not to the arbiter
 ./run-qemu.sh grow --size SIZE [--volume N]
                                    enlarge both nodes' disks of a volume, for 'resize volN' on the console
 ./run-qemu.sh guest [--run 'COMMAND'] [--volume N]
@@ -69,11 +79,11 @@ case ${1:-} in
 esac
 
 case $verb in
-  build | image | up | exec | console | kill | start | pause | resume | link | grow | guest | status | down) ;;
+  arbiter | build | image | up | exec | console | kill | start | pause | resume | link | grow | guest | status | down) ;;
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
-dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care metadata=internal integrity=crc32c
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care arbiter=1 fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
 guest_command='' guest_volume=0 grow_size='' grow_volume=0 config='' out=$here/target/image
 arguments=()
 
@@ -87,6 +97,10 @@ one_of() {
 # whole OPTION VALUE LEAST MOST - the value must be a whole number within limits.
 whole() {
   if ! [[ $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then die "$1 $2: expected a whole number from $3 to $4"; fi
+}
+# duration OPTION VALUE - the value must look like one; the nodes know the limits.
+duration() {
+  [[ $2 =~ ^[0-9]{1,6}(ms|s|min)$ ]] || die "$1 $2: expected a time like 500ms, 6s or 2min"
 }
 
 take_option() {
@@ -112,7 +126,9 @@ take_option() {
     up:--accel) one_of "$1" "$2" auto kvm tcg && accel=$2 ;;
     up:--machine) one_of "$1" "$2" q35 pc microvm && machine=$2 ;;
     up:--net) one_of "$1" "$2" user tap && net=$2 ;;
-    up:--policy) one_of "$1" "$2" dont-care && policy=$2 ;;
+    up:--policy) one_of "$1" "$2" dont-care resource-only resource-and-stonith && policy=$2 ;;
+    up:--fence-timeout) duration "$1" "$2" && fence_timeout=$2 ;;
+    up:--timeout) duration "$1" "$2" && peer_timeout=$2 ;;
     up:--metadata) one_of "$1" "$2" internal external && metadata=$2 ;;
     up:--integrity) one_of "$1" "$2" crc32c aes-256-gcm chacha20-poly1305 && integrity=$2 ;;
     up:--nbd-ports)
@@ -141,6 +157,17 @@ while (($#)); do
     --detach)
       [ "$verb" = up ] || die "$verb has no option --detach: ./run-qemu.sh help"
       detach=1
+      shift
+      ;;
+    --yes | --json)
+      # Words of palisade-arbiter.
+      [ "$verb" = arbiter ] || die "$verb has no option $1: ./run-qemu.sh help"
+      arguments+=("$1")
+      shift
+      ;;
+    --no-arbiter)
+      [ "$verb" = up ] || die "$verb has no option --no-arbiter: ./run-qemu.sh help"
+      arbiter=''
       shift
       ;;
     --)

@@ -102,7 +102,7 @@ use_net() {
 }
 
 # The pair's settings, written by `up` and read by every later verb.
-settings=(size volumes mem accel machine port_a port_b net policy smp metadata integrity)
+settings=(size volumes mem accel machine port_a port_b net policy arbiter smp metadata integrity)
 save_settings() {
   local name
   for name in "${settings[@]}"; do printf '%s=%q\n' "$name" "${!name}"; done >pair.settings
@@ -128,7 +128,7 @@ must_run() { alive "$1" || die "node $1 is not running: ./run-qemu.sh start $1$(
 dir_option() { [ "$dir" = "$(cd "$top" && pwd -P)/run" ] || printf ' --dir %s' "$dir"; }
 
 # spawn NAME COMMAND... - a helper process of the pair, in the background and in NAME.pid. It must not keep our
-# locks open.
+# locks open. What it says on its standard output goes to the file $log, if that is set.
 spawn() {
   local name=$1
   shift
@@ -136,7 +136,7 @@ spawn() {
     close_locks
     export PALISADE=palisade-$tag
     printf '%s\n' "$BASHPID" >"$name.pid"
-    exec "${netns[@]}" setsid "$@" </dev/null >/dev/null 2>"$name.err"
+    exec "${netns[@]}" setsid "$@" </dev/null >>"${log:-/dev/null}" 2>"$name.err"
   ) &
   disown
 }

@@ -3,6 +3,7 @@
 #
 # --net user needs no privilege. Node to node, each QEMU is the client of a unix stream socket of wire.py, which
 # drops no frame while both nodes run and lets either be killed and booted again while the other goes on.
+# The management network is such a cable too, or, where an arbiter is to be reached, the switch of management.py.
 # The export is QEMU's user networking with one forwarded port.
 #
 # --net tap (root) puts bridges and taps into a network namespace of this pair: that gives the guests the
@@ -12,7 +13,7 @@ networks=(replication export management)
 
 # Addresses, by node.
 declare -A replication_ip=([a]=10.77.0.1 [b]=10.77.0.2)
-declare -A management_ip=([a]=10.99.0.1 [b]=10.99.0.2)
+declare -A management_ip=([a]=10.99.0.1 [b]=10.99.0.2 [host]=10.99.0.254)
 declare -A tap_ip=([host]=10.88.0.1 [a]=10.88.0.11 [b]=10.88.0.12 [floating]=10.88.0.10)
 declare -A mac_end=([a]=0a [b]=0b)
 nbd_port=10809
@@ -57,6 +58,7 @@ prepare_net() {
       done
     done
     say "addr add ${tap_ip[host]}/24 dev br1"
+    say "addr add ${management_ip[host]}/24 dev br2"
   } | "${netns[@]}" ip -batch - || die "cannot make the bridges and taps of --net tap"
 }
 
@@ -88,13 +90,22 @@ net_options() {
 }
 replication_mtu=9000
 
-# start_wires - the cables between the nodes (see wire.py); both QEMUs connect to them when they start.
+# start_wires - the cables between the nodes (see wire.py and management.py); both QEMUs connect to them when they start.
 start_wires() {
+  rm -f cut.peers
   [ "$net" = user ] || return 0
+  local cables=({a,b}.replication)
   end_process wire
+  end_process switch
   rm -f {a,b}.{replication,management}
-  spawn wire python3 "$top/tools/wire.py" {a,b}.replication {a,b}.management
-  wait_until 10000 test -S b.management || die "tools/wire.py does not start: $(tail -n 1 wire.err)"
+  if wants_arbiter; then
+    spawn switch python3 "$top/tools/management.py" {a,b}.management "${management_ip[host]}:$management_port" "$(arbiter_address)"
+  else
+    cables+=({a,b}.management)
+  fi
+  spawn wire python3 "$top/tools/wire.py" "${cables[@]}"
+  wait_until 10000 test -S b.replication || die "tools/wire.py does not start: $(tail -n 1 wire.err)"
+  wait_until 10000 test -S b.management || die "the management network does not start: $(cat wire.err switch.err 2>/dev/null | tail -n 1)"
 }
 
 # start_float - the socket that follows the Primary (see float.py).
@@ -102,6 +113,22 @@ start_float() {
   end_process float
   rm -f nbd.sock
   spawn float python3 "$top/tools/float.py" nbd.sock "$(export_address a)" "$(export_address b)"
+}
+
+# cut_peers cut|restore - the management network carries nothing from node to node, but the arbiter stays in reach.
+cut_peers() {
+  local node word=off
+  wants_arbiter || die "this pair has no arbiter: ./run-qemu.sh link $1 management"
+  [ "$1" = restore ] || word=on
+  if [ "$net" = tap ]; then
+    for node in a b; do
+      "${netns[@]}" ip link set dev "$(tap_name $node 2)" type bridge_slave isolated $word || die "cannot cut the bridge's ports"
+    done
+  elif [ $word = on ]; then
+    : >cut.peers
+  else
+    rm -f cut.peers
+  fi
 }
 
 # link cut|restore NETWORK [NODE] - as if the cable were pulled: the NIC sees its link go down.
@@ -113,6 +140,11 @@ verb_link() {
     *) die "link cut or link restore? ./run-qemu.sh link cut replication" ;;
   esac
   case ${2:-} in
+    peers)
+      (($# == 2)) || die "link $1 peers takes no node: it is what lies between them"
+      cut_peers "$1"
+      return
+      ;;
     replication | export | management) ;;
     *) die "link $1 takes a network: replication, export or management" ;;
   esac

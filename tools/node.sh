@@ -59,8 +59,14 @@ write_config() {
     printf '%s\n' "# Node $node of the pair in $dir, written by run-qemu.sh. docs/CONFIG.md lists the keys."
     printf '%s\n' "[node]" "name = \"$node\""
     printf '%s\n' "[resource]" "name = \"r0\"" "fencing = \"$policy\""
+    ! fences || say "fence-timeout = \"$fence_timeout\""
     printf '%s\n' "[peer]" "name = \"$peer\"" "address = \"${replication_ip[$peer]}:7789\"" "integrity = \"$integrity\""
     [ -z "$secret" ] || say "secret = \"$secret\""
+    [ "$peer_timeout" = 6s ] || printf '%s\n' "[net]" "timeout = \"$peer_timeout\""
+    if fences; then
+      printf '%s\n' "[management]" "peer = \"${management_ip[$peer]}:$management_port\""
+      ! wants_arbiter || say "arbiter = \"${management_ip[host]}:$management_port\""
+    fi
     for index in 0 1 2; do
       printf '%s\n' "[[nic]]" "mac = \"$(mac "$node" $index)\"" "roles = [\"${networks[index]}\"]"
       case ${networks[index]} in
@@ -144,6 +150,10 @@ why_qemu_failed() {
 
 verb_kill() {
   (($# <= 1)) || die "kill takes one node"
+  if [ "${1:-}" = arbiter ]; then
+    kill_arbiter
+    return
+  fi
   check_node "${1:-}"
   must_run "$1"
   end_process "$1"
@@ -151,6 +161,10 @@ verb_kill() {
 
 verb_start() {
   (($# <= 1)) || die "start takes one node"
+  if [ "${1:-}" = arbiter ]; then
+    boot_arbiter
+    return
+  fi
   check_node "${1:-}"
   ! alive "$1" || die "node $1 is running already"
   rm -f "$1.pid"

@@ -125,6 +125,7 @@ kernel_ready() {
 verb_up() {
   local node started
   kernel_ready
+  arbiter_ready
   need qemu-system-x86_64 socat flock python3
   mkdir -p "$dir" || die "cannot make the directory $dir"
   use_dir
@@ -147,11 +148,13 @@ verb_up() {
   prepare_images
   save_settings
   secret=
-  if [ "$integrity" != crc32c ]; then secret=$(head -c 33 /dev/urandom | base64); fi
-  rm -f a.log b.log
+  if [ "$integrity" != crc32c ] || fences; then secret=$(head -c 33 /dev/urandom | base64); fi
+  rm -f a.log b.log arbiter.log
   for node in a b; do write_config $node; done
+  write_arbiter_config
   say "Booting a and b in $dir ($machine, $accel, $mem of memory each) ..."
   start_wires
+  ! wants_arbiter || start_arbiter
   start_float
   started=$(now_ms)
   boot a &
@@ -241,7 +244,11 @@ next_steps() {
   [ "$net" != tap ] || say "These addresses are in the network namespace palisade-$tag: ip netns exec palisade-$tag ..."
   say "Console: ./run-qemu.sh console a$option    (Ctrl-] leaves)"
   say "Next:    ./run-qemu.sh guest$option        a Linux guest whose disk is the export"
-  say "         ./run-qemu.sh kill a$option; ./run-qemu.sh exec b 'primary --force'$option    a power cut and the failover"
+  if fences; then
+    say "         ./run-qemu.sh kill a$option; ./run-qemu.sh exec b primary$option    a power cut and the failover"
+  else
+    say "         ./run-qemu.sh kill a$option; ./run-qemu.sh exec b 'primary --force'$option    a power cut and the failover"
+  fi
   say "         ./run-qemu.sh status$option; ./run-qemu.sh down$option"
 }
 
@@ -257,19 +264,28 @@ verb_status() {
       code=1
     fi
   done
+  if wants_arbiter; then
+    if alive arbiter; then
+      say "== arbiter"
+      (verb_arbiter list) || code=1
+    else
+      say "== arbiter (not running)"
+      code=1
+    fi
+  fi
   return $code
 }
 
 # end_pair - stop every process, and leave nothing behind but the disks, their configuration and the logs.
 end_pair() {
   local name
-  for name in guest float wire a b; do end_process $name; done
+  for name in guest float wire switch arbiter a b; do end_process $name; done
   remove_net
   clean_dir
   rm -f up.lock
 }
 # What a pair leaves in its directory when it was not stopped by `down`.
-clean_dir() { rm -f ./*.pid ./*.console ./*.qmp ./*.replication ./*.management ./[ab].lock ./*.err nbd.sock; }
+clean_dir() { rm -f ./*.pid ./*.console ./*.qmp ./*.replication ./*.management ./[ab].lock ./*.err nbd.sock arbiter.socket cut.peers; }
 
 verb_down() {
   (($# == 0)) || die "down takes no argument but --dir"
