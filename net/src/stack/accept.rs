@@ -115,8 +115,10 @@ impl Stack {
     }
 
     fn remove(&mut self, slot: usize) -> Socket<'static> {
-        let smoltcp::socket::Socket::Tcp(socket) = self.sockets.remove(self.slots[slot].handle);
-        socket
+        match self.sockets.remove(self.slots[slot].handle) {
+            smoltcp::socket::Socket::Tcp(socket) => socket,
+            smoltcp::socket::Socket::Udp(_) => panic!("a slot's socket is one of TCP"),
+        }
     }
 
     /// Frees the slot at once without telling the other side.

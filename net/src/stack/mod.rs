@@ -52,6 +52,7 @@
 mod accept;
 mod config;
 mod conn;
+mod datagram;
 mod dirty;
 mod floating;
 mod maintain;
@@ -68,5 +69,6 @@ mod watch;
 
 pub use config::{GroupConfig, GroupId, Liveness, MAX_GROUPS, MAX_SLOTS, NicConfig, StackError};
 pub use conn::{ConnHandle, ConnState, DialError};
+pub use datagram::LANES;
 pub use nic::{Egress, Stack};
 pub use stream::TcpStream;

@@ -1,6 +1,7 @@
 //! The stack itself: construction and the turn of ingress and egress.
 
 use super::config::{GroupConfig, MAX_GROUPS, NicConfig, StackError, check_groups};
+use super::datagram::{Datagrams, LANES};
 use super::dirty::{SlotSet, waker};
 use super::floating::Announcements;
 use super::neighbor::Outbox;
@@ -56,6 +57,8 @@ pub struct Stack {
     /// The last number given out for [`Slot::order`].
     pub(super) order: u64,
     pub(super) rng: u64,
+    /// UDP, if it is open.
+    pub(super) datagrams: Option<Datagrams>,
 }
 
 pub(super) fn instant(now: Micros) -> Instant {
@@ -98,7 +101,7 @@ impl Stack {
 
         let mut stack = Self {
             iface,
-            sockets: SocketSet::new(Vec::with_capacity(total)),
+            sockets: SocketSet::new(Vec::with_capacity(total + LANES + 1)),
             slots: Vec::with_capacity(total),
             groups: heapless::Vec::new(),
             dirty: Arc::new(SlotSet::new()),
@@ -110,6 +113,7 @@ impl Stack {
             order: 0,
             // Any odd constant: only keeps a zero seed from being a fixed point.
             rng: nic.seed ^ 0x9e37_79b9_7f4a_7c15,
+            datagrams: None,
         };
         for (index, group) in groups.iter().enumerate() {
             stack.add_group(index, *group)?;

@@ -1,6 +1,7 @@
 //! Two stacks on a segment in memory.
 
 mod abuse;
+mod datagrams;
 mod floating;
 mod lifecycle;
 mod neighbors;
