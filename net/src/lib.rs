@@ -1,10 +1,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
-//! smoltcp stack glue, NBD codec and session, peer-link framing.
+//! smoltcp stack glue, NBD codec and session, peer-link framing, management endpoint.
 
 extern crate alloc;
 
 pub mod link;
+pub mod management;
 pub mod nbd;
 pub mod stack;
 pub mod stream;
