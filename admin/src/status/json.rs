@@ -1,11 +1,14 @@
 //! `status --json`.
 
+use super::fence::state_name;
 use super::{
     NodeInfo, Refusal, Usage, connection_name, disk_state_name, metadata_name, permille,
-    phase_name, replication_name, role_name,
+    phase_name, policy_name, replication_name, role_name,
 };
 use core::fmt::{self, Write};
-use replication::api::{Progress, ReplicationState, Status, VerifyReport, VolumeStatus};
+use replication::api::{
+    Grantors, OwnFence, Progress, ReplicationState, Status, VerifyReport, VolumeStatus,
+};
 
 /// The number in the field `schema`: raised when a field goes away or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -37,6 +40,7 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
             json.bool("no_data", status.suspended.no_data)?;
             json.bool("fencing", status.suspended.fencing)
         })?;
+        fencing(json, status)?;
         json.number("open_clients", status.open_clients.into())?;
         json.array("volumes", &status.volumes, volume)?;
         json.array("clients", node.clients, |json, client| {
@@ -119,6 +123,35 @@ fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
     json.number("read_bytes", volume.read_bytes)?;
     json.number("written_bytes", volume.written_bytes)?;
     json.number("received_bytes", volume.received_bytes)
+}
+
+fn fencing(json: &mut Json<'_>, status: &Status) -> fmt::Result {
+    let fencing = &status.fencing;
+    let record = &fencing.record;
+    json.object(Some("fencing"), |json| {
+        json.string("policy", policy_name(status.fencing_policy))?;
+        json.optional("episode", record.own.episode())?;
+        json.string("state", state_name(record.own))?;
+        let by = match record.own {
+            OwnFence::Held(_, by) => by,
+            OwnFence::None | OwnFence::Requested(_) | OwnFence::Releasing(_) => Grantors::default(),
+        };
+        json.object(Some("granted"), |json| {
+            json.bool("peer", by.peer)?;
+            json.bool("arbiter", by.arbiter)
+        })?;
+        json.optional("fenced_by", record.mark)?;
+        json.object(Some("waits"), |json| {
+            json.bool("peer", fencing.awaits_peer)?;
+            json.bool("arbiter", fencing.awaits_arbiter)?;
+            json.bool("disks", fencing.saving)
+        })?;
+        json.bool("frozen", fencing.frozen)?;
+        json.bool("overdue", fencing.overdue)?;
+        json.bool("promoting", fencing.promoting)?;
+        json.number("seen", record.seen)?;
+        json.number("released", record.released)
+    })
 }
 
 fn verified(json: &mut Json<'_>, report: Option<&VerifyReport>) -> fmt::Result {

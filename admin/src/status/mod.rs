@@ -4,6 +4,7 @@
 //! only grow within one `schema` number. docs/CONSOLE.md describes both.
 
 mod explain;
+mod fence;
 mod json;
 mod tables;
 mod text;
@@ -12,6 +13,7 @@ mod text;
 mod tests;
 
 pub use explain::{Explained, explain, forecast};
+pub use fence::{fence, policy_name};
 pub use json::{SCHEMA, json, refused_json};
 pub use tables::{disks, net};
 pub use text::{refused_text, text, version};

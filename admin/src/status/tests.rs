@@ -2,7 +2,8 @@
 
 use super::*;
 use replication::api::{
-    MetadataKind, Name, Protocol, Status, Suspended, Text, VerifyReport, VolumeStatus,
+    Grantors, MetadataKind, Name, OwnFence, Policy, Protocol, Status, Suspended, Text,
+    VerifyReport, VolumeStatus,
 };
 use std::string::String;
 use std::vec::Vec;
@@ -48,6 +49,96 @@ fn status() -> Status {
         fencing: Default::default(),
         volumes: [volume(0)].into_iter().collect(),
     }
+}
+
+/// A Primary that has lost its peer and holds the fence by the arbiter's word, the peer not having answered.
+fn fencing() -> Status {
+    let mut status = status();
+    let by = Grantors {
+        peer: false,
+        arbiter: true,
+    };
+    status.fencing_policy = Policy::ResourceAndStonith;
+    status.fencing.record.seen = 7;
+    status.fencing.record.own = OwnFence::Held(7, by);
+    status.fencing.awaits_peer = true;
+    status
+}
+
+#[test]
+fn fences_are_shown() {
+    assert!(
+        !text_of(&status(), &[]).contains("fenc"),
+        "nobody is fenced by dont-care"
+    );
+    let mut status = fencing();
+    let out = text_of(&status, &[]);
+    let line = "\nfence: episode 7 held, granted by arbiter; waits for the peer\n";
+    assert!(out.contains(line), "{out}");
+    let mut line = String::new();
+    json(&status, &info(&[]), &mut line).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(shown["fencing"]["episode"], 7);
+    assert_eq!(shown["fencing"]["state"], "held");
+    assert_eq!(shown["fencing"]["granted"]["arbiter"], true);
+    assert_eq!(shown["fencing"]["waits"]["peer"], true);
+
+    status.fencing.record.own = OwnFence::Requested(8);
+    status.fencing.awaits_arbiter = true;
+    (status.fencing.frozen, status.fencing.overdue) = (true, true);
+    status.suspended.fencing = true;
+    let out = text_of(&status, &[]);
+    assert!(
+        out.contains("episode 8 requested; waits for peer and arbiter; overdue\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains("! clients' requests wait until it is decided"),
+        "{out}"
+    );
+
+    status = fencing();
+    status.fencing.record.own = OwnFence::None;
+    status.fencing.record.mark = Some(9);
+    let out = text_of(&status, &[]);
+    assert!(
+        out.contains("\nfence: by b, episode 9, against this node; waits for the peer\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn the_verb_fence_says_what_ends_it() {
+    let told = |status: &Status, dropped| {
+        let mut out = String::new();
+        fence(status, dropped, &mut out).unwrap();
+        assert!(out.lines().all(|line| line.len() < 80), "{out}");
+        out.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let out = told(&status(), None);
+    assert!(
+        out.contains("fences nobody") && out.contains("no management network is configured"),
+        "{out}"
+    );
+    let mut status = fencing();
+    let out = told(&status, Some(3));
+    assert!(
+        out.contains("fences b by episode 7, granted by arbiter")
+            && out.contains("when every volume is UpToDate on both nodes")
+            && out.contains("waits for the answer of the peer")
+            && out.contains("dropped since boot: 3"),
+        "{out}"
+    );
+    assert!(!out.contains("unfence"), "not while it serves by it: {out}");
+    status.role = Role::Secondary;
+    assert!(told(&status, Some(3)).contains("'unfence 7'"));
+    status.fencing.record.own = OwnFence::None;
+    status.fencing.record.mark = Some(9);
+    let out = told(&status, Some(3));
+    assert!(
+        out.contains("fenced by b, episode 9") && out.contains("'primary --force', or 'unfence 9'"),
+        "{out}"
+    );
 }
 
 fn syncing() -> Status {
@@ -380,6 +471,11 @@ fn json_has_the_documented_fields() {
         "reason": "",
         "serving": true,
         "suspended": { "user": false, "no_data": false, "fencing": false },
+        "fencing": {
+            "policy": "dont-care", "episode": null, "state": "", "granted": { "peer": false, "arbiter": false },
+            "fenced_by": null, "waits": { "peer": false, "arbiter": false, "disks": false }, "frozen": false,
+            "overdue": false, "promoting": false, "seen": 0, "released": 0
+        },
         "open_clients": 1,
         "volumes": [{
             "index": 0,

@@ -48,6 +48,7 @@ pub fn text(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
     if !status.reason.is_empty() {
         wrapped("", "! ", &status.reason, out)?;
     }
+    super::fence::line(status, out)?;
     suspended(status, out)?;
     writeln!(
         out,

@@ -25,9 +25,14 @@ pub(super) struct Arguments {
     volume: Option<u16>,
     /// The operand if it is a number of lines.
     lines: Option<u16>,
+    /// The operand if it is an episode.
+    episode: Option<u64>,
     /// Whether the operand is the fixed word.
     word: bool,
 }
+
+/// What an episode looks like.
+const EPISODE: &str = "the number of an episode; 'fence' shows it";
 
 #[derive(Debug, Clone, Copy)]
 enum Value {
@@ -51,6 +56,7 @@ impl Arguments {
             given: [None; OPTIONS_MAX],
             volume: None,
             lines: None,
+            episode: None,
             word: false,
         };
         while let Some(word) = words.next() {
@@ -127,15 +133,26 @@ impl Arguments {
                     }
                 }
             }
+            Operand::Episode if word.bytes().all(|b| b.is_ascii_digit()) => {
+                let what = EPISODE;
+                let number = word.parse().ok().filter(|&number| number > 0);
+                let number = number.ok_or(VerbError::Expected { spec, what })?;
+                match self.episode.replace(number) {
+                    Some(_) => Err(twice(spec, word)),
+                    None => Ok(()),
+                }
+            }
             Operand::Word(fixed) if fixed == word => {
                 match core::mem::replace(&mut self.word, true) {
                     true => Err(twice(spec, word)),
                     false => Ok(()),
                 }
             }
-            Operand::None | Operand::Lines | Operand::Word(_) | Operand::Verb => {
-                Err(unknown(spec, word))
-            }
+            Operand::None
+            | Operand::Lines
+            | Operand::Episode
+            | Operand::Word(_)
+            | Operand::Verb => Err(unknown(spec, word)),
         }
     }
 
@@ -158,6 +175,17 @@ impl Arguments {
     /// The number of lines, if one was given.
     pub(super) const fn lines(&self) -> Option<u16> {
         self.lines
+    }
+
+    /// The episode that the verb must have.
+    ///
+    /// # Errors
+    /// None was given.
+    pub(super) fn episode(&self) -> Result<u64, VerbError> {
+        self.episode.ok_or(VerbError::Expected {
+            spec: self.spec,
+            what: EPISODE,
+        })
     }
 
     /// The fixed word that the verb must have.

@@ -45,7 +45,7 @@ impl Completer for VerbCompleter<'_> {
                 }
             }
             Operand::Word(word) => offer(word),
-            Operand::None | Operand::Lines => {}
+            Operand::None | Operand::Lines | Operand::Episode => {}
         }
         for option in spec.options {
             let already = |word: &str| option.is(word.split('=').next().unwrap_or(word));

@@ -27,6 +27,11 @@ use replication::api::{Command, Level};
 /// Entries that `log` shows unless told otherwise.
 pub const LOG_LINES_DEFAULT: u16 = 20;
 
+/// What `unfence` means.
+const UNFENCE: &str = "nothing keeps the fenced node from becoming Primary any more; if the other \
+                       node is Primary, or has newer data, both go on with data of their own, and \
+                       one's is lost";
+
 /// A command that was understood. `volume` is always the index of a volume, the number in `vol0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -42,6 +47,8 @@ pub enum Verb {
     },
     /// `explain`: the last handshake, or what a `connect` would lead to.
     Explain,
+    /// `fence`: who fences whom, and what is waited for.
+    Fence,
     /// `primary`.
     Primary {
         /// The operator vouches for this node's data.
@@ -56,6 +63,13 @@ pub enum Verb {
     SuspendIo,
     /// `resume-io`.
     ResumeIo,
+    /// `unfence`: end a fence by hand.
+    Unfence {
+        /// Its number.
+        episode: u64,
+        /// The operator has read what it means.
+        yes: bool,
+    },
     /// `connect`.
     Connect {
         /// Give up this node's changes after a split brain.
@@ -215,6 +229,7 @@ impl Verb {
             Self::Detach { volume, force } => Some(Command::Detach { volume, force }),
             Self::SuspendIo => Some(Command::SuspendIo),
             Self::ResumeIo => Some(Command::ResumeIo),
+            Self::Unfence { episode, yes: true } => Some(Command::Unfence { episode }),
             _ => None,
         }
     }
@@ -236,6 +251,7 @@ impl Verb {
                 "this node's data is the one to go on with; what only the peer has is lost when \
                  it comes back",
             ),
+            Self::Unfence { .. } => Some(UNFENCE),
             Self::Connect {
                 discard_my_data: true,
                 dry_run: false,

@@ -65,10 +65,15 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
             json: given.has("--json"),
         },
         "explain" => Verb::Explain,
+        "fence" => Verb::Fence,
         "primary" => Verb::Primary { force },
         "secondary" => Verb::Secondary { force },
         "suspend-io" => Verb::SuspendIo,
         "resume-io" => Verb::ResumeIo,
+        "unfence" => Verb::Unfence {
+            episode: given.episode()?,
+            yes: given.has("--yes"),
+        },
         "connect" => Verb::Connect {
             discard_my_data: given.has("--discard-my-data"),
             dry_run: given.has("--dry-run"),

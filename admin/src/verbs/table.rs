@@ -56,6 +56,8 @@ pub(super) enum Operand {
     OptionalVolume,
     /// A number of lines.
     Lines,
+    /// The number of a fence, required.
+    Episode,
     /// A verb.
     Verb,
     /// This very word, required.
@@ -70,6 +72,7 @@ impl Operand {
             Self::Volume => "VOL",
             Self::OptionalVolume => "[VOL]",
             Self::Lines => "[N]",
+            Self::Episode => "EPISODE",
             Self::Verb => "[VERB]",
             Self::Word(word) => word,
         }
@@ -80,7 +83,7 @@ impl Operand {
         match self {
             Self::None => false,
             Self::Volume | Self::OptionalVolume => volume_index(word).is_some(),
-            Self::Lines => word.bytes().all(|b| b.is_ascii_digit()),
+            Self::Lines | Self::Episode => word.bytes().all(|b| b.is_ascii_digit()),
             Self::Verb => spec(word).is_some(),
             Self::Word(fixed) => word == fixed,
         }
@@ -255,6 +258,16 @@ pub const VERBS: &[Spec] = &[
         options: &[],
     },
     Spec {
+        name: "fence",
+        usage: "fence",
+        summary: "who fences whom, who granted it, what is waited for",
+        details: "An episode is a fence: its number only grows. It is held from the grant until\n\
+                  every volume is UpToDate on both nodes again.",
+        group: Group::Look,
+        operand: Operand::None,
+        options: &[],
+    },
+    Spec {
         name: "version",
         usage: "version",
         summary: "version of the appliance and its peer protocol",
@@ -267,7 +280,8 @@ pub const VERBS: &[Spec] = &[
         name: "primary",
         usage: "primary [--force]",
         summary: "become Primary and serve clients",
-        details: "Without --force only next to a connected Secondary and on UpToDate disks.\n\
+        details: "Without --force only next to a connected Secondary and on UpToDate disks, or,\n\
+                  with a policy that fences, when the peer or the arbiter grants the fence.\n\
                   --force  you vouch that this node's data is the one to go on with and that\n\
                   \x20        no other node serves clients: what only the peer has is lost\n\
                   \x20        when it comes back. Refused on a disk that is known to be\n\
@@ -328,11 +342,24 @@ pub const VERBS: &[Spec] = &[
         name: "resume-io",
         usage: "resume-io",
         summary: "let clients' requests go on",
-        details: "Ends 'suspend-io'. Requests that wait for good data (on-no-data) go on, too:\n\
-                  those that no disk can serve are answered with an error.",
+        details: "Ends 'suspend-io', and the wait for a fence: the peer must surely be off then,\n\
+                  or both nodes go on with data of their own. Requests that wait for good data\n\
+                  (on-no-data) go on, too: those that no disk can serve get an error.",
         group: Group::Resource,
         operand: Operand::None,
         options: &[],
+    },
+    Spec {
+        name: "unfence",
+        usage: "unfence EPISODE [--yes]",
+        summary: "end a fence by hand, this node's or the peer's",
+        details: "Fences end by themselves when every volume is UpToDate on both nodes; this is\n\
+                  for one that cannot, since the other node is gone for good. Tell the arbiter,\n\
+                  too: palisade-arbiter CONFIG release RESOURCE NODE EPISODE --yes.\n\
+                  --yes  you have read what it means, which it says without this",
+        group: Group::Resource,
+        operand: Operand::Episode,
+        options: &[flag("--yes")],
     },
     Spec {
         name: "outdate",

@@ -22,6 +22,7 @@ fn every_verb_of_the_table_parses() {
         let operand = match spec.operand.written() {
             "VOL" => " vol0",
             "show" => " show",
+            "EPISODE" => " 7",
             _ => "",
         };
         let option = match spec.name {
@@ -72,6 +73,15 @@ fn verbs_and_options() {
         }
     );
     assert_eq!(ok("disconnect"), Verb::Disconnect);
+    let (episode, yes) = (7, true);
+    assert_eq!(ok("unfence 7 --yes"), Verb::Unfence { episode, yes });
+    assert!(err("unfence").contains("the number of an episode; 'fence' shows it"));
+    assert!(err("unfence 0").contains("the number of an episode"));
+    assert!(err("unfence 99999999999999999999").contains("the number of an episode"));
+    assert!(err("unfence a").contains("does not know 'a'"));
+    // Without the word that it is meant, the engine hears nothing.
+    assert_eq!(ok("unfence 7").engine_command(), None);
+    assert!(ok("unfence 7").consequence().is_some());
     assert_eq!(ok("new-current-uuid --clear-bitmap"), Verb::NewCurrentUuid);
     assert_eq!(ok("disks"), Verb::Disks);
     assert_eq!(ok("net"), Verb::Net);

@@ -122,6 +122,19 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             Err(None) => write_refusal(Refusal::Devices(&appliance.problems), false, out),
         },
         Verb::Version => status::version(VERSION, revision(), u32::from(wire::VERSION), out),
+        Verb::Fence => match &appliance.node {
+            Some(node) => {
+                let status = node.core.engine.status(time::now_micros());
+                let dropped = node.management.as_ref().map(|end| end.dropped());
+                status::fence(&status, dropped, out)
+            }
+            None => return Err(not_running()),
+        },
+        Verb::Unfence { episode, .. } => {
+            return Err(text!(
+                "this needs the word that it is meant: unfence {episode} --yes"
+            ));
+        }
         Verb::Explain => match &appliance.node {
             Some(node) => {
                 let (engine, now) = (&node.core.engine, time::now_micros());

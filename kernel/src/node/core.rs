@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use net::link::PeerLink;
 use net::nbd::SessionIo;
 use replication::api::{
-    Action, ClientError, ClientRequest, CommandId, Event, Level, MAX_VOLUMES, Micros, RequestId,
-    Text,
+    Action, Answer, ClientError, ClientRequest, CommandId, Event, Level, MAX_VOLUMES, Micros,
+    Party, Request, RequestId, Text,
 };
 use replication::buf::{Buf, BufView, Mem, Pool, PoolMemory};
 use replication::engine::Engine;
@@ -21,6 +21,18 @@ pub type Reply = (RequestId, Result<(), ClientError>, Option<Buf>);
 
 /// The end of an operator's command.
 pub type CommandEnd = (CommandId, Result<Text, Text>);
+
+/// What the engine wants said on the management network.
+pub enum Said {
+    /// A question, the first time or again.
+    Question(Party, Request),
+    /// The answer to the question with this number.
+    Answer(Party, u32, Answer),
+}
+
+/// Things to be said in one turn: the answers to all that came in, and a question for each party. What finds no room
+/// is asked again.
+const SAID: usize = 20;
 
 /// Commands that may be unanswered at once: one of the console, and room for one more.
 const COMMANDS: usize = 4;
@@ -42,6 +54,8 @@ pub struct Core {
     pub replies: VecDeque<Reply>,
     /// Ended commands.
     pub commands: heapless::Deque<CommandEnd, COMMANDS>,
+    /// What is to be said on the management network.
+    pub said: heapless::Deque<Said, SAID>,
     /// Clients must be dropped, whatever `serve` says.
     pub drop_clients: bool,
     /// The engine's last word on serving, until it is passed on.
@@ -75,6 +89,7 @@ impl Core {
             link,
             replies: VecDeque::with_capacity(usize::from(max_requests)),
             commands: heapless::Deque::new(),
+            said: heapless::Deque::new(),
             drop_clients: false,
             serve: None,
             sizes: Vec::with_capacity(MAX_VOLUMES),
@@ -98,6 +113,12 @@ impl Core {
         self.close_link = false;
         if core::mem::take(&mut self.open_link) {
             self.link.open(self.now);
+        }
+    }
+
+    fn say(&mut self, said: Said) {
+        if self.said.push_back(said).is_err() {
+            log::debug!("something for the management network was dropped: too much at once");
         }
     }
 
@@ -129,8 +150,8 @@ impl Core {
                     }
                     signals::COMMAND.signal(());
                 }
-                // Nobody is asked by the policy dont-care.
-                Action::Ask { .. } | Action::Answer { .. } => {}
+                Action::Ask { to, request } => self.say(Said::Question(to, request)),
+                Action::Answer { to, token, answer } => self.say(Said::Answer(to, token, answer)),
                 Action::Log { level, text } => log::log!(log_level(level), "{text}"),
             }
         }

@@ -2,7 +2,8 @@
 
 use admin::config::{self, Config};
 use replication::api::{
-    Mirroring, OnCongestion, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Trouble,
+    FencingConfig, Micros, Mirroring, OnCongestion, OnIoError, OnNoData, OnTimeout, Policy,
+    Protocol, ResyncConfig, ResyncLimits, Trouble,
 };
 use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
@@ -37,6 +38,34 @@ pub fn mirroring(config: &Config) -> Mirroring {
         },
         congestion_fill: chosen.congestion_fill,
         congestion_extents: chosen.congestion_extents,
+    }
+}
+
+/// A peer answers on the management network within milliseconds, or as soon as its disk has stored the answer. A failover waits
+/// so long for a dead one.
+const PEER_WAIT: Micros = 1_000_000;
+/// Longer than an answer takes that has to be stored first.
+const RETRY: Micros = 250_000;
+
+/// What to do about a lost peer, and who is asked.
+pub fn fencing(config: &Config) -> FencingConfig {
+    let chosen = &config.resource;
+    let management = config.management.as_ref();
+    FencingConfig {
+        policy: match chosen.fencing {
+            config::Fencing::DontCare => Policy::DontCare,
+            config::Fencing::ResourceOnly => Policy::ResourceOnly,
+            config::Fencing::ResourceAndStonith => Policy::ResourceAndStonith,
+        },
+        peer_endpoint: management.is_some_and(|management| management.peer.is_some()),
+        arbiter: management.is_some_and(|management| management.arbiter.is_some()),
+        on_timeout: match chosen.on_fence_timeout {
+            config::OnFenceTimeout::KeepFrozen => OnTimeout::KeepFrozen,
+            config::OnFenceTimeout::StepDown => OnTimeout::StepDown,
+        },
+        timeout: chosen.fence_timeout,
+        peer_wait: PEER_WAIT,
+        retry: RETRY,
     }
 }
 

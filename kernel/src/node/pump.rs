@@ -11,6 +11,7 @@ use replication::api::{Event, Micros};
 
 use super::core::Core;
 use super::disks::Role;
+use super::management::Management;
 use super::nic::Nic;
 use crate::{mem, time};
 
@@ -74,6 +75,11 @@ impl Port {
         }
     }
 
+    /// Something was given to the stack that it may have to send.
+    pub fn wake(&mut self) {
+        self.dirty = true;
+    }
+
     /// Lets the stack send if anything asks for it, and rings the doorbells.
     fn hand_over(&mut self, now: Micros) {
         let due = self.due.flatten().is_some_and(|at| at <= now);
@@ -114,6 +120,8 @@ pub struct Node {
     link_port: usize,
     /// The address that the node has while it serves, and the port where.
     floating: Option<(usize, IpAddr)>,
+    /// The end of the management network, if there is one.
+    pub management: Option<Management>,
     conns: Vec<Conn>,
     open_clients: u32,
     /// A device brought something in the last turn.
@@ -136,6 +144,7 @@ impl Node {
         ports: Vec<Port>,
         link_port: usize,
         floating: Option<(usize, IpAddr)>,
+        management: Option<Management>,
     ) -> Self {
         let conns = Vec::with_capacity(usize::from(server.slots()));
         Self {
@@ -144,6 +153,7 @@ impl Node {
             ports,
             link_port,
             floating,
+            management,
             conns,
             open_clients: 0,
             active: false,
@@ -191,6 +201,10 @@ impl Node {
         self.accept(now);
         busy |= self.settle(now);
         self.sessions(now);
+        // Late in the turn: what the engine wants said for any reason goes out with it.
+        if let Some(management) = &mut self.management {
+            busy |= management.turn(now, &mut self.core, &mut self.ports);
+        }
         busy |= self.settle(now);
         self.hand_over(now);
         if core::mem::take(&mut self.sessions_due) {

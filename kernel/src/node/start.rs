@@ -19,6 +19,7 @@ use super::budget::{self, Budget};
 use super::core::Core;
 use super::devices::Devices;
 use super::disks::Disk;
+use super::management::Management;
 use super::nic::Nic;
 use super::payload::Payload;
 use super::pump::{Node, Port};
@@ -212,16 +213,18 @@ fn take_nics(
                     });
                 }
             }
-            // Management is not used yet: its absence is told and no more.
-            Err(problem)
-                if !config.nics[place].roles.replication && !config.nics[place].roles.export =>
-            {
-                log::error!("{problem}");
-            }
+            // A card for management alone that nobody is asked over is told of and no more.
+            Err(problem) if !is_used(config, place) => log::error!("{problem}"),
             Err(problem) => problems.push(format!("{problem}")),
         }
     }
     (taken, slots.into_iter().flatten().collect())
+}
+
+/// Whether anything is done with the card at this place of the configuration.
+fn is_used(config: &Config, place: usize) -> bool {
+    let roles = config.nics[place].roles;
+    roles.replication || roles.export || roles.management && config.management.is_some()
 }
 
 fn build(
@@ -231,10 +234,19 @@ fn build(
     budget: &Budget,
 ) -> Result<Node, String> {
     let now = time::now_micros();
-    let ports = build_ports(config, nics, budget)?;
+    let mut ports = build_ports(config, nics, budget)?;
     let link_place = config.replication_nic();
     let link_port = ports.iter().position(|port| port.place == link_place);
     let link_port = link_port.ok_or_else(|| String::from("no NIC has the role replication"))?;
+
+    let managed = |port: &Port| config.nics[port.place].roles.management;
+    let management = match (&config.management, ports.iter().position(managed)) {
+        (None, _) => None,
+        (Some(chosen), at) => Some(
+            at.and_then(|at| Management::new(config, at, &mut ports[at].stack))
+                .ok_or_else(|| format!("UDP port {} cannot be used for management", chosen.port))?,
+        ),
+    };
 
     let mut engine = EngineConfig {
         node: config.node.name.clone(),
@@ -245,7 +257,7 @@ fn build(
         policies: policies::split_brain(config),
         resync: policies::resync(config),
         mirroring: policies::mirroring(config),
-        fencing: Default::default(),
+        fencing: policies::fencing(config),
         trouble: policies::trouble(config),
         seed: rng::seed64(),
         max_requests: budget.max_requests,
@@ -362,7 +374,9 @@ fn build(
         };
         Some((ports.iter().position(there)?, IpAddr::V4(address)))
     });
-    Ok(Node::new(core, server, ports, link_port, floating))
+    Ok(Node::new(
+        core, server, ports, link_port, floating, management,
+    ))
 }
 
 fn disk_bytes(driver: &disks::Driver) -> u64 {
@@ -373,7 +387,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
     let mut ports = Vec::new();
     for taken in nics {
         let section = &config.nics[taken.place];
-        if !section.roles.replication && !section.roles.export {
+        if !is_used(config, taken.place) {
             continue;
         }
         // The peer link's sockets come first: smoltcp serves them in this order.

@@ -10,11 +10,11 @@ mod complaints;
 mod tests;
 
 pub use complaints::Complaints;
-pub use fencing::datagram::{DATAGRAM_MAX, Rejected};
+pub use fencing::datagram::{DATAGRAM_MAX, Key, Rejected};
 pub use fencing::{Answer, Name, Party, Request};
 
 use core::net::SocketAddr;
-use fencing::datagram::{Channel, Ends, Key, Received, Ticket};
+use fencing::datagram::{Channel, Ends, Received, Ticket};
 
 /// Questions that may be unanswered at once. The engine works on one after the other, and an older one is asked again.
 const TICKETS: usize = 8;

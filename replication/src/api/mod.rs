@@ -12,7 +12,9 @@ mod status;
 use crate::buf::Buf;
 use crate::secure::LinkRefusal;
 use crate::wire::Frame;
-pub use fencing::{Answer, Episode, Party, Request};
+pub use fencing::{
+    Answer, Episode, Grantors, Own as OwnFence, Party, Request, Status as FenceStatus,
+};
 use heapless::String;
 
 pub use command::Command;
