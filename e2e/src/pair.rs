@@ -1,8 +1,8 @@
 //! A pair of nodes, driven by `./run-qemu.sh`.
 
 use crate::tools::{
-    checkout, first_difference, free_port, kernel, must, palisade_md, run, scratch, tail, text,
-    wait_for,
+    checkout, first_difference, free_port, kernel, must, palisade_arbiter, palisade_md, run,
+    scratch, tail, text, wait_for,
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -55,6 +55,27 @@ impl Pair {
         let pair = Self::prepare();
         pair.must_up(options);
         pair
+    }
+
+    /// The same with an arbiter and this policy of fencing; a silent peer is lost after two seconds.
+    pub fn boot_fenced(policy: &str, options: &[&str]) -> Self {
+        let mut pair = Self::prepare();
+        let arbiter = palisade_arbiter().to_str().expect("UTF-8");
+        pair.set("PALISADE_ARBITER", arbiter);
+        pair.must_up(&[&["--policy", policy, "--timeout", "2s"], options].concat());
+        pair
+    }
+
+    /// What the arbiter stored, oldest first, as `FENCE a 1`.
+    pub fn journal(&self) -> Vec<String> {
+        let text = self.must_script(&["arbiter", "journal"]);
+        let line = |line: &str| line.split(' ').skip(2).collect::<Vec<_>>().join(" ");
+        text.lines().map(line).collect()
+    }
+
+    /// `./run-qemu.sh kill arbiter`, or `start`.
+    pub fn arbiter(&self, verb: &str) {
+        self.must_script(&[verb, "arbiter"]);
     }
 
     /// `up` as [`Pair::up`], which must succeed.
@@ -407,6 +428,19 @@ impl Status {
     /// `Primary` or `Secondary`.
     pub fn role(&self) -> &str {
         self.string("/role")
+    }
+
+    /// The episode by which the node fences its peer, and its state: `requested`, `held`, `releasing`.
+    pub fn fence(&self) -> Option<(u64, &str)> {
+        let episode = self.0.pointer("/fencing/episode")?.as_u64()?;
+        Some((episode, self.string("/fencing/state")))
+    }
+
+    /// Whether clients wait until it is decided who may go on.
+    pub fn frozen(&self) -> bool {
+        self.0["fencing"]["frozen"]
+            .as_bool()
+            .expect("fencing.frozen")
     }
 
     /// The peer's role.

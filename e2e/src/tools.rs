@@ -122,17 +122,25 @@ pub fn first_difference(one: &Path, other: &Path, bytes: u64) -> Option<u64> {
 /// The host's tool for metadata (mdtool/), built when it is first asked for.
 pub fn palisade_md() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "mdtool"])
-            .current_dir(checkout())
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        let test = std::env::current_exe().expect("this program has a path");
-        let target = test.ancestors().nth(3).expect("target/PROFILE/deps/NAME");
-        target.join("debug/palisade-md")
-    })
+    PATH.get_or_init(|| built("mdtool", "palisade-md"))
+}
+
+/// The arbiter, built on first use.
+pub fn palisade_arbiter() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("palisade-arbiter", "palisade-arbiter"))
+}
+
+fn built(package: &str, program: &str) -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", package])
+        .current_dir(checkout())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let test = std::env::current_exe().expect("this program has a path");
+    let target = test.ancestors().nth(3).expect("target/PROFILE/deps/NAME");
+    target.join("debug").join(program)
 }
 
 /// Bytes of a disk that has room for a volume of so many and its metadata, by the rule of
