@@ -129,7 +129,8 @@ fn clients_wait_until_an_arbiter_that_was_killed_is_back() {
 
 #[test]
 fn with_resource_only_nobody_waits_for_the_arbiter() {
-    let pair = Pair::boot_fenced("resource-only", &[]);
+    // Short: the promotion that is tried below is denied when it is over.
+    let pair = Pair::boot_fenced("resource-only", &["--fence-timeout", "3s"]);
     let load = load(&pair, Node::A);
     pair.arbiter("kill");
     pair.cut("peers");
