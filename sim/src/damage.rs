@@ -34,8 +34,18 @@ impl World {
         } else {
             rng.index(all)
         };
+        let copies = [layout.superblock_a, layout.superblock_b];
+        let hit = copies.map(|offset| {
+            let first = disk.number_of((offset / SECTOR) as usize);
+            (first..first + PAGE / SECTOR as usize).contains(&sector)
+        });
         if disk.rot(sector, rng.next()) {
             self.spoil(volume, sector..sector + 1);
+        }
+        if at == meta {
+            for (rotten, hit) in self.oracle.rotten[n][volume].iter_mut().zip(hit) {
+                *rotten |= hit;
+            }
         }
     }
 

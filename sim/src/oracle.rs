@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     pub(crate) unbroken: [Vec<bool>; 2],
     /// Answered writes may be in the node's memory only (protocol B).
     pub(crate) owed: [Vec<bool>; 2],
+    /// The copies of a superblock that rotted since the disk was attached.
+    pub(crate) rotten: [Vec<[bool; 2]>; 2],
     /// When a node last lost what it had received and not written.
     forgot: [Vec<u64>; 2],
     /// What the node's clients were told last its peer may have lacked when it stopped.
@@ -113,6 +115,7 @@ impl Oracle {
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
             owed: [vec![false; count], vec![false; count]],
+            rotten: [vec![[false; 2]; count], vec![[false; 2]; count]],
             forgot: [vec![0; count], vec![0; count]],
             lagged: [vec![false; count], vec![false; count]],
             forked: [vec![false; count], vec![false; count]],

@@ -196,6 +196,13 @@ impl World {
     /// read the other copy has to do.)
     fn judge_attach(&mut self, n: usize, before: &Status, status: &Status) {
         for (volume, (was, now)) in before.volumes.iter().zip(&status.volumes).enumerate() {
+            if was.disk == DiskState::Attaching
+                && now.disk > DiskState::Failed
+                && now.current_uuid != JUST_CREATED
+            {
+                // What was bad has been written anew.
+                self.oracle.rotten[n][volume] = [false; 2];
+            }
             let attached = was.disk == DiskState::Attaching && now.disk > DiskState::Inconsistent;
             if attached && self.oracle.standing[n][volume].is_none() {
                 // The disk failed before it was durably a target: nothing of it was overwritten.
@@ -265,6 +272,9 @@ impl World {
     }
 
     fn becomes_target(&mut self, n: usize, volumes: &[(usize, Option<u64>)]) {
+        for &(v, was) in volumes {
+            self.oracle.given_up[n][v] |= self.metadata_gone(n, v, was);
+        }
         self.judge_direction(n, volumes);
         for &(v, _) in volumes {
             if self.oracle.parted(v) {
@@ -283,6 +293,18 @@ impl World {
                 self.oracle.before_resync[n][v] = Some(standing);
             }
         }
+    }
+
+    /// Whether both copies of a superblock rotted, and the operator created new metadata beside a peer that has some: so he
+    /// gave the copy up. If it was the only good one, nobody has the data any more.
+    fn metadata_gone(&mut self, n: usize, volume: usize, was: Option<u64>) -> bool {
+        let gone = was == Some(JUST_CREATED) && self.oracle.rotten[n][volume] == [true; 2];
+        let [mine, theirs] = [n, 1 - n].map(|n| self.oracle.standing[n][volume]);
+        if gone && !self.oracle.parted(volume) && mine.is_some() && theirs.is_none() {
+            self.oracle.amnesty = true;
+            self.stats.count(Kind::Amnesties);
+        }
+        gone
     }
 
     /// The better copy is overwritten only where the operator said so.
