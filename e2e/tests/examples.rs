@@ -55,20 +55,27 @@ fn the_domains_fit_the_example_configurations() {
 }
 
 #[test]
-fn systemd_takes_the_unit() {
-    let dir = scratch();
-    let unit = dir.path().join("palisade@.service");
-    std::fs::copy(example("systemd/palisade@.service"), &unit).expect("a writable directory");
-    let instance = dir.path().join("palisade@a.service");
-    let output = run(
-        "systemd-analyze",
-        &["verify", "--man=no", instance.to_str().expect("UTF-8")],
-        30,
-    );
-    let said = text(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    // Unknown directives are warnings that name the file.
-    assert!(!said.contains("palisade@"), "{said}");
+fn systemd_takes_the_units() {
+    for (file, instance) in [
+        ("palisade@.service", "palisade@a.service"),
+        ("palisade-arbiter.service", "palisade-arbiter.service"),
+    ] {
+        let dir = scratch();
+        // A program that is there, in place of one that is not installed here.
+        let unit = read(&format!("systemd/{file}"))
+            .replace("/usr/local/bin/palisade-arbiter ", "/bin/true ");
+        std::fs::write(dir.path().join(file), unit).expect("a writable directory");
+        let instance = dir.path().join(instance);
+        let output = run(
+            "systemd-analyze",
+            &["verify", "--man=no", instance.to_str().expect("UTF-8")],
+            30,
+        );
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        // Unknown directives are warnings that name the file.
+        assert!(!said.contains("palisade"), "{said}");
+    }
 }
 
 /// A process that ends with the test.

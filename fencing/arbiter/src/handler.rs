@@ -2,7 +2,8 @@
 //!
 //! It is the leader of a process group of its own, which is killed when the time is up and when the leader has ended, so that
 //! nothing of it is left. Its standard input is an empty file that is locked as long as any process of it lives: an
-//! arbiter that was killed and started again runs no second handler beside one that is left from before.
+//! arbiter that was killed and started again runs no second handler beside one that is left from before. That one ends
+//! all the same, for `timeout` watches it, too.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -112,8 +113,11 @@ impl Handler<'_> {
     fn spawn(&self, lock: &File) -> Result<(std::io::PipeReader, Child), String> {
         let spawn = || {
             let (reader, writer) = std::io::pipe()?;
-            let child = Command::new("sh")
-                .args(["-c", self.command])
+            // Its own limit is the arbiter's in case there is no arbiter any more.
+            let limit = self.limit.as_secs() + 1;
+            let child = Command::new("timeout")
+                .args(["--kill-after=2", &limit.to_string(), "sh", "-c"])
+                .arg(self.command)
                 .current_dir("/")
                 .env_clear()
                 .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -124,7 +128,9 @@ impl Handler<'_> {
                 .spawn()?;
             Ok((reader, child))
         };
-        spawn().map_err(|error: std::io::Error| format!("it cannot be started: {error}"))
+        spawn().map_err(|error: std::io::Error| {
+            format!("it cannot be started (by timeout, of coreutils): {error}")
+        })
     }
 }
 

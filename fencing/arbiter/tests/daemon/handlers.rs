@@ -305,6 +305,38 @@ fn a_handler_that_outlives_its_arbiter_is_waited_for() {
     }
 }
 
+/// Nor does it wait for ever: one that hangs ends in its time even without an arbiter.
+#[test]
+fn a_handler_that_hangs_ends_without_its_arbiter() {
+    let place = place(
+        "orphan-hang",
+        &[("fence-peer", "trap '' TERM; sleep 600")],
+        "handler-timeout = 1",
+    );
+    let mut a = Node::new("a", 1, 0);
+    let daemon = Daemon::start(&place);
+    let patience = Duration::from_millis(300);
+    assert_eq!(a.ask(daemon.address, fence(1), patience), None);
+    daemon.logged("running");
+    drop(daemon);
+    let daemon = Daemon::start(&place);
+    let begun = Instant::now();
+    let mut episode = 1;
+    // Killed by this arbiter: so its handler ran, and the one before had ended.
+    let killed = |line: &String| line.contains("fence-peer: killed");
+    while !daemon.log().iter().any(killed) {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        let why = Refusal::Handler(255);
+        assert_eq!(
+            a.told(daemon.address, fence(episode)),
+            refused(episode, why)
+        );
+        episode += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon.logged("a handler of an earlier life of this arbiter still runs");
+}
+
 const CRM: &str = "/usr/lib/drbd/crm-fence-peer.9.sh";
 
 /// Debian's own script for Pacemaker, with a cluster that is played by small programs: it takes our environment, finds the
