@@ -11,7 +11,7 @@ impl World {
     /// superblock in the very moment in which the other is rewritten cannot be survived with two copies.
     pub(crate) fn bit_rot(&mut self, n: usize, rng: &mut Rng) {
         let volume = rng.index(self.plan.volumes.len());
-        let (meta, layout) = self.place_of_metadata(volume);
+        let (meta, layout) = self.metadata_now(n, volume);
         let at = if rng.coin() { meta } else { volume };
         let attached = self.oracle.disk_state(n, volume) >= Some(DiskState::Inconsistent);
         let settled = attached && !self.nodes[n].disks[meta].saving();
@@ -54,10 +54,11 @@ impl World {
     pub(crate) fn bitmap_rot(&mut self, n: usize, rng: &mut Rng) {
         let mut pages = Vec::new();
         for volume in 0..self.plan.volumes.len() {
-            let (meta, layout) = self.place_of_metadata(volume);
+            let (meta, _) = self.place_of_metadata(volume);
             let Some(superblock) = self.metadata(n, volume, None) else {
                 continue;
             };
+            let layout = superblock.layout;
             for page in 0..layout.bitmap_pages_used() {
                 let Some(offset) = layout.bitmap_page(page) else {
                     continue;
@@ -84,7 +85,7 @@ impl World {
     /// The next read of the activity log or of marks, at an attach, shows something else.
     pub(crate) fn meta_misread(&mut self, n: usize, rng: &mut Rng) {
         let volume = rng.index(self.plan.volumes.len());
-        let (meta, layout) = self.place_of_metadata(volume);
+        let (meta, layout) = self.metadata_now(n, volume);
         let disk = &mut self.nodes[n].disks[meta];
         let [from, to] = [layout.activity, layout.superblock_b]
             .map(|offset| disk.number_of((offset / SECTOR) as usize));

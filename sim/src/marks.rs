@@ -91,7 +91,7 @@ impl World {
         if let Some(engine) = self.nodes[n].engine.as_ref().filter(|_| in_use) {
             return Marks::Memory(engine, volume);
         }
-        let (at, layout) = self.place_of_metadata(volume);
+        let (at, layout) = (self.place_of_metadata(volume).0, &superblock.layout);
         let disk = &self.nodes[n].disks[at];
         let id = superblock.device_id;
         let (mut hot, mut dirty) = (Vec::new(), Vec::new());

@@ -26,6 +26,14 @@ impl World {
         }
     }
 
+    /// As [`Self::place_of_metadata`], where a node's metadata lies now: a growth moves it, and what was there before
+    /// becomes the clients'.
+    pub(crate) fn metadata_now(&self, n: usize, volume: usize) -> (usize, Layout) {
+        let (disk, first) = self.place_of_metadata(volume);
+        let now = self.metadata(n, volume, None);
+        (disk, now.map_or(first, |superblock| superblock.layout))
+    }
+
     /// Places of a volume's superblocks: those on the small disk, and those on the larger one.
     pub(crate) fn superblocks(&self, volume: usize) -> Vec<u64> {
         let (_, layout) = self.place_of_metadata(volume);

@@ -84,7 +84,7 @@ impl World {
                 volume,
                 op: DiskOp::Write { offset, .. },
                 ..
-            } if *offset == self.place_of_metadata((*volume).into()).1.superblock_a => {
+            } if *offset == self.metadata_now(n, (*volume).into()).1.superblock_a => {
                 self.moment(n, Fault::CrashAtSave);
             }
             _ => {}
