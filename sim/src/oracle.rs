@@ -205,6 +205,14 @@ impl Oracle {
                 discard_my_data: true,
             } => self.discarding[n] = true,
             Command::Detach { force: true, .. } => self.torn_out = true,
+            // Given only where neither copy of the superblock can be read: the operator writes this copy off.
+            Command::CreateMd {
+                volume,
+                force: true,
+            } => {
+                self.claims[n][usize::from(volume)] = false;
+                self.served[n][usize::from(volume)] = false;
+            }
             // Given only when nothing is under way and both copies hold the same, durably: from then on either
             // is as good as the better one, even if only one node learns of it.
             Command::NewCurrentUuid => {
