@@ -9,6 +9,7 @@ mod congestion;
 mod dry_run;
 mod epochs;
 mod faults;
+mod fence;
 mod handshake;
 mod hostile;
 mod inspect;
@@ -68,6 +69,9 @@ pub(super) struct Node {
     pub replies: BTreeMap<RequestId, (Result<(), ClientError>, Vec<u8>)>,
     pub done: BTreeMap<CommandId, Result<String, String>>,
     pub logs: Vec<String>,
+    /// Out of band: questions, and answers.
+    pub asks: VecDeque<(Party, Request)>,
+    pub answers: VecDeque<(Party, u32, Answer)>,
     pub serving: bool,
     /// Its volumes grow: that takes memory.
     pub may_allocate: bool,
@@ -94,6 +98,7 @@ pub(super) struct Pair {
     pub network: bool,
     /// Frames vanish without anyone noticing.
     pub black_hole: bool,
+    pub management: fence::Management,
     /// Choose randomly among what may happen next; 0: in a fixed order.
     pub rng: u64,
 }
@@ -160,6 +165,8 @@ impl Node {
             replies: BTreeMap::new(),
             done: BTreeMap::new(),
             logs: Vec::new(),
+            asks: VecDeque::new(),
+            answers: VecDeque::new(),
             serving: false,
             may_allocate: false,
             sizes: BTreeMap::new(),
@@ -214,7 +221,10 @@ impl Node {
                     let before = self.done.insert(id, result.map(text).map_err(text));
                     assert!(before.is_none(), "command {id} answered twice");
                 }
-                Action::Ask { .. } | Action::Answer { .. } => {}
+                Action::Ask { to, request } => self.asks.push_back((to, request)),
+                Action::Answer { to, token, answer } => {
+                    self.answers.push_back((to, token, answer));
+                }
                 Action::Log { level, text } => self.logs.push(std::format!("{level:?} {text}")),
             }
         }
@@ -350,6 +360,7 @@ impl Pair {
             up: false,
             network: false,
             black_hole: false,
+            management: fence::Management::new(),
             rng: 0,
         };
         for n in 0..2 {
@@ -584,6 +595,9 @@ impl Pair {
             if !self.nodes[n].meta_held && self.complete_meta(n) {
                 return true;
             }
+        }
+        if self.talk() {
+            return true;
         }
         let both = self.nodes.iter().all(|n| n.wants_link);
         if self.network && !self.up && both {
