@@ -169,6 +169,8 @@ pub(super) struct Slot {
     pub unlocked: bool,
     /// It went to a disk, this node's or the peer's.
     pub tried: bool,
+    /// The disk was at it while the peer was lost and came back: it is done again, by both.
+    pub again: bool,
     /// The end is decided.
     pub error: Option<ClientError>,
 }
@@ -208,6 +210,7 @@ impl Slot {
             rewrites: false,
             unlocked: false,
             tried: false,
+            again: false,
             error: None,
         }
     }

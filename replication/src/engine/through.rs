@@ -497,6 +497,12 @@ impl Engine {
             self.freeze(id, mem);
             return false;
         }
+        if core::mem::take(&mut slot.again) && slot.local == Local::Done && self.serving {
+            (slot.acked, slot.refused, slot.repair) = (false, false, false);
+            (slot.local, slot.remote) = (Local::Waiting, Remote::None);
+            self.slots.push(&mut self.ready, id);
+            return false;
+        }
         let at = slot.volume;
         let volume = &self.volumes[at];
         let (good, peer_good) = (volume.good(), connected && volume.peer_good());

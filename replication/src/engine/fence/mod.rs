@@ -12,6 +12,7 @@ mod store;
 
 pub(super) use store::unreadable;
 
+use super::slots::{Local, Op, Owner, Remote, SlotId};
 use super::{Engine, text};
 use crate::api::{
     Answer, Command, CommandId, DiskState, EngineConfig, Episode, Level, Micros, Party, Policy,
@@ -250,6 +251,24 @@ impl Engine {
         self.log(Level::Info, text!("{said}"));
         for at in 0..self.volumes.len() {
             self.ensure_generation(at, mem);
+        }
+        if why == Thaw::Reconnected {
+            self.repeat_begun();
+        }
+    }
+
+    /// What the disk was at when the peer was lost the peer does not have, nor does it know yet that it lacks anything: were
+    /// it answered when this disk ends it, and this node died then, the peer could be promoted without it.
+    fn repeat_begun(&mut self) {
+        for id in 0..self.slots.capacity() as SlotId {
+            let Some(slot) = self.slots.get(id) else {
+                continue;
+            };
+            let begun = matches!(slot.local, Local::Disk | Local::Flush | Local::Held);
+            let alone = slot.owner == Owner::Client && slot.remote == Remote::None;
+            if begun && alone && !slot.answered && slot.op != Op::Read {
+                self.slots.at(id).again = true;
+            }
         }
     }
 

@@ -72,7 +72,7 @@ impl Pair {
         self.handle(n, Event::Answered { from, answer });
     }
 
-    fn own(&self, n: usize) -> Own {
+    pub fn own(&self, n: usize) -> Own {
         self.nodes[n].status().fencing.record.own
     }
 
@@ -80,7 +80,7 @@ impl Pair {
         self.nodes[n].status().volumes[0].current_uuid
     }
 
-    fn frozen(&self, n: usize) -> bool {
+    pub fn frozen(&self, n: usize) -> bool {
         self.nodes[n].status().suspended.fencing
     }
 
@@ -105,7 +105,7 @@ fn fenced(node: &str, peer: &str, policy: Policy) -> EngineConfig {
 }
 
 /// Both in sync, `a` is Primary, by this policy.
-fn pair_by(policy: Policy) -> Pair {
+pub(super) fn pair_by(policy: Policy) -> Pair {
     let mut pair = Pair::with(fenced("a", "b", policy), fenced("b", "a", policy));
     pair.management.arbiter = Some(Arbiter::default());
     pair.management.peers = true;
@@ -115,12 +115,12 @@ fn pair_by(policy: Policy) -> Pair {
     pair
 }
 
-fn pair() -> Pair {
+pub(super) fn pair() -> Pair {
     pair_by(Policy::ResourceAndStonith)
 }
 
 /// Nobody can be asked.
-fn deaf(pair: &mut Pair) {
+pub(super) fn deaf(pair: &mut Pair) {
     pair.management.arbiter = None;
     pair.management.peers = false;
 }

@@ -10,6 +10,7 @@ mod dry_run;
 mod epochs;
 mod faults;
 mod fence;
+mod fence_faults;
 mod handshake;
 mod hostile;
 mod inspect;
