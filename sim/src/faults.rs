@@ -305,6 +305,7 @@ impl World {
                 }
                 _ => false,
             };
+            self.fencing_forgotten(n);
             let node = &mut self.nodes[n];
             for at in [volume, self.plan.volumes.len() + volume] {
                 let disk = &mut node.disks[at];
@@ -389,6 +390,7 @@ impl World {
     /// Ends every fault there is.
     pub fn end_faults(&mut self) {
         self.recover(Recovery::Network);
+        self.end_management_faults();
         for n in 0..2 {
             let node = &mut self.nodes[n];
             node.disk_slow_until = 0;

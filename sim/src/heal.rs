@@ -52,6 +52,10 @@ impl World {
                 return;
             }
         }
+        if !self.run_until(bound, |w| w.fences_are_over()) {
+            self.fail_unhealthy("a held fence is given back when all is well again");
+            return;
+        }
         self.end_verifies();
         self.grow_all(bound);
         self.repair(bound);
@@ -235,6 +239,9 @@ impl World {
                 s.connection,
                 s.reason.as_str()
             );
+            if self.management.is_some() {
+                detail += &format!("\n      {:?}", s.fencing);
+            }
             for v in &s.volumes {
                 detail += &format!(
                     "\n      vol{}: {:?}/{:?} {:?} out of sync {} uuid {:x}/{:x}",

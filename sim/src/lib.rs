@@ -16,6 +16,7 @@ mod growth;
 mod heal;
 mod history;
 mod judge;
+pub mod management;
 mod marks;
 mod metadata;
 mod moment;
@@ -62,6 +63,8 @@ pub struct Options {
     pub mutation: Option<Mutation>,
     /// What is kept of what the seed draws; all of it unless told otherwise.
     pub only: record::Only,
+    /// With a fencing policy, an arbiter and a management network, drawn beside what the seed draws anyway.
+    pub fencing: bool,
 }
 
 impl Default for Options {
@@ -71,6 +74,7 @@ impl Default for Options {
             trace: false,
             mutation: None,
             only: None,
+            fencing: false,
         }
     }
 }
@@ -91,11 +95,17 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
         return drill::run(seed);
     }
     let mut rng = Rng::new(seed);
-    let plan = Plan::draw(&mut rng);
+    let mut plan = Plan::draw(&mut rng);
+    if options.fencing {
+        plan.fencing = management::draw(seed, plan.timers.timeout);
+    }
     let trace = Trace::new(options.trace);
     trace.line(0, "PLAN", || format!("{plan:?}"));
     let mut world = World::new(seed, plan, options.mutation, trace);
     world.only = options.only.clone();
+    if options.fencing {
+        world.with_management(seed);
+    }
     let first = rng.index(2);
     world.boot(first);
     world.run_for(rng.pick(&[0, 10, 1_000, 500_000]));

@@ -14,6 +14,7 @@ const USAGE: &str = "usage: sim --seeds A..B [--jobs N] [--keep-going] [OPTIONS]
        sim mutations [NAME...] [--seeds A..B]                 proves that the oracle notices deliberate defects
 OPTIONS: --steps N        events before faults end
          --mutation NAME  with a deliberate defect
+         --fencing        with a fencing policy, an arbiter and a management network
          --no-shrink      does not look for the smallest schedule that fails
          --only LIST      of what the seed draws, only this (as a shrunk failure prints it; none for nothing)";
 
@@ -62,6 +63,7 @@ impl Arguments {
                 "--jobs" => parsed.jobs = number(value()?)?.max(1) as usize,
                 "--steps" => parsed.options.steps = number(value()?)?,
                 "--trace" => parsed.options.trace = true,
+                "--fencing" => parsed.options.fencing = true,
                 "--keep-going" => parsed.keep_going = true,
                 "--no-shrink" => parsed.shrink = false,
                 "--only" => parsed.options.only = Some(record::parse(&value()?)?),
@@ -95,6 +97,9 @@ impl Arguments {
         let mut words = Vec::new();
         if self.options.steps != sim::STEPS {
             words.extend(["--steps".into(), self.options.steps.to_string()]);
+        }
+        if self.options.fencing {
+            words.push("--fencing".into());
         }
         if let Some(name) = &self.mutation {
             words.extend(["--mutation".into(), name.clone()]);

@@ -223,7 +223,7 @@ fn config(index: usize, seed: u64, plan: &Plan, disks: &[u64]) -> EngineConfig {
         trouble: plan.trouble,
         resync: plan.resync[index],
         mirroring: plan.mirroring,
-        fencing: Default::default(),
+        fencing: plan.fencing,
         seed,
         max_requests: plan.max_requests,
     }

@@ -13,7 +13,7 @@ use replication::api::{
 
 /// A command that has no answer yet.
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
+pub(crate) struct Waiting {
     node: usize,
     boot: u32,
     id: CommandId,
@@ -25,7 +25,7 @@ struct Waiting {
 /// What the operator remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
-    waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<Waiting>,
     next_id: CommandId,
     /// Plain attempts to connect since the nodes were last connected.
     connects: u32,

@@ -8,8 +8,8 @@ use crate::rng::Rng;
 use crate::stamp::SECTOR;
 use crate::world::Time;
 use replication::api::{
-    Mirroring, OnCongestion, OnIoError, OnNoData, Protocol, ResyncConfig, ResyncLimits, Timers,
-    Trouble,
+    FencingConfig, Mirroring, OnCongestion, OnIoError, OnNoData, Protocol, ResyncConfig,
+    ResyncLimits, Timers, Trouble,
 };
 use replication::ondisk::{Layout, PAGE};
 use replication::wire::MAX_PAYLOAD;
@@ -163,6 +163,8 @@ pub struct Plan {
     pub resync: [ResyncConfig; 2],
     /// When writes are answered.
     pub mirroring: Mirroring,
+    /// What is done when the peer is lost; dont-care unless a run is one with fencing.
+    pub fencing: FencingConfig,
     /// Whether the operator may force a node whose peer has newer data.
     pub reckless: bool,
     /// Mean time between the operator's thoughts; 0: there is none.
@@ -257,6 +259,7 @@ impl Plan {
             reckless: rng.percent(20),
             operator_gap: rng.pick(&[20_000, 100_000]) * pace.min(8),
             mirroring: mirroring(rng),
+            fencing: FencingConfig::default(),
         };
         if rng.one_in(10) {
             let extents = rng.range(3, 5) as usize;
@@ -305,6 +308,7 @@ impl Plan {
             reckless: false,
             operator_gap: 0,
             mirroring: Mirroring::default(),
+            fencing: FencingConfig::default(),
         }
     }
 

@@ -124,7 +124,9 @@ impl World {
                 }
             }
             Action::CommandDone { id, result } => self.command_done(n, id, &result),
-            Action::Log { .. } | Action::Ask { .. } | Action::Answer { .. } => {}
+            Action::Ask { to, request } => self.asks(n, to, request),
+            Action::Answer { to, answer, .. } => self.answers(n, to, &answer),
+            Action::Log { .. } => {}
         }
     }
 

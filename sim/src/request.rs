@@ -238,6 +238,9 @@ impl World {
             Ok(()) => {
                 self.oracle_answered(n, &request, read);
                 if request.mutates() {
+                    self.judge_answer_by_fencing(n);
+                }
+                if request.mutates() {
                     self.judge_equal(request.wanted.volume, request.sectors());
                 }
             }

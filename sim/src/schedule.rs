@@ -1,7 +1,8 @@
 //! The queue of what happens next, in simulated time; ties keep their order of insertion.
 
+use crate::management::Question;
 use crate::world::Time;
-use replication::api::{Command, CommandId, DiskToken, LinkDownReason};
+use replication::api::{Answer, Command, CommandId, DiskToken, LinkDownReason, Party, Request};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -19,6 +20,8 @@ pub enum Occurrence {
     },
     /// A client gets its turn.
     Client(usize),
+    /// A message reaches the arbiter.
+    Question(Question),
     /// The operator looks at the nodes.
     Operator,
     /// The fault with this number is due.
@@ -60,6 +63,10 @@ pub enum NodeEvent {
     LinkDown(LinkDownReason),
     /// The operator's command arrives.
     Command(CommandId, Command),
+    /// A question comes in out of band.
+    Asked(Party, Request),
+    /// An answer comes in out of band.
+    Answered(Party, Answer),
     /// The number of connected clients changed.
     OpenClients,
 }

@@ -43,6 +43,7 @@ impl World {
             count_transitions(&mut self.stats, before, &status);
             self.moments_of(n, before, &status);
             self.judge_attach(n, before, &status);
+            self.judge_fencing(n, before, &status);
         }
         self.account_for_lag(n, before.as_ref());
         let Some(status) = self.oracle.status[n].as_ref() else {
@@ -561,7 +562,9 @@ impl World {
                 self.oracle.standing[n].fill(Some(Level::Answered));
                 return;
             }
-            if !(forced && self.plan.reckless) {
+            // A fence takes the place of the operator's word against a Primary that cannot be seen, not against newer data.
+            let by_fence = worth.is_some() && self.holds_fence(n);
+            if !(forced && self.plan.reckless || by_fence) {
                 let detail = format!(
                     "node {} (forced: {forced}, rival Primary: {rival})",
                     letter(n)

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::disk::Content;
 use crate::foretelling::Foretelling;
+use crate::management::Management;
 use crate::mutation::Mutation;
 use crate::network::Network;
 use crate::node::Node;
@@ -16,7 +17,7 @@ use crate::schedule::{NodeEvent, Occurrence, Recovery, Schedule};
 use crate::stamp;
 use crate::stats::{Kind, Stats};
 use crate::trace::{Trace, letter};
-use replication::api::{Action, Event, LinkDownReason};
+use replication::api::{Action, Command, Event, LinkDownReason};
 use std::collections::BTreeMap;
 
 /// Microseconds of simulated time.
@@ -61,6 +62,8 @@ pub struct World {
     /// Faults and clients' new requests have ended.
     pub(crate) healing: bool,
     pub(crate) actions: Vec<Action>,
+    /// Only with a fencing policy.
+    pub(crate) management: Option<Management>,
 }
 
 impl World {
@@ -106,6 +109,7 @@ impl World {
             resets: 0,
             healing: false,
             actions: Vec::new(),
+            management: None,
             plan,
         };
         let lively = if world.plan.depth > 0 {
@@ -214,6 +218,7 @@ impl World {
                 }
             }
             Occurrence::Client(c) => self.client_turn(c),
+            Occurrence::Question(question) => self.question(question),
             Occurrence::Operator => self.operator_turn(),
             Occurrence::Fault(number) => self.fault_turn(number),
             Occurrence::Copy(n) => {
@@ -253,7 +258,25 @@ impl World {
                 self.trace
                     .line(self.now, letter(n), || format!("command {command:?}"));
                 self.oracle.commanded(n, command);
+                self.fencing_word(command);
+                if matches!(command, Command::CreateMd { .. }) {
+                    self.fencing_forgotten(n);
+                }
                 self.feed(n, Event::Command { id, command });
+            }
+            NodeEvent::Asked(from, request) => {
+                self.foretelling.stirs += 1;
+                let token = 0;
+                let event = Event::Asked {
+                    from,
+                    token,
+                    request,
+                };
+                self.feed(n, event);
+            }
+            NodeEvent::Answered(from, answer) => {
+                self.foretelling.stirs += 1;
+                self.feed(n, Event::Answered { from, answer });
             }
             NodeEvent::OpenClients => {
                 let open = self.clients.iter().filter(|c| c.node == Some(n)).count() as u32;

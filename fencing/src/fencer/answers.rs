@@ -122,7 +122,8 @@ impl Fencer {
 
     /// How things stand at the arbiter. What is taken from it stays true, so it may be old.
     fn standing(&mut self, standing: Standing) {
-        self.query.wanted = false;
+        // While it is fenced beside a peer in sync it asks on, at its pace, until the fence was given back.
+        self.query.wanted = self.view.in_sync && self.record.mark.is_some();
         if !self.plausible(Party::Arbiter, standing.last) {
             return;
         }
@@ -149,7 +150,10 @@ impl Fencer {
             (Some(episode), _) if episode > self.record.released && !self.view.primary => {
                 self.fenced(episode);
             }
-            (None, Some(mark)) if standing.over >= mark => self.lifted(mark),
+            (None, Some(mark)) if standing.over >= mark => {
+                self.lifted(mark);
+                self.query.wanted = false;
+            }
             (_, Some(mark)) => self.deny(Denied::Fenced(mark)),
             _ => {}
         }

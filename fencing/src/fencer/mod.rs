@@ -422,6 +422,14 @@ impl Fencer {
         if self.promoting && self.record.mark.is_none() && self.view.disk < Disk::Consistent {
             self.deny(Denied::Disk(self.view.disk));
         }
+        if self.view.in_sync
+            && self.record.mark.is_some()
+            && self.config.arbiter
+            && !self.query.wanted
+        {
+            // The peer may have given it back already, and told the arbiter alone: all volumes are in sync.
+            self.query = Progress::new(true);
+        }
         let need = self.needed();
         match self.record.own {
             Own::None | Own::Releasing(_) if need => self.request(),

@@ -248,6 +248,7 @@ impl Engine {
         self.link.outstanding = 0;
         self.epochs_lost();
         self.controller.link_lost();
+        let peer_disk = self.lost_peer_disk();
         for at in 0..self.volumes.len() {
             let primary = self.role == Role::Primary;
             let volume = &mut self.volumes[at];
@@ -260,7 +261,7 @@ impl Engine {
             }
             volume.replication = ReplicationState::Off;
             volume.mirrored = false;
-            volume.peer_disk = DiskState::DUnknown;
+            volume.peer_disk = peer_disk;
             volume.through.for_peer = false;
             volume.through.owed = None;
             if !primary {

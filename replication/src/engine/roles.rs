@@ -81,7 +81,7 @@ impl Vouched {
 }
 
 impl Engine {
-    fn disk_grade(&self) -> DiskGrade {
+    pub(super) fn disk_grade(&self) -> DiskGrade {
         let grade = |volume: &Volume| match volume.disk {
             // Its beginning was agreed on and may only not have arrived yet.
             _ if volume.replication == ReplicationState::SyncTarget => DiskGrade::Unusable,
@@ -589,6 +589,13 @@ impl Engine {
             task.deadline = Micros::MAX;
             self.task = Some(task);
             return;
+        }
+        if let TaskKind::Fencing { .. } = task.kind {
+            self.task = None;
+            let reason = text!(
+                "the disk has not saved the word yet: this node becomes Primary as soon as it has; see 'disks'"
+            );
+            return self.done(task.id, Err(reason));
         }
         self.task = None;
         // Whatever the peer still answers is void; it learns that this node stayed Secondary.

@@ -15,8 +15,8 @@ pub(super) use store::unreadable;
 use super::slots::{Local, Op, Owner, Remote, SlotId};
 use super::{Engine, text};
 use crate::api::{
-    Answer, Command, CommandId, DiskState, EngineConfig, Episode, Level, Micros, Party, Policy,
-    Request, Role,
+    Answer, Command, CommandId, ConnectionState, DiskState, EngineConfig, Episode, Level, Micros,
+    Party, Policy, Request, Role,
 };
 use crate::buf::Mem;
 use fencing::api::{Action, Config, Denied, Input, Thaw, Timer, View};
@@ -54,6 +54,8 @@ pub(super) struct Fence {
     reconciled: bool,
     /// The node is to be Primary as soon as no handshake is under way, by the operator's word or not.
     promoted: Option<bool>,
+    /// The promotion that was last asked for is by the operator's word.
+    forced: bool,
     /// The node is Primary and must not be.
     stepping_down: bool,
     /// The identity that the running handshake told the peer.
@@ -83,6 +85,7 @@ impl Fence {
             timers: [None; TIMERS.len()],
             reconciled: false,
             promoted: None,
+            forced: false,
             stepping_down: false,
             told_identity: 0,
         }
@@ -218,7 +221,7 @@ impl Engine {
             Action::OutdateSelf(_) => self.outdate_disks(),
             Action::StepDown => self.give_way(),
             Action::Promotion(Ok(())) => {
-                self.fence.promoted = Some(self.fence_is_forced());
+                self.fence.promoted = Some(core::mem::take(&mut self.fence.forced));
             }
             Action::Promotion(Err(why)) => self.promotion_denied(why),
             Action::WantPromotion => self.promote_for(NOBODY),
@@ -274,13 +277,23 @@ impl Engine {
 
     fn peer_is_fenced(&mut self, episode: Episode) {
         self.fence.peer_fenced = true;
-        for volume in &mut self.volumes {
-            volume.peer_disk = volume.peer_disk.min(DiskState::Outdated);
+        if self.link.state != ConnectionState::Connected {
+            let unknown = self.lost_peer_disk();
+            self.volumes.iter_mut().for_each(|v| v.peer_disk = unknown);
         }
         self.log(
             Level::Info,
             text!("the peer is fenced by episode {episode}: this node may go on alone"),
         );
+    }
+
+    /// What is known of the disks of a peer that is not connected.
+    pub(super) fn lost_peer_disk(&self) -> DiskState {
+        if self.fence.peer_fenced {
+            DiskState::Outdated
+        } else {
+            DiskState::DUnknown
+        }
     }
 
     /// The peer may have newer data: clients are dropped, the disks are Outdated, and a connection ends, so that a

@@ -4,6 +4,7 @@ use super::super::roles::{Task, TaskKind, Vouched};
 use super::super::{Engine, text};
 use crate::api::{CommandId, Micros, Role, Text};
 use crate::buf::Mem;
+use fencing::DiskGrade;
 use fencing::api::{Denied, Input};
 
 impl Engine {
@@ -17,8 +18,14 @@ impl Engine {
         self.task = Some(Task {
             id,
             kind: TaskKind::Fencing { force },
-            deadline: Micros::MAX,
+            // Who asks others is bounded by the worker; the operator's word waits for this node's disks only.
+            deadline: if force {
+                self.now + self.config.timers.timeout
+            } else {
+                Micros::MAX
+            },
         });
+        self.fence.forced = force;
         self.fence_look(self.connected(), mem);
         self.fence_input(Input::Promote { force }, mem);
         self.finish_promotion(mem);
@@ -33,10 +40,6 @@ impl Engine {
     /// Whether the connected peer may become Primary as far as this node's own fence is concerned.
     pub(in crate::engine) fn consents(&self) -> bool {
         self.fence.fencer.consent().is_ok()
-    }
-
-    pub(super) fn fence_is_forced(&self) -> bool {
-        matches!(self.task, Some(task) if task.kind == (TaskKind::Fencing { force: true }))
     }
 
     pub(super) fn take_fencing_task(&mut self) -> Option<(CommandId, bool)> {
@@ -60,6 +63,11 @@ impl Engine {
         if self.connected() {
             self.fence.promoted = None;
             return self.defer_promotion(id, force);
+        }
+        if self.disk_grade() == DiskGrade::Unusable {
+            self.fence.promoted = None;
+            let why = text!("a disk was lost meanwhile; see 'status'");
+            return self.done(id, Err(why));
         }
         if self.task.is_none() && self.role != Role::Primary {
             let vouched = if force {
