@@ -3,7 +3,7 @@
 use super::attach::Attach;
 use super::flush::FLUSH_TOKEN;
 use super::meta::META_TOKEN;
-use super::slots::{Local, Op, Owner, Remote, Slot, SlotId};
+use super::slots::{Local, Op, Owner, Slot, SlotId};
 use super::{Engine, Queued, text};
 use crate::api::{
     ClientError, DiskError, DiskState, DiskToken, Level, MetadataPlace, Protocol, Role,
@@ -34,10 +34,8 @@ impl Engine {
             (slot.owner, slot.op, slot.volume, slot.fua, slot.orphan);
         let reads = op.reads() && !slot.rewrites;
         if slot.repair {
-            return match slot.remote {
-                Remote::Done => self.repaired(id, result, pool),
-                _ => unreachable!("a block is repaired with what the peer sent"),
-            };
+            // Whatever has become of the connection: what the peer sent is here.
+            return self.repaired(id, result, pool);
         }
         let ok = match result {
             Ok(()) => true,

@@ -12,7 +12,7 @@
 
 use super::attach::Attach;
 use super::meta::Lane;
-use super::slots::{Local, Owner, Slot, SlotId};
+use super::slots::{Local, Owner, Remote, Slot, SlotId};
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{DiskOp, DiskState, Micros};
 use crate::buf::Mem;
@@ -163,7 +163,12 @@ impl Engine {
                 .get(id)
                 .is_some_and(|s| s.volume == at && s.local == Local::Disk);
             if hangs && self.abandoned < abandoned_limit(self.config.max_requests) {
-                self.slots.at(id).local = Local::Failed;
+                let slot = self.slots.at(id);
+                slot.local = Local::Failed;
+                if core::mem::take(&mut slot.repair) {
+                    // What the peer sent is in the memory that the disk keeps: the peer is asked anew.
+                    slot.remote = Remote::None;
+                }
                 self.finish_if_done(id, mem);
             }
         }

@@ -19,6 +19,7 @@ mod liveness;
 mod mirror;
 mod policies;
 mod random;
+mod repair;
 mod resize;
 mod roles;
 mod trouble;

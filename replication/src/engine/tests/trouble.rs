@@ -31,62 +31,6 @@ fn is_lost_word(sent: &Sent) -> bool {
 }
 
 #[test]
-fn a_block_that_cannot_be_read_comes_from_the_peer_and_is_repaired() {
-    let mut pair = Pair::ready();
-    pair.write(0, 8192, 4096, 7);
-    pair.run();
-    // The medium has lost it.
-    pair.nodes[0].disks[0][8192..12288].fill(0xee);
-    pair.nodes[0].disk_errors.push_back(Some(DiskError::Io));
-    assert_eq!(pair.read(0, 8192, 4096), [7; 4096]);
-    assert!(pair.nodes[0].logged("came from the peer and were written anew"));
-    assert_eq!(pair.nodes[0].disk(), DiskState::UpToDate);
-    pair.assert_in_sync();
-}
-
-#[test]
-fn the_repair_of_a_block_keeps_its_place_among_writes() {
-    let mut pair = Pair::ready();
-    pair.write(0, 0, 4096, 1);
-    pair.run();
-    pair.nodes[0].disk_errors.push_back(Some(DiskError::Io));
-    let read = pair.submit(0, 0, |node| ClientOp::Read(node.pool.alloc(4096).unwrap()));
-    // Comes while the peer is asked: it must not be overwritten by what the peer has read before.
-    pair.complete(0);
-    let write = pair.write(0, 0, 4096, 2);
-    pair.run();
-    assert_eq!(pair.reply(0, read), Some(Ok(())));
-    assert_eq!(pair.nodes[0].replies[&read].1, [1; 4096]);
-    assert_eq!(pair.reply(0, write), Some(Ok(())));
-    assert_eq!(pair.nodes[0].disks[0][..4096], [2; 4096]);
-    pair.assert_in_sync();
-}
-
-#[test]
-fn a_block_that_neither_disk_can_read_is_an_error() {
-    let mut pair = Pair::ready();
-    pair.nodes[0].reads_fail = true;
-    pair.nodes[1].reads_fail = true;
-    let id = pair.submit(0, 0, |node| ClientOp::Read(node.pool.alloc(4096).unwrap()));
-    pair.run();
-    assert_eq!(pair.reply(0, id), Some(Err(ClientError::Io)));
-    assert_eq!(pair.nodes[1].disk(), DiskState::UpToDate);
-    pair.nodes[0].reads_fail = false;
-    pair.assert_in_sync();
-}
-
-#[test]
-fn a_disk_that_cannot_be_repaired_is_given_up_and_the_client_has_its_data() {
-    let mut pair = Pair::ready();
-    pair.write(0, 0, 4096, 5);
-    pair.run();
-    let errors = [Some(DiskError::Io), Some(DiskError::Io)];
-    pair.nodes[0].disk_errors.extend(errors);
-    assert_eq!(pair.read(0, 0, 4096), [5; 4096]);
-    assert_eq!(pair.nodes[0].disk(), DiskState::Failed);
-}
-
-#[test]
 fn clients_do_not_notice_that_the_primary_lost_its_disk() {
     for what in 0..4 {
         let mut pair = Pair::ready();
