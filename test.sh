@@ -29,7 +29,7 @@ step() {
   names+=("$name") results+=("$result $((SECONDS - begun)) s")
 }
 
-crates=(admin boot drivers fencing fuzz mdtool net replication resync sim palisade-arbiter)
+crates=(admin boot ctl drivers fencing fuzz mdtool net replication resync sim palisade-arbiter)
 host_crates() {
   printf -- '-p %s ' "${crates[@]}"
   say

@@ -131,6 +131,12 @@ pub fn palisade_arbiter() -> &'static Path {
     PATH.get_or_init(|| built("palisade-arbiter", "palisade-arbiter"))
 }
 
+/// The command line for nodes (ctl/), built when it is first asked for.
+pub fn palisadectl() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("ctl", "palisadectl"))
+}
+
 fn built(package: &str, program: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "-p", package])

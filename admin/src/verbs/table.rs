@@ -120,6 +120,17 @@ pub(super) enum Takes {
 }
 
 impl Spec {
+    /// How `help` writes the word that is no option, in brackets if it may be left out; empty if there is none.
+    pub const fn operand(&self) -> &'static str {
+        self.operand.written()
+    }
+
+    /// The options: name with its dashes, another name that is understood, and whether a value follows.
+    pub fn options(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>, bool)> {
+        let options = self.options.iter();
+        options.map(|option| (option.name, option.alias, option.takes != Takes::Nothing))
+    }
+
     /// Whether a word may stand behind the verb.
     pub(super) fn knows(&self, word: &str) -> bool {
         let mut options = self.options.iter();
