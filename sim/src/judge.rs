@@ -1,5 +1,6 @@
 //! The oracle's judgements of what clients are told: every answer against both disks.
 
+use crate::disk::Discard;
 use crate::history::Level;
 use crate::oracle::Unflushed;
 use crate::request::{Kinds, Request};
@@ -78,7 +79,7 @@ impl World {
                 });
             }
         }
-        if request.mutates() {
+        if self.stakes(request) {
             // A Primary without a good disk of its own serves from its peer's.
             let own = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
             let holder = if own { n } else { 1 - n };
@@ -86,6 +87,13 @@ impl World {
             self.oracle.served[holder][volume] = true;
         }
         self.judge_copies(n, request, &hardened);
+    }
+
+    /// Whether what was answered must be found again on a disk that counts. Not a discard unless both disks zero what is
+    /// discarded: either content is right then, on either disk, and between connected nodes it is not even carried out.
+    fn stakes(&self, request: &Request) -> bool {
+        let discard = request.wanted.kind == Kinds::Discard;
+        request.mutates() && !(discard && self.plan.discard != [Discard::Zeroes; 2])
     }
 
     fn judge_read(&mut self, n: usize, request: &Request, read: &[Option<Value>], now: u64) {
@@ -143,7 +151,8 @@ impl World {
         // A target that is whole already may have said so without having been heard: it gets what
         // is written meanwhile.
         let alone = alone && !self.mirrors_to_whole(n, volume);
-        if alone && same_branch && (request.mutates() || !hardened.is_empty()) {
+        let counts = self.stakes(request) || !hardened.is_empty();
+        if alone && same_branch && counts {
             self.oracle.falls_behind(peer, volume);
         }
         let good = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
@@ -157,7 +166,6 @@ impl World {
             let cut_off = !self.oracle.connected(n);
             self.judge_writer(n, volume, cut_off && good);
         }
-        let counts = request.mutates() || !hardened.is_empty();
         if !good && alone && !self.oracle.amnesty {
             self.fail(
                 "what is answered is on a good disk",
@@ -174,7 +182,7 @@ impl World {
             self.judge_through(peer, volume);
         }
         let protocol = self.plan.mirroring.protocol;
-        let lags = protocol != Protocol::C && request.mutates() && !request.wanted.fua && good;
+        let lags = protocol != Protocol::C && self.stakes(request) && !request.wanted.fua && good;
         if !alone && same_branch && lags {
             self.oracle.lags(peer, volume, protocol, request.begin);
         } else if !alone && same_branch {
