@@ -200,10 +200,12 @@ impl World {
                         && !(waits_for_word && v.disk == DiskState::Outdated)
                 })
             };
+            // A promotion may have become durable in the very step in which the greeting could be sent.
+            let serves = |s: &Status| s.role == Role::Primary && (s.serving || status.serving);
             let lineage = |s: &Status| {
                 let volumes = s.volumes.iter().enumerate().filter(|(v, _)| attached(*v));
                 let volumes = volumes.map(|(_, v)| (v.disk, v.current_uuid, v.bitmap_uuid));
-                (s.role, s.serving, volumes.collect::<Vec<_>>())
+                (s.role, serves(s), volumes.collect::<Vec<_>>())
             };
             if lineage(before) != lineage(status) {
                 let detail = format!("node {}: {before:?}, then {status:?}", letter(n));
