@@ -255,7 +255,10 @@ impl World {
     /// something has just changed, after every step.
     pub(crate) fn judge_equal(&mut self, volume: usize, sectors: std::ops::Range<usize>) {
         let in_sync = self.oracle.in_sync.get(volume).is_some_and(|&s| s);
-        if !in_sync || (0..2).any(|n| self.oracle.lag(n, volume) > 0) {
+        // A node that hangs up, having told a client of a write that only its peer's disk carried out (on-io-error
+        // pass-on), has marked the difference and says that it is alone as soon as the connection is down.
+        let parting = self.nodes.iter().any(|node| node.closing);
+        if parting || !in_sync || (0..2).any(|n| self.oracle.lag(n, volume) > 0) {
             return;
         }
         for sector in sectors {
