@@ -54,6 +54,8 @@ pub(crate) struct Oracle {
     /// The pending or last word of the operator on promotion: whether it was forced.
     pub(crate) forced: [Option<bool>; 2],
     pub(crate) discarding: [bool; 2],
+    /// What the node has heard of its peer last, in a greeting: that its changes go.
+    pub(crate) heard_discard: [bool; 2],
     /// Both nodes agreed that this node's changes go, as the operator said: that outlives a restart.
     pub(crate) given_up: [Vec<bool>; 2],
     /// Sectors per volume about which a disk lied: their content is not judged.
@@ -111,6 +113,7 @@ impl Oracle {
             in_sync: vec![false; count],
             forced: [None; 2],
             discarding: [false; 2],
+            heard_discard: [false; 2],
             given_up: [vec![false; count], vec![false; count]],
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
@@ -229,6 +232,7 @@ impl Oracle {
         self.status[n] = None;
         self.forced[n] = None;
         self.discarding[n] = false;
+        self.heard_discard[n] = false;
         self.in_sync.fill(false);
     }
 

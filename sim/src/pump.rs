@@ -5,6 +5,7 @@ use crate::trace::letter;
 use crate::world::{Time, World};
 use replication::api::{Action, DiskError, DiskOp, Event};
 use replication::buf::{Mem, PoolMemory};
+use replication::wire::Frame;
 
 impl World {
     /// Gives an event to a node's engine and does what it wants done.
@@ -16,6 +17,13 @@ impl World {
         };
         if self.violation.is_some() {
             return;
+        }
+        if let Event::Frame {
+            frame: Frame::Hello(hello),
+            ..
+        } = &event
+        {
+            self.oracle.heard_discard[n] = hello.discard_my_data;
         }
         if !matches!(event, Event::Tick) {
             self.trace

@@ -84,10 +84,11 @@ impl World {
             // Detached: it may not know afterwards what it held.
             self.oracle.unbroken[n][v] &= now.disk != DiskState::Diskless;
             failed |= now.disk == DiskState::Failed;
-            // Either node's part of the decision makes it last, though the other's may have been lost.
+            // Either node's part of the decision makes it last, though the other's may have been lost: also that of one
+            // which decides by a greeting whose sender is gone.
             self.oracle.given_up[n][v] |= self.oracle.discarding[n] && now.replication.is_target();
             self.oracle.given_up[1 - n][v] |=
-                self.oracle.discarding[1 - n] && now.replication.is_source();
+                self.oracle.heard_discard[n] && now.replication.is_source();
             // From here on blocks may be overwritten.
             if now.replication.is_target()
                 && now.disk == DiskState::Inconsistent
