@@ -364,7 +364,12 @@ impl World {
         else {
             return;
         };
-        if self.generation(n, volume) != self.generation(source, volume) {
+        // One that is not durable yet is none that anything was answered in, and a source that stops may forget it.
+        let of_source = [
+            self.generation(source, volume),
+            self.durable_metadata(source, volume).map(|s| s.current),
+        ];
+        if !of_source.contains(&self.generation(n, volume)) {
             // The source has gone on without it since.
             return;
         }

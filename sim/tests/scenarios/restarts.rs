@@ -206,3 +206,27 @@ fn both_cold_start_in_either_order_and_go_on() {
         });
     }
 }
+
+/// The source of a resync has sent its end, loses the connection and stops before the generation in which it would have gone
+/// on alone is durable. The target, which got that end, has all that was answered: the source may become its target.
+#[test]
+fn a_source_stops_as_the_target_becomes_whole() {
+    let mut struck = 0;
+    for moment in 0..120 {
+        let mut world = World::healthy_pair(moment % SEEDS, Plan::scripted(32)).expect("a pair");
+        diverge(&mut world, 3);
+        wait_resync(&mut world);
+        world.run_for(moment * 50);
+        world.order(0, Command::Disconnect);
+        let generation = |w: &World, n: usize| w.status(n).map(|s| s.volumes[0].current_uuid);
+        let apart = |w: &mut World| is_up_to_date(w, 1) && generation(w, 0) != generation(w, 1);
+        let whole = world.run_until(2_000, apart);
+        world.power_cut(0);
+        world.boot(0);
+        let follows = |w: &mut World| w.disk(0, 0) == Some(DiskState::Inconsistent);
+        struck += u64::from(whole && world.run_until(1_000_000, follows));
+        world.heal();
+        assert_eq!(world.violation(), None, "moment {moment}");
+    }
+    assert!(struck > 0, "the moment was never met");
+}
