@@ -199,9 +199,15 @@ impl History {
     pub fn settle(&mut self, sector: usize, value: Value, level: Level, now: Order) {
         let list = &mut self.sectors[sector];
         if list.iter().any(|c| c.weak) {
-            // Either content stays possible; after a power cut also what was answered after it.
+            // Either content stays possible; after a power cut also what was answered after it, and where the last
+            // answered writes are lost what they had superseded.
             for c in list.iter_mut() {
-                if level == Level::Durable && c.perished == NEVER {
+                let back = match level {
+                    Level::Durable => true,
+                    Level::Lagging => c.value == value,
+                    Level::Answered => false,
+                };
+                if back && c.perished == NEVER {
                     c.superseded = NEVER;
                 }
                 c.answered &= level == Level::Answered || c.value == value;
@@ -266,6 +272,21 @@ mod tests {
 
     fn blank() -> History {
         History::new(&[0], &[0])
+    }
+
+    #[test]
+    fn beside_a_discard_too_what_a_lost_write_had_superseded_is_back() {
+        let mut history = blank();
+        history.submit(0, 7, false, 10);
+        history.answer(0, 10, 11, 0);
+        history.submit(0, 0, true, 12);
+        history.answer(0, 12, 13, 0);
+        // Answered by protocol A, and lost with its node.
+        history.submit(0, 8, false, 14);
+        history.answer(0, 14, 15, 0);
+        assert!(!history.readable(0, 7, 16));
+        history.settle(0, 7, Level::Lagging, 17);
+        assert!(history.readable(0, 7, 18));
     }
 
     #[test]
