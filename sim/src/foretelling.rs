@@ -225,12 +225,15 @@ impl World {
         });
     }
 
-    /// Whether the peer's greeting was long under way (this node stood still): it has gone on to another generation meanwhile, and
-    /// what was found is of the past.
+    /// Whether the peer's greeting was long under way (this node stood still, or the link is slow): it has gone on to another
+    /// generation meanwhile, or has taken a disk into use or out of it, and what was found is of the past.
     fn outlived(&self, n: usize, found: &[Explanation]) -> bool {
+        let in_use = |disk: DiskState| disk >= DiskState::Negotiating;
         self.oracle.status[1 - n].as_ref().is_some_and(|peer| {
             let mut both = found.iter().zip(&peer.volumes);
-            both.any(|(said, now)| said.peer.current != now.current_uuid)
+            both.any(|(said, now)| {
+                said.peer.current != now.current_uuid || in_use(said.peer.disk) != in_use(now.disk)
+            })
         })
     }
 

@@ -220,6 +220,8 @@ impl World {
             let delay = self.net_delay();
             self.later(side, delay, NodeEvent::LinkUp(conn));
         }
+        // What either greets with is counted from now on.
+        self.foretelling.met = self.order;
     }
 
     /// The connection stands for this node.
@@ -228,7 +230,6 @@ impl World {
             return;
         };
         e.up = true;
-        self.foretelling.met = self.order;
         self.moment(n, Fault::CrashInHandshake);
         self.feed(n, Event::LinkUp);
         self.kick(n);

@@ -1,6 +1,7 @@
 //! The operator: mostly sensible, knows which node holds the newest data (as a person would find
 //! out), and in reckless seeds forces the wrong one.
 
+use crate::fault::Fault;
 use crate::history::Level;
 use crate::record::Id;
 use crate::schedule::{NodeEvent, Occurrence};
@@ -241,6 +242,9 @@ impl World {
             return None;
         }
         let place = |rng: &mut crate::rng::Rng| rng.one_in(4).then(|| rng.below(size));
+        // An old copy of a disk may still have metadata in the middle that the node has moved since: who has put one in
+        // cannot say that the parts that are added are identical.
+        let restored = self.stats.struck(Fault::OldDisk) > 0;
         let command = match self.rng.below(17) {
             12..=14 => Command::DryRun {
                 discard_my_data: self.rng.one_in(3),
@@ -250,7 +254,7 @@ impl World {
                 volume,
                 // Other disks may have room for a page or two more, which nobody counts on.
                 size: (plan.small.is_none() || self.rng.coin()).then_some(size),
-                assume_clean: self.rng.coin(),
+                assume_clean: self.rng.coin() && !restored,
             },
             0 | 1 => Command::PauseSync { volume: some },
             2 | 3 => Command::ResumeSync { volume: some },
