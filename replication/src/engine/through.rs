@@ -345,11 +345,20 @@ impl Engine {
                 slot.acked = true;
                 self.finish_if_done(id, mem);
             }
-            op => {
-                slot.local = match op {
-                    Op::Flush => Local::Done,
-                    _ if target => Local::AfterPeer,
-                    _ => Local::Done,
+            // The target may be whole, and be said to have all that was flushed, before the peer answers.
+            Op::Flush if target => {
+                self.send_change(id, true);
+                self.start_local(id, mem);
+            }
+            Op::Flush => {
+                slot.local = Local::Done;
+                self.send_change(id, true);
+            }
+            _ => {
+                slot.local = if target {
+                    Local::AfterPeer
+                } else {
+                    Local::Done
                 };
                 self.send_change(id, true);
             }

@@ -22,6 +22,7 @@ mod random;
 mod repair;
 mod resize;
 mod roles;
+mod through;
 mod trouble;
 mod verify;
 mod worker;
