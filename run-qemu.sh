@@ -39,6 +39,7 @@ usage() {
     --no-arbiter       the nodes ask nobody but each other
     --fence-timeout 30s
                        how long a fence may take before the pair's policy for that follows
+    --auto-promote     a client that connects is reason enough for a node to become Primary, if it may
     --timeout 6s       a peer that was silent for so long is lost
     --metadata internal|external
                        at the end of each volume's disk (default), or on a small disk of its own
@@ -83,7 +84,7 @@ case $verb in
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
-dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care arbiter=1 fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care arbiter=1 auto_promote='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
 guest_command='' guest_volume=0 grow_size='' grow_volume=0 config='' out=$here/target/image
 arguments=()
 
@@ -168,6 +169,11 @@ while (($#)); do
     --no-arbiter)
       [ "$verb" = up ] || die "$verb has no option --no-arbiter: ./run-qemu.sh help"
       arbiter=''
+      shift
+      ;;
+    --auto-promote)
+      [ "$verb" = up ] || die "$verb has no option --auto-promote: ./run-qemu.sh help"
+      auto_promote=1
       shift
       ;;
     --)

@@ -22,6 +22,9 @@ CHUNK = 256 * 1024
 RETRY_SECONDS = 0.1
 # How long a connection may be silent before another is tried.
 PATIENCE_SECONDS = (0.3, 1, 2, 5)
+# Where a greeting ends, and the flag in it that a node does not offer if it greets only to say why it does not serve.
+GREETING_BYTES = 18
+NO_ZEROES = 2
 # How often, and for how long, a node that greeted without having clients is asked again.
 RECHECK_SECONDS = 1.0
 
@@ -44,15 +47,15 @@ class Node:
             writer = None
             try:
                 reader, writer = await asyncio.open_connection(self.host, self.port, limit=CHUNK)
-                first = await asyncio.wait_for(reader.read(CHUNK), patience)
-                if first:
+                first = await asyncio.wait_for(reader.readexactly(GREETING_BYTES), patience)
+                if first[-1] & NO_ZEROES:
                     joined, writer = writer, None
                     return reader, joined, first
                 self.greets = False
                 await asyncio.sleep(RETRY_SECONDS)
             except asyncio.TimeoutError:
                 pass
-            except OSError:
+            except (OSError, asyncio.IncompleteReadError):
                 self.greets = False
                 await asyncio.sleep(RETRY_SECONDS)
             finally:

@@ -60,6 +60,7 @@ write_config() {
     printf '%s\n' "[node]" "name = \"$node\""
     printf '%s\n' "[resource]" "name = \"r0\"" "fencing = \"$policy\""
     ! fences || say "fence-timeout = \"$fence_timeout\""
+    [ -z "$auto_promote" ] || say "auto-promote = true"
     printf '%s\n' "[peer]" "name = \"$peer\"" "address = \"${replication_ip[$peer]}:7789\"" "integrity = \"$integrity\""
     [ -z "$secret" ] || say "secret = \"$secret\""
     [ "$peer_timeout" = 6s ] || printf '%s\n' "[net]" "timeout = \"$peer_timeout\""

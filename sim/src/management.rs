@@ -71,6 +71,7 @@ pub fn draw(seed: u64, timeout: Time) -> FencingConfig {
         timeout: timeout * rng.pick(&[1, 3, 8]),
         peer_wait: timeout / 2,
         retry: timeout / 10,
+        ..FencingConfig::default()
     }
 }
 

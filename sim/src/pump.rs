@@ -131,6 +131,8 @@ impl World {
                     self.drop_clients_of(n);
                 }
             }
+            // Its clients connect again in any case.
+            Action::RefuseClients => {}
             Action::CommandDone { id, result } => self.command_done(n, id, &result),
             Action::Ask { to, request } => self.asks(n, to, request),
             Action::Answer { to, answer, .. } => self.answers(n, to, &answer),

@@ -93,6 +93,8 @@ pub struct Resource {
     pub fence_timeout: Micros,
     /// What follows for a Primary if it is not.
     pub on_fence_timeout: OnFenceTimeout,
+    /// Whether clients that wait are reason enough to become Primary, by the rules for it.
+    pub auto_promote: bool,
     /// How a split brain is resolved without the operator.
     pub split_brain: SplitBrain,
     /// What happens to requests when neither node has good data.

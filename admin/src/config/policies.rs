@@ -67,6 +67,7 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
         "fencing",
         "fence-timeout",
         "on-fence-timeout",
+        "auto-promote",
         "after-sb-0pri",
         "after-sb-1pri",
         "after-sb-2pri",
@@ -90,6 +91,7 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
         OnFenceTimeout::KeepFrozen,
         value::policy,
     );
+    let auto_promote = reader.with_default(section, key("auto-promote"), false, value::boolean);
     let after_sb_0pri = reader.with_default(
         section,
         key("after-sb-0pri"),
@@ -128,6 +130,7 @@ pub(super) fn read_resource<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> 
             fencing: fencing.value,
             fence_timeout: fence_timeout.value,
             on_fence_timeout: on_fence_timeout.value,
+            auto_promote: auto_promote.value,
             split_brain: SplitBrain {
                 after_sb_0pri: after_sb_0pri.value.clone(),
                 after_sb_1pri: after_sb_1pri.value,

@@ -123,6 +123,7 @@ impl Page<'_> {
         self.policy(SECTION, "fencing", &resource.fencing)?;
         self.duration(SECTION, "fence-timeout", resource.fence_timeout)?;
         self.policy(SECTION, "on-fence-timeout", &resource.on_fence_timeout)?;
+        self.flag(SECTION, "auto-promote", resource.auto_promote)?;
         self.key(
             SECTION,
             "after-sb-0pri",

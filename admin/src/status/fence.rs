@@ -50,7 +50,7 @@ fn quiet(status: &Status) -> bool {
         && fencing.record.mark.is_none()
 }
 
-/// The line in `status`; none where nobody is ever fenced.
+/// The line in `status` and `explain`; none where nobody is ever fenced.
 pub(super) fn line(status: &Status, out: &mut dyn Write) -> fmt::Result {
     if quiet(status) {
         return Ok(());

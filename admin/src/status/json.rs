@@ -41,6 +41,7 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
             json.bool("fencing", status.suspended.fencing)
         })?;
         fencing(json, status)?;
+        super::promotion::json(json, status, node.uptime)?;
         json.number("open_clients", status.open_clients.into())?;
         json.array("volumes", &status.volumes, volume)?;
         json.array("clients", node.clients, |json, client| {
@@ -190,7 +191,7 @@ fn progress(json: &mut Json<'_>, key: &str, progress: Option<&Progress>) -> fmt:
 }
 
 /// Writes JSON without white space.
-struct Json<'a> {
+pub(super) struct Json<'a> {
     out: &'a mut dyn Write,
     /// Whether something stands before the next member on its level.
     comma: bool,
@@ -210,22 +211,22 @@ impl Json<'_> {
         self.out.write_fmt(value)
     }
 
-    fn number(&mut self, key: &str, value: u64) -> fmt::Result {
+    pub(super) fn number(&mut self, key: &str, value: u64) -> fmt::Result {
         self.raw(key, format_args!("{value}"))
     }
 
-    fn bool(&mut self, key: &str, value: bool) -> fmt::Result {
+    pub(super) fn bool(&mut self, key: &str, value: bool) -> fmt::Result {
         self.raw(key, format_args!("{value}"))
     }
 
-    fn optional(&mut self, key: &str, value: Option<u64>) -> fmt::Result {
+    pub(super) fn optional(&mut self, key: &str, value: Option<u64>) -> fmt::Result {
         match value {
             Some(value) => self.number(key, value),
             None => self.raw(key, format_args!("null")),
         }
     }
 
-    fn string(&mut self, key: &str, value: &str) -> fmt::Result {
+    pub(super) fn string(&mut self, key: &str, value: &str) -> fmt::Result {
         self.key(key)?;
         self.out.write_char('"')?;
         for c in value.chars() {
@@ -242,7 +243,7 @@ impl Json<'_> {
         self.out.write_char('"')
     }
 
-    fn object(
+    pub(super) fn object(
         &mut self,
         key: Option<&str>,
         members: impl FnOnce(&mut Self) -> fmt::Result,

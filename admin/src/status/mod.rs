@@ -6,6 +6,7 @@
 mod explain;
 mod fence;
 mod json;
+mod promotion;
 mod tables;
 mod text;
 
@@ -15,6 +16,7 @@ mod tests;
 pub use explain::{Explained, explain, forecast};
 pub use fence::{fence, policy_name};
 pub use json::{SCHEMA, json, refused_json};
+pub use promotion::explain_roles;
 pub use tables::{disks, net};
 pub use text::{refused_text, text, version};
 

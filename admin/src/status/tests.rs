@@ -2,8 +2,8 @@
 
 use super::*;
 use replication::api::{
-    Grantors, MetadataKind, Name, OwnFence, Policy, Protocol, Status, Suspended, Text,
-    VerifyReport, VolumeStatus,
+    DeniedPromotion, Grantors, MetadataKind, Name, OwnFence, Policy, Protocol, Status, Suspended,
+    Text, VerifyReport, VolumeStatus,
 };
 use std::string::String;
 use std::vec::Vec;
@@ -47,6 +47,9 @@ fn status() -> Status {
         suspended: Suspended::default(),
         fencing_policy: Default::default(),
         fencing: Default::default(),
+        auto_promote: false,
+        waiting_clients: 0,
+        denied: None,
         volumes: [volume(0)].into_iter().collect(),
     }
 }
@@ -105,6 +108,54 @@ fn fences_are_shown() {
         out.contains("\nfence: by b, episode 9, against this node; waits for the peer\n"),
         "{out}"
     );
+}
+
+#[test]
+fn a_denied_promotion_is_shown_where_clients_wait_for_it_and_explained() {
+    let mut status = fencing();
+    status.role = Role::Secondary;
+    (status.auto_promote, status.waiting_clients) = (true, 2);
+    status.denied = Some(DeniedPromotion {
+        at: 180_000_000,
+        why: Text::try_from("the peer fences this node by episode 9").unwrap(),
+        for_clients: true,
+    });
+    let out = text_of(&status, &[]);
+    assert!(
+        out.contains(
+            "\n2 clients wait to be served\n! not promoted, 7 s ago, by clients that wait: the peer"
+        ),
+        "{out}"
+    );
+    let mut line = String::new();
+    json(&status, &info(&[]), &mut line).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(shown["promotion"]["waiting_clients"], 2);
+    assert_eq!(shown["promotion"]["denied_s"], 7);
+    assert!(
+        shown["promotion"]["denied"]
+            .as_str()
+            .unwrap()
+            .contains("episode 9")
+    );
+    let explained = |status: &Status| {
+        let mut out = String::new();
+        explain_roles(status, 187_000_000, &mut out).unwrap();
+        out
+    };
+    let out = explained(&status);
+    assert!(
+        out.contains("fence: episode 7 held") && out.contains("promotion: not promoted, 7 s ago"),
+        "{out}"
+    );
+    // A command's is the operator's, who has read it; and a node that serves needs no excuse.
+    status.denied.as_mut().unwrap().for_clients = false;
+    status.waiting_clients = 0;
+    assert!(!text_of(&status, &[]).contains("not promoted"));
+    assert!(explained(&status).contains("by command"));
+    (status.role, status.denied) = (Role::Primary, None);
+    status.waiting_clients = 1;
+    assert!(!text_of(&status, &[]).contains("wait to be served"));
 }
 
 #[test]
@@ -475,6 +526,9 @@ fn json_has_the_documented_fields() {
             "policy": "dont-care", "episode": null, "state": "", "granted": { "peer": false, "arbiter": false },
             "fenced_by": null, "waits": { "peer": false, "arbiter": false, "disks": false }, "frozen": false,
             "overdue": false, "promoting": false, "seen": 0, "released": 0
+        },
+        "promotion": {
+            "auto": false, "waiting_clients": 0, "denied": "", "denied_s": null, "for_clients": false
         },
         "open_clients": 1,
         "volumes": [{

@@ -49,6 +49,7 @@ pub fn text(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
         wrapped("", "! ", &status.reason, out)?;
     }
     super::fence::line(status, out)?;
+    super::promotion::lines(status, node.uptime, out)?;
     suspended(status, out)?;
     writeln!(
         out,

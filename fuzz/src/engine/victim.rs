@@ -185,6 +185,7 @@ impl Victim {
                 }
                 Action::Serve(_)
                 | Action::Log { .. }
+                | Action::RefuseClients
                 | Action::Ask { .. }
                 | Action::Answer { .. } => {}
                 Action::CommandDone { id, result } => {

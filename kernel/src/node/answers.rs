@@ -139,6 +139,7 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             Some(node) => {
                 let (engine, now) = (&node.core.engine, time::now_micros());
                 status::explain(engine.explanations(now), engine.forecasts(now), out)
+                    .and_then(|()| status::explain_roles(&engine.status(now), now, out))
             }
             None => return Err(not_running()),
         },

@@ -60,6 +60,8 @@ pub struct Core {
     pub drop_clients: bool,
     /// The engine's last word on serving, until it is passed on.
     pub serve: Option<bool>,
+    /// Clients that wait are to be told why they are not served.
+    pub refuse_clients: bool,
     /// Sizes of volumes that the exports must be told.
     pub sizes: Vec<(u16, u64)>,
     /// The link is to be closed, which needs its stack.
@@ -92,6 +94,7 @@ impl Core {
             said: heapless::Deque::new(),
             drop_clients: false,
             serve: None,
+            refuse_clients: false,
             sizes: Vec::with_capacity(MAX_VOLUMES),
             close_link: false,
             open_link: false,
@@ -144,6 +147,7 @@ impl Core {
                     self.drop_clients |= !on;
                     self.serve = Some(on);
                 }
+                Action::RefuseClients => self.refuse_clients = true,
                 Action::CommandDone { id, result } => {
                     if self.commands.push_back((id, result)).is_err() {
                         log::error!("the answer to command {id} was lost: nobody fetches answers");
@@ -199,5 +203,9 @@ impl SessionIo for Core {
 
     fn submit(&mut self, request: ClientRequest) {
         self.event(Event::Client(request));
+    }
+
+    fn not_serving(&self) -> Option<Text> {
+        self.engine.not_serving()
     }
 }

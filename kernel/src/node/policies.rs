@@ -66,6 +66,9 @@ pub fn fencing(config: &Config) -> FencingConfig {
         timeout: chosen.fence_timeout,
         peer_wait: PEER_WAIT,
         retry: RETRY,
+        auto_promote: chosen.auto_promote,
+        // The floating address is nowhere then, so no client reaches the standby.
+        promote_at_loss: chosen.auto_promote && config.export.floating_address.is_some(),
     }
 }
 

@@ -124,6 +124,7 @@ pub struct Node {
     pub management: Option<Management>,
     conns: Vec<Conn>,
     open_clients: u32,
+    waiting_clients: u32,
     /// A device brought something in the last turn.
     active: bool,
     /// Sessions were polled or answered: when they are due is to be asked anew.
@@ -156,6 +157,7 @@ impl Node {
             management,
             conns,
             open_clients: 0,
+            waiting_clients: 0,
             active: false,
             sessions_due: true,
             sessions_at: None,
@@ -416,6 +418,10 @@ impl Node {
                 log::error!("volume {volume}: {error}");
             }
         }
+        if core::mem::take(&mut self.core.refuse_clients) {
+            self.server.refuse_waiting();
+            self.sessions_due = true;
+        }
         if let Some(on) = self.core.serve.take() {
             self.server.set_serving(now, on, &mut self.core.pool);
             self.move_address(now, on);
@@ -502,14 +508,18 @@ impl Node {
             }
             self.conns.swap_remove(at);
         }
-        let open = if self.sessions_due {
-            self.server.open_clients()
+        let (open, waiting) = if self.sessions_due {
+            (self.server.open_clients(), self.server.waiting_clients())
         } else {
-            self.open_clients
+            (self.open_clients, self.waiting_clients)
         };
         if open != self.open_clients {
             self.open_clients = open;
             self.core.event(Event::OpenClients(open));
+        }
+        if waiting != self.waiting_clients {
+            self.waiting_clients = waiting;
+            self.core.event(Event::WaitingClients(waiting));
         }
     }
 

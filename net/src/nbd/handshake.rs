@@ -49,11 +49,15 @@ pub(super) enum Progress {
 }
 
 impl Session {
-    /// Queues the greeting.
+    /// Queues the greeting. Whoever greets only to refuse does not offer to leave the zeroes out: so something in between that
+    /// looks for the node that serves, and only sees the greeting, can tell the two.
     pub(super) fn greet(&mut self) {
         self.out.put_u64(NBDMAGIC);
         self.out.put_u64(IHAVEOPT);
-        self.out.put_u16(FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES);
+        self.out.put_u16(match self.refusal {
+            None => FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES,
+            Some(_) => FLAG_FIXED_NEWSTYLE,
+        });
         self.phase = Phase::Handshake;
         self.step = Step::Flags;
         self.have = 0;
@@ -84,12 +88,17 @@ impl Session {
                 Step::Data { option, len } => self.fill(stream, len).map(|()| {
                     self.have = 0;
                     self.step = Step::Header;
-                    options.answer(
-                        &mut self.agreed,
-                        option,
-                        &self.scratch[..len],
-                        &mut self.out,
-                    )
+                    let refusal = self.refusal.as_deref();
+                    refusal
+                        .and_then(|why| options::answer_refused(option, why, &mut self.out))
+                        .unwrap_or_else(|| {
+                            options.answer(
+                                &mut self.agreed,
+                                option,
+                                &self.scratch[..len],
+                                &mut self.out,
+                            )
+                        })
                 }),
                 Step::Drain { option, left } => self.drain_option(stream, option, left),
             };

@@ -49,7 +49,7 @@ pub use export::{Export, ExportError};
 pub use server::{Accepted, Server, ServerConfig, SessionStatus};
 pub use session::{Phase, Verdict};
 
-use replication::api::ClientRequest;
+use replication::api::{ClientRequest, Text};
 use replication::buf::{Pool, PoolMemory};
 
 /// What a session needs besides its byte stream: payload memory and the engine.
@@ -61,6 +61,11 @@ pub trait SessionIo: PoolMemory {
     /// Hands a request to the engine; called only after [`SessionIo::has_room`] said yes. The
     /// answer goes to [`Server::on_reply`], not from within this call.
     fn submit(&mut self, request: ClientRequest);
+    /// Why this node does not serve, for clients that are to hear that instead of being closed when their wait ends; `None`:
+    /// they are not.
+    fn not_serving(&self) -> Option<Text> {
+        None
+    }
 }
 
 #[cfg(test)]

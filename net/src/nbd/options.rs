@@ -104,6 +104,16 @@ pub(super) fn answer_oversized(option: u32, out: &mut Out) -> Next {
     }
 }
 
+/// Answers an option of a client that gets no export; `None`: as always.
+pub(super) fn answer_refused(option: u32, why: &str, out: &mut Out) -> Option<Next> {
+    match option {
+        opt::INFO | opt::GO => Some(refuse(out, option, rep::ERR_POLICY, why)),
+        // There is no way to say no but this one.
+        opt::EXPORT_NAME => Some(Next::Close),
+        _ => None,
+    }
+}
+
 fn abort(out: &mut Out) -> Next {
     ack(out, opt::ABORT);
     Next::Close

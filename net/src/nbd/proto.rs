@@ -61,6 +61,8 @@ pub mod rep {
     pub const META_CONTEXT: u32 = 4;
     /// The option is not known.
     pub const ERR_UNSUP: u32 = (1 << 31) + 1;
+    /// The server does not want to, for the reason that it gives.
+    pub const ERR_POLICY: u32 = (1 << 31) + 2;
     /// The option's data is malformed.
     pub const ERR_INVALID: u32 = (1 << 31) + 3;
     /// No such export.

@@ -249,6 +249,8 @@ impl Server {
         for session in &mut self.sessions {
             match session.phase {
                 Phase::Withheld if serving => session.admit(now),
+                // Of those that were refused one may still ask.
+                Phase::Handshake if serving => session.refusal = None,
                 Phase::Handshake | Phase::Transmission if !serving => {
                     let peer = session.peer;
                     session.release(&mut self.shared, pool);
@@ -265,6 +267,23 @@ impl Server {
     pub fn open_clients(&self) -> u32 {
         let open = |s: &&Session| s.phase == Phase::Transmission;
         self.sessions.iter().filter(open).count() as u32
+    }
+
+    /// Clients that are connected and not greeted, since this node does not serve.
+    #[must_use]
+    pub fn waiting_clients(&self) -> u32 {
+        let waits = |s: &&Session| s.phase == Phase::Withheld && !s.doomed && !s.refusing;
+        self.sessions.iter().filter(waits).count() as u32
+    }
+
+    /// Nobody is to wait any longer: clients that were not greeted are greeted, and whatever export they ask for is refused
+    /// with the reason that [`SessionIo::not_serving`] gives.
+    pub fn refuse_waiting(&mut self) {
+        let waits = |s: &&mut Session| s.phase == Phase::Withheld && !s.doomed;
+        for session in self.sessions.iter_mut().filter(waits) {
+            session.refusing = true;
+            session.dirty = true;
+        }
     }
 
     /// When some session must be polled at the latest, whatever its stream says; 0: at once.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A connection to a node that does not serve stays Withheld: no greeting, so that a client
-//! neither gives up on the node nor reads from it. Anything not drawn is prohibited.
+//! neither gives up on the node nor reads from it. If there is something to say to it, it is greeted in the end, and told when
+//! it asks for an export. Anything not drawn is prohibited.
 
 use super::SessionIo;
 use super::export::Export;
@@ -21,7 +22,7 @@ use crate::stream::ByteStream;
 use alloc::boxed::Box;
 use alloc::vec;
 use core::net::{Ipv4Addr, SocketAddr};
-use replication::api::Micros;
+use replication::api::{Micros, Text};
 use replication::buf::Pool;
 
 /// Rounds of receiving, issuing and sending in one turn, for fairness among sessions.
@@ -107,6 +108,10 @@ pub(super) struct Session {
     pub heard: bool,
     /// Must be dropped without a further word.
     pub doomed: bool,
+    /// Is not to wait for the greeting any longer.
+    pub refusing: bool,
+    /// Why it gets no export.
+    pub refusal: Option<Text>,
     /// Has something to do whatever the stream says.
     pub dirty: bool,
     pub needs: Needs,
@@ -147,6 +152,8 @@ impl Session {
             since: 0,
             heard: false,
             doomed: false,
+            refusing: false,
+            refusal: None,
             dirty: false,
             needs: Needs::default(),
             retry_at: None,
@@ -180,8 +187,27 @@ impl Session {
     /// Greets a withheld connection.
     pub(super) fn admit(&mut self, now: Micros) {
         self.since = now;
+        self.refusing = false;
         self.dirty = true;
         self.greet();
+    }
+
+    /// A withheld connection, whose client waits until its time is over, and then is closed or, if there is something to
+    /// be said, told that.
+    fn withhold<I: SessionIo>(&mut self, cx: &Context<'_>, io: &I) -> Verdict {
+        let verdict = if self.refusing {
+            Verdict::Abort
+        } else {
+            self.check_limit(cx)
+        };
+        if verdict == Verdict::Abort
+            && let Some(reason) = io.not_serving()
+        {
+            self.refusal = Some(reason);
+            self.admit(cx.now);
+            return Verdict::Continue;
+        }
+        verdict
     }
 
     /// Frees the slot: everything that was not handed to the engine is discarded; what was will
@@ -204,6 +230,8 @@ impl Session {
         self.phase = Phase::Free;
         self.heard = false;
         self.doomed = false;
+        self.refusing = false;
+        self.refusal = None;
         self.dirty = false;
         self.needs = Needs::default();
         self.retry_at = None;
@@ -238,7 +266,7 @@ impl Session {
         match self.phase {
             Phase::Free => Verdict::Abort,
             Phase::Withheld if stream.at_end() => Verdict::Close,
-            Phase::Withheld => self.check_limit(cx),
+            Phase::Withheld => self.withhold(cx, io),
             Phase::Handshake => {
                 let options = Options {
                     exports: cx.exports,

@@ -52,6 +52,12 @@ pub struct FencingConfig {
     pub peer_wait: Micros,
     /// Pause in microseconds before a question is asked again; it doubles up to eight times as long.
     pub retry: Micros,
+    /// Clients that wait ([`Event::WaitingClients`](super::Event::WaitingClients)) are reason enough to become Primary, by the
+    /// same rules as by the command without `--force` (DRBD's `auto-promote`).
+    pub auto_promote: bool,
+    /// With `auto_promote`: so is the loss of a peer that was Primary. For exports whose address moves with the Primary, so that
+    /// its clients reach no standby.
+    pub promote_at_loss: bool,
 }
 
 impl Default for FencingConfig {
@@ -64,6 +70,8 @@ impl Default for FencingConfig {
             timeout: 30_000_000,
             peer_wait: 1_000_000,
             retry: 250_000,
+            auto_promote: false,
+            promote_at_loss: false,
         }
     }
 }

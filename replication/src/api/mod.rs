@@ -24,8 +24,8 @@ pub use config::{
     VolumeConfig,
 };
 pub use status::{
-    ConnectionState, DiskState, MetadataKind, Progress, ReplicationState, Role, Status, Suspended,
-    VerifyReport, VolumeStatus,
+    ConnectionState, DeniedPromotion, DiskState, MetadataKind, Progress, ReplicationState, Role,
+    Status, Suspended, VerifyReport, VolumeStatus,
 };
 
 /// Microseconds since some fixed point, monotonic.
@@ -141,6 +141,8 @@ pub enum Event {
     },
     /// The number of NBD clients that have a volume open, after it changed.
     OpenClients(u32),
+    /// The number of NBD clients that are connected and not greeted, since this node does not serve, after it changed.
+    WaitingClients(u32),
     /// The driver found the disk's capacity changed, or the disk gone.
     DiskChanged {
         /// Index of the volume.
@@ -255,6 +257,9 @@ pub enum Action {
     /// This node must stop (or may start) serving clients: on `false` every client's
     /// connection is dropped, without answers to what is in flight.
     Serve(bool),
+    /// This node does not become Primary for the clients that wait: they are to be told why
+    /// ([`crate::engine::Engine::not_serving`]). Only with [`FencingConfig::auto_promote`].
+    RefuseClients,
     /// A command ended.
     CommandDone {
         /// Its number.

@@ -1,6 +1,6 @@
 //! What an operator can ask of the engine.
 
-use super::{MAX_VOLUMES, Name, Policy, Protocol, Text};
+use super::{MAX_VOLUMES, Micros, Name, Policy, Protocol, Text};
 
 /// A node's role in the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +168,17 @@ pub struct VerifyReport {
     pub unreadable_bytes: u64,
 }
 
+/// A promotion that was denied, since which the node was not Primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeniedPromotion {
+    /// When, in microseconds of the engine's clock.
+    pub at: Micros,
+    /// Why, and what would help.
+    pub why: Text,
+    /// It was asked for since clients wait, and not by a command.
+    pub for_clients: bool,
+}
+
 /// A snapshot of everything an operator may ask.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -197,6 +208,12 @@ pub struct Status {
     pub fencing_policy: Policy,
     /// Whether this node fences its peer or is fenced by it, and what is being waited for.
     pub fencing: fencing::Status,
+    /// Whether clients that wait are reason enough to become Primary.
+    pub auto_promote: bool,
+    /// NBD clients that are connected and not greeted, since this node does not serve.
+    pub waiting_clients: u32,
+    /// The last promotion, if it was denied.
+    pub denied: Option<DeniedPromotion>,
     /// Per volume.
     pub volumes: heapless::Vec<VolumeStatus, MAX_VOLUMES>,
 }

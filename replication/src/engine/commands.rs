@@ -60,7 +60,10 @@ impl Engine {
         {
             match next.command {
                 Command::Primary { force } => self.promote(next.id, force, mem),
-                Command::Secondary { force } => self.demote(next.id, force),
+                Command::Secondary { force } => {
+                    self.auto.held = true;
+                    self.demote(next.id, force);
+                }
                 Command::NewCurrentUuid => self.declare_identical(next.id),
                 Command::CreateMd { volume, force } => self.create_md(next.id, volume, force, mem),
                 Command::Verify {
@@ -198,7 +201,7 @@ impl Engine {
                     "another command"
                 };
                 let reason = text!("{what} has not ended in time; see 'status' and try again");
-                self.done(waiting.id, Err(reason));
+                self.not_yet(waiting.id, reason);
             }
         }
     }
@@ -226,6 +229,7 @@ impl Engine {
             self.starved_until,
             self.cooling_deadline(),
             self.fence.deadline(),
+            self.auto_deadline(),
         ]
         .into_iter()
         .flatten()

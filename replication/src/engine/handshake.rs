@@ -354,6 +354,7 @@ impl Engine {
         self.link.reason.clear();
         self.link.discard_my_data = false;
         self.peer_role = peer.role;
+        self.auto.peer_seen(self.peer_role);
         self.agree_on_identity(&peer, mem);
         self.log(Level::Info, text!("connected to peer {}", peer.node));
         for at in 0..self.volumes.len() {
@@ -556,6 +557,7 @@ impl Engine {
             return self.protocol_error("both nodes are Primary");
         }
         self.peer_role = state.role;
+        self.auto.peer_seen(self.peer_role);
         self.granted = false;
         for (at, told) in state.volumes.iter().enumerate() {
             let volume = &mut self.volumes[at];

@@ -242,6 +242,7 @@ impl Engine {
         let lags = self.config.mirroring.protocol == Protocol::A
             && self.peer_role == Role::Primary
             && !mutation::is(Mutation::LaggingIsSteady);
+        self.auto.peer_lost(self.peer_role);
         self.peer_role = Role::Unknown;
         self.granted = false;
         self.generation_taken = None;

@@ -13,6 +13,7 @@
 
 mod advice;
 mod attach;
+mod auto_promote;
 mod client;
 mod commands;
 mod compare;
@@ -91,6 +92,7 @@ const DEFERRED: usize = 8;
 pub struct Engine {
     config: EngineConfig,
     fence: fence::Fence,
+    auto: auto_promote::AutoPromote,
     now: Micros,
     queue: Queue,
     slots: Slots,
@@ -166,6 +168,7 @@ impl Engine {
         let (order, problem) = order::order_of(&config);
         let mut engine = Self {
             fence: fence::Fence::new(&config),
+            auto: auto_promote::AutoPromote::new(now, &config),
             now,
             queue: Queue::new(slots),
             slots: Slots::new(slots),
@@ -232,6 +235,7 @@ impl Engine {
             Event::Frame { frame, buf } => self.frame(frame, buf, mem),
             Event::Command { id, command } => self.command(id, command, mem),
             Event::OpenClients(count) => self.open_clients = count,
+            Event::WaitingClients(count) => self.auto.waiting = count,
             Event::DiskChanged {
                 volume,
                 metadata,
@@ -272,6 +276,7 @@ impl Engine {
             Queued::OpenLink => Action::OpenLink,
             Queued::CloseLink => Action::CloseLink,
             Queued::Serve(on) => Action::Serve(on),
+            Queued::RefuseClients => Action::RefuseClients,
             Queued::CommandDone => {
                 let (id, result) = self.queue.done.pop_front()?;
                 Action::CommandDone { id, result }
@@ -350,6 +355,7 @@ impl Engine {
         self.check_detach(mem);
         self.check_preparing(mem);
         self.check_demotion();
+        self.auto_promote(mem);
         self.run_deferred(mem);
         self.check_ahead(mem);
         self.pump_growths(mem);
@@ -384,6 +390,9 @@ impl Engine {
     }
 
     fn done(&mut self, id: CommandId, result: Result<Text, Text>) {
+        if id == auto_promote::CLIENTS {
+            return self.auto_promoted(result);
+        }
         if id == fence::NOBODY {
             return match result {
                 Ok(said) => self.log(Level::Info, said),

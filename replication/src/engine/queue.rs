@@ -45,6 +45,7 @@ pub(super) enum Queued {
     OpenLink,
     CloseLink,
     Serve(bool),
+    RefuseClients,
     /// The next of `done`.
     CommandDone,
     /// The next of `asks`.

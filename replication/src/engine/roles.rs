@@ -133,17 +133,17 @@ impl Engine {
         };
         if let Err(denial) = may_promote(Policy::DontCare, vouched) {
             let reason = self.denial_text(denial);
-            return self.done(id, Err(reason));
+            return self.deny(id, reason);
         }
         if fences {
             return self.promote_by_fence(id, force, mem);
         }
         if let Some(reason) = self.fenced().filter(|_| peer != PeerView::Unreachable) {
-            return self.done(id, Err(reason));
+            return self.deny(id, reason);
         }
         if self.granted {
             let reason = text!("the peer is becoming Primary; see 'status'");
-            return self.done(id, Err(reason));
+            return self.not_yet(id, reason);
         }
         if peer == PeerView::Unreachable {
             let vouched = Vouched::by_operator(force);
@@ -193,6 +193,7 @@ impl Engine {
             }
         }
         self.role = Role::Primary;
+        self.auto.over();
         self.link.discard_my_data = false;
         for at in 0..self.volumes.len() {
             if !self.connected() {
@@ -280,18 +281,20 @@ impl Engine {
             disk: self.disk_grade(),
             peer: self.peer_view(),
         };
-        let reason = if !granted || self.granted {
-            text!(
+        if !granted || self.granted {
+            // Release the peer from what it granted.
+            self.tell_state();
+            let reason = text!(
                 "the peer is becoming Primary, is busy with another command, or its fence is not given back yet; see 'status' there"
-            )
-        } else if let Err(denial) = may_promote(Policy::DontCare, facts) {
-            self.denial_text(denial)
-        } else {
-            return self.become_primary(task.id, Vouched::by_operator(force), mem);
-        };
-        // Release the peer from what it granted.
-        self.tell_state();
-        self.done(task.id, Err(reason));
+            );
+            return self.not_yet(task.id, reason);
+        }
+        if let Err(denial) = may_promote(Policy::DontCare, facts) {
+            let reason = self.denial_text(denial);
+            self.tell_state();
+            return self.deny(task.id, reason);
+        }
+        self.become_primary(task.id, Vouched::by_operator(force), mem);
     }
 
     pub(super) fn demote(&mut self, id: CommandId, force: bool) {
@@ -326,7 +329,7 @@ impl Engine {
                 let reason = text!(
                     "this node must give way to its peer meanwhile, and its clients are dropped; see 'log'"
                 );
-                self.done(task.id, Err(reason));
+                self.deny(task.id, reason);
             }
             self.set_serving(false);
             self.task = Some(Task {
@@ -494,7 +497,7 @@ impl Engine {
             "vol{index}: its disk went out of use before the promotion was saved, so this node becomes Secondary again: see 'disks'"
         );
         if task.kind == (TaskKind::Serving { answered: false }) {
-            self.done(task.id, Err(reason));
+            self.deny(task.id, reason);
         } else {
             self.log(Level::Error, reason);
         }
@@ -558,7 +561,7 @@ impl Engine {
         }
         let reason =
             text!("the connection to the peer was lost meanwhile; see 'status' and try again");
-        self.done(task.id, Err(reason));
+        self.not_yet(task.id, reason);
     }
 
     /// Commands wait for a bounded time only.
@@ -584,7 +587,7 @@ impl Engine {
                 let reason = text!(
                     "this node is Primary, but its disk has not saved that yet: clients are let in as soon as it has; see 'disks'"
                 );
-                self.done(task.id, Err(reason));
+                self.not_yet(task.id, reason);
             }
             task.deadline = Micros::MAX;
             self.task = Some(task);
@@ -609,9 +612,9 @@ impl Engine {
             // It may have taken the generation over: find out.
             self.reopen_link();
         }
-        self.done(
+        self.not_yet(
             task.id,
-            Err(text!("the peer did not answer in time; see 'status'")),
+            text!("the peer did not answer in time; see 'status'"),
         );
     }
 }

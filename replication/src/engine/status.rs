@@ -26,6 +26,9 @@ impl Engine {
             suspended: self.suspended(),
             fencing_policy: self.config.fencing.policy,
             fencing: self.fence.status(),
+            auto_promote: self.config.fencing.auto_promote,
+            waiting_clients: self.auto.waiting,
+            denied: self.auto.denied.clone(),
             volumes: (0..self.volumes.len())
                 .map(|at| self.volume_status(at, now))
                 .collect(),

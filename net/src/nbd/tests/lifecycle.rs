@@ -1,8 +1,10 @@
 //! Roles, limits, eviction, and answers that come too late.
 
 use super::mock::World;
-use super::wire::{begin, info_data, open, opened, option, replies, request, write};
-use crate::nbd::proto::{cmd, opt};
+use super::wire::{
+    begin, info_data, open, opened, option, option_replies, replies, request, write,
+};
+use crate::nbd::proto::{IHAVEOPT, NBDMAGIC, cmd, opt, rep};
 use crate::nbd::{Phase, Verdict};
 use alloc::vec;
 use replication::api::ClientError;
@@ -239,5 +241,89 @@ fn a_late_answer_is_not_taken_for_the_next_client_s() {
     world.run();
     let reply = replies(&world.received(slot), &[(1, 512, 512)]).remove(0);
     assert_eq!(reply.data, [2; 512]);
+    world.finish();
+}
+
+/// The greeting of a node that has only to say why it does not serve, answered by the client.
+fn greeted_to_refuse(world: &mut World, slot: u16) {
+    let mut greeting = NBDMAGIC.to_be_bytes().to_vec();
+    greeting.extend(IHAVEOPT.to_be_bytes());
+    greeting.extend([0, 1]);
+    world.run();
+    assert_eq!(world.received(slot), greeting);
+    world.say(slot, &[0, 0, 0, 1]);
+}
+
+const WHY: &str = "node b is not Primary";
+
+#[test]
+fn clients_that_are_refused_are_told_why_and_may_list_and_leave() {
+    let mut world = World::with(4, 4096, super::mock::exports());
+    let (slot, young) = (world.connect(), world.connect());
+    world.run();
+    assert_eq!(world.server.waiting_clients(), 2);
+    world.engine.not_serving = Some(WHY);
+    world.server.refuse_waiting();
+    assert_eq!(world.server.waiting_clients(), 0);
+    greeted_to_refuse(&mut world, slot);
+    greeted_to_refuse(&mut world, young);
+    for number in [opt::INFO, opt::GO] {
+        world.say(slot, &option(number, &info_data(b"", &[])));
+        let refusal = (number, rep::ERR_POLICY, WHY.as_bytes().to_vec());
+        assert_eq!(option_replies(&world.received(slot)), [refusal]);
+    }
+    world.say(slot, &option(opt::LIST, &[]));
+    let last = option_replies(&world.received(slot)).pop();
+    assert_eq!(last, Some((opt::LIST, rep::ACK, vec![])));
+    world.say(slot, &option(opt::ABORT, &[]));
+    assert_eq!(world.ended(slot).0, Verdict::Close);
+    world.say(young, &option(opt::EXPORT_NAME, b""));
+    let (verdict, bytes) = world.ended(young);
+    assert_eq!((verdict, bytes.len()), (Verdict::Close, 0));
+    // The next one waits as they did.
+    let next = world.connect();
+    world.run();
+    assert_eq!(
+        (world.received(next), world.server.waiting_clients()),
+        (vec![], 1)
+    );
+    world.finish();
+}
+
+#[test]
+fn a_wait_that_is_over_ends_with_the_reason_if_there_is_one() {
+    let mut world = World::with(4, 4096, super::mock::exports());
+    world.engine.not_serving = Some(WHY);
+    let slot = world.connect();
+    world.pass(29_999_999);
+    assert_eq!(world.received(slot), []);
+    world.pass(1);
+    greeted_to_refuse(&mut world, slot);
+    world.pass(9_000_000);
+    world.say(slot, &option(opt::GO, &info_data(b"", &[])));
+    let replies = option_replies(&world.received(slot));
+    assert_eq!(replies[0].1, rep::ERR_POLICY);
+    // It does not hold its slot for ever either.
+    world.pass(1_000_000);
+    assert_eq!(world.ended(slot).0, Verdict::Abort);
+    world.finish();
+}
+
+#[test]
+fn who_was_refused_and_still_asks_is_served_once_the_node_serves() {
+    let mut world = World::with(4, 4096, super::mock::exports());
+    world.engine.not_serving = Some(WHY);
+    let slot = world.connect();
+    world.server.refuse_waiting();
+    greeted_to_refuse(&mut world, slot);
+    world.serve(true);
+    world.say(slot, &option(opt::GO, &info_data(b"", &[])));
+    let last = option_replies(&world.received(slot)).pop().unwrap();
+    assert_eq!((last.0, last.1), (opt::GO, rep::ACK));
+    assert_eq!(world.server.open_clients(), 1);
+    // And dropped like all others when it stops.
+    world.serve(false);
+    world.run();
+    assert_eq!(world.ended(slot).0, Verdict::Abort);
     world.finish();
 }

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use replication::api::{ClientError, ClientOp, ClientRequest, Micros, RequestId};
+use replication::api::{ClientError, ClientOp, ClientRequest, Micros, RequestId, Text};
 use replication::buf::{Buf, BufView, PAGE, Pool, PoolMemory, VecMemory};
 
 pub const DISK: usize = 8 << 20;
@@ -100,6 +100,8 @@ pub struct Engine {
     pub seen: Vec<Seen>,
     /// Operations that touch this byte fail with this.
     pub fault: Option<(u64, ClientError)>,
+    /// What clients are told while the node does not serve.
+    pub not_serving: Option<&'static str>,
     pub in_memory_most: u64,
 }
 
@@ -113,6 +115,7 @@ impl Engine {
             room: 64,
             seen: Vec::new(),
             fault: None,
+            not_serving: None,
             in_memory_most: 0,
         }
     }
@@ -185,6 +188,9 @@ impl SessionIo for Engine {
     fn submit(&mut self, request: ClientRequest) {
         assert!(self.has_room(), "submitted beyond the engine's room");
         self.queue.push_back(request);
+    }
+    fn not_serving(&self) -> Option<Text> {
+        self.not_serving.map(|why| Text::try_from(why).unwrap())
     }
 }
 

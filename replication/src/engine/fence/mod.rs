@@ -332,7 +332,7 @@ impl Engine {
             deadline: self.now + self.config.timers.timeout,
         };
         if self.deferred.push_front(again).is_err() {
-            self.done(id, Err(text!("too many commands are waiting; try again")));
+            self.not_yet(id, text!("too many commands are waiting; try again"));
         }
     }
 
@@ -343,7 +343,7 @@ impl Engine {
         if why == Denied::PeerIsBack {
             self.defer_promotion(id, force);
         } else {
-            self.done(id, Err(text!("{why}")));
+            self.deny(id, text!("{why}"));
         }
     }
 }

@@ -67,7 +67,7 @@ impl Engine {
         if self.disk_grade() == DiskGrade::Unusable {
             self.fence.promoted = None;
             let why = text!("a disk was lost meanwhile; see 'status'");
-            return self.done(id, Err(why));
+            return self.deny(id, why);
         }
         if self.task.is_none() && self.role != Role::Primary {
             let vouched = if force {

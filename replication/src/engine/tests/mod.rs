@@ -5,6 +5,7 @@
 //! allocations, of which there must be none.
 
 mod advice;
+mod auto_promote;
 mod congestion;
 mod dry_run;
 mod epochs;
@@ -72,6 +73,8 @@ pub(super) struct Node {
     pub replies: BTreeMap<RequestId, (Result<(), ClientError>, Vec<u8>)>,
     pub done: BTreeMap<CommandId, Result<String, String>>,
     pub logs: Vec<String>,
+    /// What clients that wait were told.
+    pub refusals: Vec<String>,
     /// Out of band: questions, and answers.
     pub asks: VecDeque<(Party, Request)>,
     pub answers: VecDeque<(Party, u32, Answer)>,
@@ -168,6 +171,7 @@ impl Node {
             replies: BTreeMap::new(),
             done: BTreeMap::new(),
             logs: Vec::new(),
+            refusals: Vec::new(),
             asks: VecDeque::new(),
             answers: VecDeque::new(),
             serving: false,
@@ -219,6 +223,10 @@ impl Node {
                     closed = true;
                 }
                 Action::Serve(on) => self.serving = on,
+                Action::RefuseClients => {
+                    let why = self.engine.not_serving();
+                    self.refusals.push(why.expect("a reason").to_string());
+                }
                 Action::CommandDone { id, result } => {
                     let text = |text: Text| text.to_string();
                     let before = self.done.insert(id, result.map(text).map_err(text));
