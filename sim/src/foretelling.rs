@@ -47,6 +47,8 @@ pub(crate) struct Foretelling {
     forecast: [Option<(u32, Time)>; 2],
     decision: [Option<(u32, Time)>; 2],
     foretold: [Option<Foretold>; 2],
+    /// Blocks of each volume that each node has foretold at most: a target adds what its peer may have forgotten, which only it knows.
+    most: [Vec<u64>; 2],
     /// The other node has connected as was foretold to it.
     begun: bool,
     /// Bytes that a resync from this node must have to do, at least and at most, and the order of requests until which.
@@ -213,6 +215,7 @@ impl World {
             }
         }
         self.foretelling.begun = false;
+        self.foretelling.most[n] = found.iter().map(|said| said.bounds(false).1).collect();
         if self.outlived(n, &found) {
             self.foretelling.foretold[n] = None;
             return;
@@ -261,6 +264,13 @@ impl World {
         {
             return;
         }
+        // A node whose peer's volume has grown grows first, and meets it again then.
+        let sizes = |status: &Status| status.volumes.iter().map(|v| v.size).collect::<Vec<_>>();
+        if let Some(peer) = &self.oracle.status[1 - n]
+            && sizes(peer) != sizes(status)
+        {
+            return;
+        }
         self.foretelling.begun = true;
         self.stats.count(Kind::Foretold);
         for (v, (said, done)) in foretold.found.iter().zip(made).enumerate() {
@@ -292,6 +302,8 @@ impl World {
                 && self.requests.is_empty()
             {
                 let (least, most) = said.bounds(full);
+                let theirs = self.foretelling.most[1 - n].get(v);
+                let most = most.max(theirs.copied().unwrap_or(0));
                 self.foretelling.amount[n] = Some((v, least, most, self.order));
             }
         }
