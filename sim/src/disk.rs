@@ -211,6 +211,14 @@ impl Disk {
             || self.cache.iter().any(|c| c.first + c.values.len() > data)
     }
 
+    /// Whether a change of data is in flight.
+    #[must_use]
+    pub fn changing(&self) -> bool {
+        let data = self.shape.places.sectors;
+        let changes = |p: &Pending| changes(&p.op) && self.range(&p.op).start < data;
+        self.pending.iter().any(changes)
+    }
+
     /// Whether a write in flight covers `sector`.
     #[must_use]
     pub fn writing(&self, sector: usize) -> bool {

@@ -195,6 +195,9 @@ impl World {
                     let data = disk < self.plan.volumes.len();
                     let loses = (done.flush && data).then_some(disk);
                     self.oracle.disk_failed(n, loses);
+                    if data && !done.changed.is_empty() {
+                        self.received_in_vain(n, disk);
+                    }
                 }
                 self.feed(
                     n,

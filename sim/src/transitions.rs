@@ -171,6 +171,7 @@ impl World {
     /// What the node knows of its peer's lag, and what it loses of what it had received.
     fn account_for_lag(&mut self, n: usize, before: Option<&Status>) {
         let order = self.order;
+        let mut dropped = Vec::new();
         let oracle = &mut self.oracle;
         for v in 0..self.plan.volumes.len() {
             let Some(status) = &oracle.status[n] else {
@@ -190,7 +191,22 @@ impl World {
             }
             if out && was.is_some_and(|w| w.disk > DiskState::Failed) {
                 oracle.forgets_owed(n, v, order);
+                dropped.push(v);
             }
+        }
+        for v in dropped {
+            if self.nodes[n].disks[v].changing() {
+                self.received_in_vain(n, v);
+            }
+        }
+    }
+
+    /// A disk goes out of use, and something that its node has received is not written. By protocol B the peer's clients are
+    /// answered what was received; only the peer knows whether they were, and this node cannot vouch for having all of its
+    /// generation any more.
+    pub(crate) fn received_in_vain(&mut self, n: usize, volume: usize) {
+        if self.plan.mirroring.protocol == Protocol::B && !self.oracle.is_primary(n) {
+            self.oracle.unbroken[n][volume] = false;
         }
     }
 
