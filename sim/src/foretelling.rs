@@ -264,11 +264,17 @@ impl World {
         {
             return;
         }
-        // A node whose peer's volume has grown grows first, and meets it again then.
-        let sizes = |status: &Status| status.volumes.iter().map(|v| v.size).collect::<Vec<_>>();
-        if let Some(peer) = &self.oracle.status[1 - n]
-            && sizes(peer) != sizes(status)
-        {
+        let growths = |all: &[Explanation]| all.iter().map(|one| one.grows).collect::<Vec<_>>();
+        if made.iter().any(|one| one.grows.is_some()) {
+            // They part so that a volume can grow, and the next time it is as was foretold.
+            if growths(made) != growths(&foretold.found)
+                || status.connection == ConnectionState::Connected
+            {
+                let (said, made) = (growths(&foretold.found), growths(made));
+                let detail = format!("node {}: {said:?} and then {made:?}", letter(n));
+                self.fail("a connection does what a dry run foretold", detail);
+            }
+            self.foretelling.foretold[n] = Some(foretold);
             return;
         }
         self.foretelling.begun = true;

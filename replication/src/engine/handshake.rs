@@ -12,7 +12,7 @@ use super::volume::side;
 use super::{Engine, Queued, RESYNC_SLOTS, text};
 use crate::api::{ConnectionState, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
-use crate::lineage::{Decision, Explanation, JUST_CREATED, Settled, Side, Verdict, decide};
+use crate::lineage::{BLOCK, Decision, Explanation, JUST_CREATED, Settled, Side, Verdict, decide};
 use crate::mutation::{self, Mutation};
 use crate::wire::{FEATURES, Frame, Hello, HelloVolume, Refusal, VERSION, VERSION_MIN};
 use alloc::vec::Vec;
@@ -43,6 +43,33 @@ fn contradict(all: &mut [Explanation]) {
             }
         }
     }
+}
+
+/// What the verdicts about the volumes mean for each other, and for the connection, which is for all of them. `both`: both
+/// nodes are Primary. Answers whether the nodes part because of them.
+fn settle_together(all: &mut [Explanation], both: bool) -> bool {
+    let refused = |found: &Explanation| refusal(found.decision.verdict).is_some();
+    let demotes = |found: &Explanation| {
+        let verdict = found.decision.verdict;
+        matches!(
+            verdict,
+            Verdict::SourceAfterDemotion | Verdict::TargetAfterDemotion
+        )
+    };
+    contradict(all);
+    if both && !all.iter().any(|found| refused(found) || demotes(found)) {
+        // Their data may not keep them apart: a disk is missing, or is not what they serve from.
+        for found in all.iter_mut() {
+            found.decision.verdict = Verdict::BothPrimary;
+        }
+    }
+    let parts = all.iter().find(|found| refused(found));
+    let hindered = parts.or_else(|| all.iter().find(|found| demotes(found)));
+    let (parts, hindered) = (parts.is_some(), hindered.map(|found| found.volume));
+    for found in all.iter_mut() {
+        found.hindered_by = hindered;
+    }
+    parts
 }
 
 /// Why nodes with this verdict about a volume do not connect.
@@ -387,6 +414,7 @@ impl Engine {
             all.push(Explanation {
                 volume: volume.config.index,
                 blocks: volume.dirty.blocks(),
+                grows: None,
                 decision: decide(&mine, &peer_side, &policies),
                 mine,
                 peer: peer_side,
@@ -398,28 +426,34 @@ impl Engine {
                 tentative,
             });
         }
-        let refused = |found: &Explanation| refusal(found.decision.verdict).is_some();
-        let demotes = |found: &Explanation| {
-            let verdict = found.decision.verdict;
-            matches!(
-                verdict,
-                Verdict::SourceAfterDemotion | Verdict::TargetAfterDemotion
-            )
-        };
-        contradict(all);
         let both = role == Role::Primary && peer.role == Role::Primary;
-        if both && !all.iter().any(|found| refused(found) || demotes(found)) {
-            // Their data may not keep them apart: a disk is missing, or is not what they serve from.
-            for found in all.iter_mut() {
-                found.decision.verdict = Verdict::BothPrimary;
+        let part = settle_together(all, both);
+        if self.note_growth(all, tentative && !part) {
+            for found in all.iter_mut().filter(|found| found.grows.is_some()) {
+                found.decision = decide(&found.mine, &found.peer, &policies);
+            }
+            settle_together(all, both);
+        }
+    }
+
+    /// Says of each volume whether it grows before the nodes connect. Of what is only asked about, the growth is carried out in
+    /// thought; answers whether there is any.
+    fn note_growth(&self, all: &mut [Explanation], ahead: bool) -> bool {
+        let mut any = false;
+        for (at, (found, theirs)) in all.iter_mut().zip(&self.link.peer_volumes).enumerate() {
+            found.grows = self.grows(at, theirs);
+            if ahead && let Some(grows) = found.grows {
+                any = true;
+                found.blocks = grows.to.div_ceil(BLOCK);
+                let side = match grows.here {
+                    true => &mut found.mine,
+                    false => &mut found.peer,
+                };
+                let new = found.blocks - grows.from.div_ceil(BLOCK);
+                side.dirty = side.dirty.saturating_add(new);
             }
         }
-        let hindered = all.iter().find(|found| refused(found));
-        let hindered = hindered.or_else(|| all.iter().find(|found| demotes(found)));
-        let hindered = hindered.map(|found| found.volume);
-        for found in all.iter_mut() {
-            found.hindered_by = hindered;
-        }
+        any
     }
 
     /// The loser of a split brain is Primary: by policy it drops its clients, becomes Secondary and connects again,

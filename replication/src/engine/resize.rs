@@ -22,7 +22,7 @@ use super::roles::{Task, TaskKind};
 use super::{Engine, Queued, text};
 use crate::api::{CommandId, DiskState, Level, ReplicationState, Role, Text};
 use crate::buf::Mem;
-use crate::lineage::JUST_CREATED;
+use crate::lineage::{Grows, JUST_CREATED};
 use crate::mutation::{self, Mutation};
 use crate::wire::{Frame, HelloVolume, Resize, ResizeAnswer, ResizeReply, ResizeStep};
 
@@ -510,6 +510,17 @@ impl Engine {
                 _ => Sizes::Differ,
             },
         }
+    }
+
+    /// Whether a volume grows before the nodes connect, on which of them, and by how much.
+    pub(super) fn grows(&self, at: usize, theirs: &HelloVolume) -> Option<Grows> {
+        let mine = self.volumes[at].told.as_ref()?;
+        let (here, from, to) = match self.compare_sizes(at, mine, theirs) {
+            Sizes::GrowHere(size) => (true, mine.size, size),
+            Sizes::GrowThere => (false, theirs.size, mine.size),
+            Sizes::Agree | Sizes::Adopt(_) | Sizes::Differ => return None,
+        };
+        Some(Grows { here, from, to })
     }
 
     /// A volume whose size differs so that only an operator can help: its place in the list.

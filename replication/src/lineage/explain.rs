@@ -11,13 +11,30 @@ const WIDTH: usize = 80;
 /// Column in which the evidence begins.
 const INDENT: usize = 13;
 
+/// What comes before anything else, where a growth was interrupted: the smaller volume grows to the other one's size, with
+/// what is new of it out of sync, and the nodes connect again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grows {
+    /// This node's volume does, and not the peer's.
+    pub here: bool,
+    /// Its size in bytes.
+    pub from: u64,
+    /// Its size in bytes afterwards.
+    pub to: u64,
+}
+
+/// Bytes of a block that is copied, or not, as a whole.
+pub const BLOCK: u64 = 4096;
+
 /// One volume's decision with everything that it rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Explanation {
     /// Index of the volume.
     pub volume: u16,
-    /// Blocks of 4 KiB that it has.
+    /// Blocks of 4 KiB that it has, when it has grown.
     pub blocks: u64,
+    /// Whether it grows first.
+    pub grows: Option<Grows>,
     /// What was decided.
     pub decision: Decision,
     /// This node, as it described itself.
@@ -50,6 +67,9 @@ impl Display for Explanation {
         self.side(f, "this node", &self.mine)?;
         self.side(f, "peer", &self.peer)?;
         self.settled(f)?;
+        if let Some(grows) = self.grows {
+            writeln!(f, "  {:<10} {grows}", "first")?;
+        }
         let tense = if self.tentative { "would be" } else { "result" };
         write!(f, "  {tense:<10} ")?;
         let mut out = Wrap::default();
@@ -68,6 +88,14 @@ impl Display for Explanation {
     }
 }
 
+impl Display for Grows {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let who = if self.here { "this node" } else { "the peer" };
+        let (from, to) = (Bytes(self.from), Bytes(self.to));
+        write!(f, "{who} grows from {from} to {to}")
+    }
+}
+
 impl Explanation {
     /// The result and the rule in one line, for the log.
     pub fn summary(&self) -> impl Display {
@@ -75,6 +103,9 @@ impl Explanation {
             write!(f, "vol{}: ", self.volume)?;
             self.result(f)?;
             write!(f, ": {}", self.decision.rule.text())?;
+            if let Some(grows) = self.grows {
+                write!(f, "; first {grows}")?;
+            }
             match self.hindered_by.filter(|other| *other != self.volume) {
                 Some(other) => write!(f, "; no connection because of vol{other}"),
                 None => Ok(()),
@@ -298,13 +329,16 @@ impl Explanation {
         }
         let (mine, peer) = (self.mine.dirty, self.peer.dirty);
         let least = mine.max(peer);
-        let most = mine.saturating_add(peer).saturating_add(self.forgotten);
+        // The rest of what was the last block.
+        let edge = self.grows.is_some_and(|grows| grows.from % BLOCK != 0);
+        let more = self.forgotten.saturating_add(u64::from(edge));
+        let most = mine.saturating_add(peer).saturating_add(more);
         (least, most.min(self.blocks.max(least)))
     }
 
     fn amount(&self, f: &mut dyn Write, full: bool) -> fmt::Result {
         let (least, most) = self.bounds(full);
-        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(4096));
+        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(BLOCK));
         match full {
             true => write!(f, "full resync of all {most} blocks ({})", bytes(most)),
             false if least == most => {

@@ -29,7 +29,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use explain::Explanation;
+pub use explain::{BLOCK, Explanation, Grows};
 pub use generations::Generations;
 pub use policy::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Names, Order, Policies, RrConflict};
 

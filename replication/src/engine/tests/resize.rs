@@ -1,7 +1,11 @@
 //! Volumes that grow: by whom, under what, and interrupted at every step.
 
 use super::*;
+use crate::lineage::Verdict;
 
+const CONNECT: Command = Command::Connect {
+    discard_my_data: false,
+};
 const OLD_DISK: u64 = 1 << 20;
 const OLD: u64 = OLD_DISK - (20 << 10);
 const NEW_DISK: u64 = 3 << 20;
@@ -156,6 +160,49 @@ fn writes_go_on_meanwhile_and_beyond_the_old_end_only_afterwards() {
     assert_eq!((size(&pair, 0), size(&pair, 1)), (NEW, NEW));
     let content = |n: usize| &pair.nodes[n].disks[0][..NEW as usize];
     assert!(content(0) == content(1));
+}
+
+#[test]
+fn a_dry_run_foretells_that_the_smaller_volume_grows_first() {
+    for leader in 0..2 {
+        let mut pair = enlarged(internal);
+        pair.ok(0, Command::Secondary { force: true });
+        pair.start(leader, resize(None, false));
+        while size(&pair, 0) == size(&pair, 1) {
+            assert!(pair.step(), "nobody grew");
+        }
+        pair.cut();
+        pair.ok(0, Command::Disconnect);
+        pair.network = true;
+        pair.run();
+        let small = (0..2)
+            .find(|n| size(&pair, *n) == OLD)
+            .expect("interrupted");
+        pair.ok(
+            0,
+            Command::DryRun {
+                discard_my_data: false,
+            },
+        );
+        let found = [0, 1].map(|n: usize| pair.nodes[n].engine.forecasts(pair.now).1[0]);
+        for (n, found) in found.iter().enumerate() {
+            let grows = found.grows.expect("foretold");
+            assert_eq!((grows.here, grows.from, grows.to), (n == small, OLD, NEW));
+        }
+        let source = (0..2)
+            .find(|n| matches!(found[*n].decision.verdict, Verdict::Source { .. }))
+            .expect("what is new of the volume is to be copied");
+        let (least, most) = found[source].bounds(false);
+        pair.ok(0, CONNECT);
+        pair.wait(3_000_000);
+        let told = |blocks: u64| std::format!("resync done: {} bytes in", blocks * 4096);
+        assert!(
+            (least..=most).any(|blocks| pair.nodes[source].logged(&told(blocks))),
+            "{least} to {most} blocks foretold: {:?}",
+            pair.nodes[source].logs
+        );
+        assert_same(&pair, NEW);
+    }
 }
 
 /// Lets a growth come so far, and then something happen to it. Answers whether it had ended before.

@@ -10,6 +10,7 @@ fn explain(mine: Side, peer: Side, policies: &Policies) -> Explanation {
     Explanation {
         volume: 0,
         blocks: 262_144,
+        grows: None,
         decision: decide(&mine, &peer, policies),
         mine,
         peer,
@@ -42,6 +43,45 @@ vol0: one node went on from exactly the other's generation
   result     resync by bitmap of 12345 to 12400 blocks (48.2 MiB to 48.4 MiB)
              from this node to the peer";
     assert_eq!(said, expected);
+}
+
+#[test]
+fn what_grows_first_is_copied_too() {
+    let (mine, peer) = (dirty(up(5, 0, 0), 2307), dirty(up(9, 5, 0), 7));
+    let grown = Explanation {
+        blocks: 5120,
+        grows: Some(Grows {
+            here: true,
+            from: 11 << 20,
+            to: 20 << 20,
+        }),
+        ..explain(mine, peer, &Policies::default())
+    };
+    assert_eq!(grown.bounds(false), (2307, 2314));
+    let said = grown.to_string();
+    assert!(
+        said.contains("  first      this node grows from 11 MiB to 20 MiB\n  result"),
+        "{said}"
+    );
+    let there = Explanation {
+        grows: Some(Grows {
+            here: false,
+            from: 1000,
+            to: 9000,
+        }),
+        blocks: 3,
+        ..explain(dirty(mine, 0), dirty(peer, 2), &Policies::default())
+    };
+    assert_eq!(
+        there.bounds(false),
+        (2, 3),
+        "the first block may be dirty already"
+    );
+    let said = there.summary().to_string();
+    assert!(
+        said.ends_with("; first the peer grows from 1000 B to 8.7 KiB"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -212,6 +252,7 @@ proptest! {
         theirs in super::properties::policies(),
         hindered_by in any::<Option<u16>>(),
         large in any::<bool>(),
+        grows in any::<Option<(bool, u64)>>(),
     ) {
         let large = |side: Side| if large {
             with(side, |s| (s.dirty, s.current) = (u64::MAX >> 12, s.current | 1 << 63))
@@ -220,6 +261,7 @@ proptest! {
         };
         let explanation = Explanation {
             blocks: u64::MAX >> 12,
+            grows: grows.map(|(here, from)| Grows { here, from, to: u64::MAX }),
             volume: u16::MAX,
             ..explain(large(a), large(b), &policies)
         };
