@@ -183,6 +183,15 @@ impl World {
                 fua: false,
                 values: None,
             };
+            // What was answered ahead of the peer (protocol A) reaches it first: more could make a congested link be left.
+            let caught_up = |w: &mut Self| {
+                let nodes = w.oracle.status.iter().flatten();
+                let mut volumes = nodes.flat_map(|status| &status.volumes);
+                volumes.all(|volume| volume.lag_bytes == 0)
+            };
+            if !self.run_until(bound, caught_up) {
+                self.fail_unhealthy("what was answered reaches the peer");
+            }
             let taken = self.request(n, wanted).is_some();
             if !taken || !self.run_until(bound, |w| w.requests.is_empty()) {
                 self.fail_unhealthy("every request is answered");
