@@ -108,9 +108,15 @@ impl Generations {
         self.end_announced();
     }
 
-    /// The operator states that both nodes' disks are identical: both bear `fresh` from now on.
+    /// The operator states that both nodes' disks are identical: both bear `fresh` from now on. What they bore before stays
+    /// in the history: should the word or its answer be lost, the node that missed it is found there. Not as the newest:
+    /// an unfinished copy that bears that one is resumed, and this one would be of an earlier time.
     pub fn declared_identical(&mut self, fresh: u64) {
-        self.end_target(fresh);
+        *self = Self {
+            current: fresh,
+            bitmap: 0,
+            history: [0, self.current],
+        };
     }
 
     fn remember(&mut self, generation: u64) {

@@ -158,6 +158,25 @@ fn a_lost_answer_to_new_current_uuid_leads_to_no_guess() {
 }
 
 #[test]
+fn a_lost_answer_to_new_current_uuid_does_not_make_strangers_of_a_pair_with_data() {
+    for asks in 0..2 {
+        let mut pair = Pair::ready();
+        pair.write(0, 0, 4096, 7);
+        pair.run();
+        pair.ok(0, Command::Secondary { force: false });
+        pair.start(asks, Command::NewCurrentUuid);
+        pair.deliver(asks);
+        while pair.complete_meta(1 - asks) {}
+        let generation = |n: usize| pair.nodes[n].status().volumes[0].current_uuid;
+        assert_ne!(generation(0), generation(1), "only the peer has it");
+        pair.cut();
+        pair.heal();
+        pair.assert_in_sync();
+        assert_eq!(pair.nodes[asks].disks[0][..4096], [7; 4096]);
+    }
+}
+
+#[test]
 fn a_secondary_without_its_peer_doubts_itself_even_if_it_was_primary() {
     let mut pair = Pair::ready();
     pair.cut();

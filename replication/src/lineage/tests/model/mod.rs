@@ -84,8 +84,11 @@ enum Event {
     GiveUp {
         source: usize,
     },
-    /// `new-current-uuid --clear-bitmap`, by an operator who tells the truth.
-    Declare,
+    /// `new-current-uuid --clear-bitmap`, by an operator who tells the truth. One node may miss it, since the connection is
+    /// lost.
+    Declare {
+        missed: Option<usize>,
+    },
 }
 
 /// A mistake in the rules, or in how the nodes keep them.
@@ -155,7 +158,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => node().prop_map(|node| Event::Discard { node }),
         1 => node().prop_map(|node| Event::Replace { node }),
         1 => node().prop_map(|source| Event::GiveUp { source }),
-        1 => Just(Event::Declare),
+        1 => prop_oneof![Just(None), node().prop_map(Some)]
+            .prop_map(|missed| Event::Declare { missed }),
     ]
 }
 
@@ -344,6 +348,7 @@ fn the_histories_are_wild_enough() {
         "PrimaryIsTarget",
         "AfterDemotion",
         "given up",
+        "declaration missed",
         "ByDiscard",
         "ByPolicy",
         "resync begun",

@@ -104,7 +104,7 @@ impl World {
             }
             Event::Replace { node } => self.replace(node),
             Event::GiveUp { source } => self.give_up(source),
-            Event::Declare => self.declare(),
+            Event::Declare { missed } => self.declare(missed),
         }
         self.check()
             .map_err(|found| format!("{found} after {event:?}: {self:#?}"))
@@ -382,19 +382,30 @@ impl World {
         };
     }
 
-    fn declare(&mut self) {
+    fn declare(&mut self, missed: Option<usize>) {
         let [a, b] = &self.nodes;
-        let idle = self.link == Link::Undecided && !a.primary && !b.primary;
-        if !idle || a.data != b.data {
+        let idle = matches!(self.link, Link::Undecided | Link::Mirrored);
+        if !idle || a.primary || b.primary || a.data != b.data {
             return;
         }
         let fresh = self.fresh();
         for node in &mut self.nodes {
             node.flush();
-            node.generations.declared_identical(fresh);
         }
-        self.now_in_sync();
+        for at in (0..2).filter(|at| missed != Some(*at)) {
+            let created = self.nodes[at].generations.current == JUST_CREATED;
+            self.nodes[at].generations.declared_identical(fresh);
+            self.in_sync(at);
+            if missed.is_some() {
+                // It bears what the other has never heard of.
+                (self.nodes[at].went_on, self.nodes[at].founded) = (true, created);
+            }
+        }
         self.link = Link::Mirrored;
+        if missed.is_some() {
+            self.note("declaration missed");
+            self.cut();
+        }
     }
 
     fn give_up(&mut self, source: usize) {
@@ -422,12 +433,15 @@ impl World {
     }
 
     fn now_in_sync(&mut self) {
-        for node in &mut self.nodes {
-            node.disk = DiskState::UpToDate;
-            (node.crashed, node.went_on, node.founded) = (false, false, false);
-            node.steady = true;
-            node.dirty = 0;
-        }
+        (0..2).for_each(|at| self.in_sync(at));
+    }
+
+    fn in_sync(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.disk = DiskState::UpToDate;
+        (node.crashed, node.went_on, node.founded) = (false, false, false);
+        node.steady = true;
+        node.dirty = 0;
     }
 
     fn decide(&self, mine: &Side, peer: &Side) -> Decision {
