@@ -24,16 +24,17 @@ impl World {
             "all faults end, no new requests".into()
         });
         self.healing = true;
-        // What a disk that hung has not completed it completes then.
-        let hung = self.nodes.iter().map(|n| n.disk_hangs_until).max();
-        let hung = hung.unwrap_or(0).saturating_sub(self.now);
+        // What a disk that hung, or was slow, has not completed it completes then: perhaps too late for its node.
+        let late = |n: &crate::node::Node| n.disk_hangs_until.max(n.disk_late_until);
+        let late = self.nodes.iter().map(late).max();
+        let late = late.unwrap_or(0).saturating_sub(self.now);
         self.end_faults();
         if self.plan.operator_gap == 0 {
             self.plan.operator_gap = 50_000;
             self.schedule.push(self.now, Occurrence::Operator);
         }
         // A command that tears them apart may have been given just now.
-        self.run_for(hung + 4 * self.plan.net_delay.1 + 1_000);
+        self.run_for(late + 4 * self.plan.net_delay.1 + 1_000);
         let bound =
             BOUND + BOUND_TIMEOUTS * (self.plan.timers.timeout + self.plan.timers.connect_interval);
         // Who still holds clients' requests back takes none to be answered below.

@@ -65,6 +65,8 @@ pub struct Node {
     /// How far its clock has jumped ahead in this life.
     pub(crate) clock_ahead: Time,
     pub(crate) disk_slow_until: Time,
+    /// When the last operation that was begun meanwhile is done.
+    pub(crate) disk_late_until: Time,
     pub(crate) disk_hangs_until: Time,
     pub(crate) disk_fails_until: Time,
     /// Its disks as they were some time ago.
@@ -130,6 +132,7 @@ impl Node {
             other_version_until: 0,
             clock_ahead: 0,
             disk_slow_until: 0,
+            disk_late_until: 0,
             disk_hangs_until: 0,
             disk_fails_until: 0,
         }

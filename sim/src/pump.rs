@@ -164,6 +164,8 @@ impl World {
         let mut delay = self.rng.range(low, high);
         if self.now < self.nodes[n].disk_slow_until {
             delay += self.rng.below(self.plan.timers.timeout * 2);
+            let node = &mut self.nodes[n];
+            node.disk_late_until = node.disk_late_until.max(self.now + delay);
         }
         self.later(n, delay, NodeEvent::DiskDone { disk, token });
     }
