@@ -390,7 +390,11 @@ impl World {
             return;
         }
         let (mut level, mut lags) = (Level::Answered, false);
-        let may_lag = self.oracle.lag(source, volume) > 0 || self.oracle.lagged[source][volume];
+        // A source that has just left it by protocol A counts no more what was on its way.
+        let left = of_source[0] != self.generation(n, volume);
+        let may_lag = self.oracle.lag(source, volume) > 0
+            || self.oracle.lagged[source][volume]
+            || (left && self.plan.mirroring.protocol == Protocol::A);
         for sector in 0..self.plan.volumes[volume].places.sectors {
             if self.in_flight(volume, sector) {
                 continue;
