@@ -35,7 +35,7 @@ impl World {
             rng.index(all)
         };
         let copies = [layout.superblock_a, layout.superblock_b];
-        let hit = copies.map(|offset| {
+        let hit = copies.iter().any(|offset| {
             let first = disk.number_of((offset / SECTOR) as usize);
             (first..first + PAGE / SECTOR as usize).contains(&sector)
         });
@@ -43,9 +43,7 @@ impl World {
             self.spoil(volume, sector..sector + 1);
         }
         if at == meta {
-            for (rotten, hit) in self.oracle.rotten[n][volume].iter_mut().zip(hit) {
-                *rotten |= hit;
-            }
+            self.oracle.rotten[n][volume] |= hit;
         }
     }
 

@@ -64,8 +64,14 @@ pub(crate) struct Oracle {
     pub(crate) unbroken: [Vec<bool>; 2],
     /// Answered writes may be in the node's memory only (protocol B).
     pub(crate) owed: [Vec<bool>; 2],
-    /// The copies of a superblock that rotted since the disk was attached.
-    pub(crate) rotten: [Vec<[bool; 2]>; 2],
+    /// A copy of the superblock rotted since the disk was attached.
+    pub(crate) rotten: [Vec<bool>; 2],
+    /// The volume's disk has borne a generation, durably.
+    pub(crate) named: [Vec<bool>; 2],
+    /// The operator wants new metadata there.
+    pub(crate) creating: [Vec<bool>; 2],
+    /// New metadata took the place of some that could not be read any more: the copy is given up.
+    pub(crate) written_off: [Vec<bool>; 2],
     /// When a node last lost what it had received and not written.
     forgot: [Vec<u64>; 2],
     /// What the node's clients were told last its peer may have lacked when it stopped.
@@ -118,7 +124,10 @@ impl Oracle {
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
             owed: [vec![false; count], vec![false; count]],
-            rotten: [vec![[false; 2]; count], vec![[false; 2]; count]],
+            rotten: [vec![false; count], vec![false; count]],
+            named: [vec![false; count], vec![false; count]],
+            creating: [vec![false; count], vec![false; count]],
+            written_off: [vec![false; count], vec![false; count]],
             forgot: [vec![0; count], vec![0; count]],
             lagged: [vec![false; count], vec![false; count]],
             forked: [vec![false; count], vec![false; count]],
@@ -208,14 +217,7 @@ impl Oracle {
                 discard_my_data: true,
             } => self.discarding[n] = true,
             Command::Detach { force: true, .. } => self.torn_out = true,
-            // Given only where neither copy of the superblock can be read: the operator writes this copy off.
-            Command::CreateMd {
-                volume,
-                force: true,
-            } => {
-                self.claims[n][usize::from(volume)] = false;
-                self.served[n][usize::from(volume)] = false;
-            }
+            Command::CreateMd { volume, .. } => self.creating[n][usize::from(volume)] = true,
             // Given only when nothing is under way and both copies hold the same, durably: from then on either
             // is as good as the better one, even if only one node learns of it.
             Command::NewCurrentUuid => {
@@ -309,6 +311,8 @@ impl Oracle {
         self.before_resync[n].fill(None);
         self.served[n].fill(false);
         self.claims[n].fill(false);
+        self.named[n].fill(false);
+        self.written_off[n].fill(false);
     }
 
     /// Whether a node's volume has metadata that says no more than that it was created.

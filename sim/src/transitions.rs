@@ -58,7 +58,7 @@ impl World {
             return;
         }
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
-        let (mut targets, mut whole) = (Vec::new(), Vec::new());
+        let (mut targets, mut whole, mut unnamed) = (Vec::new(), Vec::new(), Vec::new());
         let (mut verified, mut repaired, mut differs) = (0, 0, None);
         let (mut started, mut unfinished, mut failed) = (false, false, false);
         for (v, now) in status.volumes.iter().enumerate() {
@@ -79,6 +79,10 @@ impl World {
             let ahead = |v: &VolumeStatus| v.replication == ReplicationState::Ahead;
             if ahead(now) && !was.is_some_and(ahead) {
                 self.oracle.marked_before[n][v] = now.out_of_sync;
+            }
+            let named = now.disk > DiskState::Failed && now.current_uuid != JUST_CREATED;
+            if named && !self.oracle.named[n][v] {
+                unnamed.push(v);
             }
             unfinished |= now.disk == DiskState::Inconsistent;
             // Detached: it may not know afterwards what it held.
@@ -104,6 +108,10 @@ impl World {
             }
             started |=
                 now.replication.is_source() && was.is_none_or(|w| !w.replication.is_source());
+        }
+        for v in unnamed {
+            let durable = self.durable_metadata(n, v);
+            self.oracle.named[n][v] = durable.is_some_and(|s| s.current != JUST_CREATED);
         }
         if started {
             self.stats.count(Kind::Resyncs);
@@ -214,12 +222,8 @@ impl World {
     /// read the other copy has to do.)
     fn judge_attach(&mut self, n: usize, before: &Status, status: &Status) {
         for (volume, (was, now)) in before.volumes.iter().zip(&status.volumes).enumerate() {
-            if was.disk == DiskState::Attaching
-                && now.disk > DiskState::Failed
-                && now.current_uuid != JUST_CREATED
-            {
-                // What was bad has been written anew.
-                self.oracle.rotten[n][volume] = [false; 2];
+            if was.disk == DiskState::Attaching && now.disk > DiskState::Failed {
+                self.judge_metadata(n, volume);
             }
             let attached = was.disk == DiskState::Attaching && now.disk > DiskState::Inconsistent;
             if attached && self.oracle.standing[n][volume].is_none() {
@@ -316,10 +320,33 @@ impl World {
         }
     }
 
-    /// Whether both copies of a superblock rotted, and the operator created new metadata beside a peer that has some: so he
-    /// gave the copy up. If it was the only good one, nobody has the data any more.
+    /// A disk was attached. Metadata goes by the operator's word only (`create-md`), and that is called for only where a
+    /// copy of the superblock rotted, since the other one may have been in the writing when the power failed: of two that did
+    /// not rot one is good after any crash. Whoever creates new metadata there writes off what the disk held.
+    fn judge_metadata(&mut self, n: usize, volume: usize) {
+        let found = self.metadata(n, volume, None);
+        let created = found.is_some_and(|s| s.current == JUST_CREATED);
+        let oracle = &mut self.oracle;
+        let told = std::mem::take(&mut oracle.creating[n][volume]);
+        let rotten = std::mem::take(&mut oracle.rotten[n][volume]);
+        if !created {
+            oracle.written_off[n][volume] = false;
+        } else if std::mem::take(&mut oracle.named[n][volume]) {
+            oracle.written_off[n][volume] = true;
+            oracle.claims[n][volume] = false;
+            oracle.served[n][volume] = false;
+            if !told || !rotten {
+                let who = letter(n);
+                let detail = format!("node {who} vol{volume} (commanded: {told}, rot: {rotten})");
+                self.fail("metadata is lost only to rot", detail);
+            }
+        }
+    }
+
+    /// Whether the copy was written off: the operator created new metadata where no old could be read, beside a peer that has
+    /// some. If it was the only good one, nobody has the data any more.
     fn metadata_gone(&mut self, n: usize, volume: usize, was: Option<u64>) -> bool {
-        let gone = was == Some(JUST_CREATED) && self.oracle.rotten[n][volume] == [true; 2];
+        let gone = was == Some(JUST_CREATED) && self.oracle.written_off[n][volume];
         let [mine, theirs] = [n, 1 - n].map(|n| self.oracle.standing[n][volume]);
         if gone && !self.oracle.parted(volume) && mine.is_some() && theirs.is_none() {
             self.oracle.amnesty = true;
