@@ -20,6 +20,8 @@ pub struct Arbiter {
     pub last: Episode,
     /// The highest episode that each node gave back; in the order of the names.
     pub over: Vec<(Name, Episode), 2>,
+    /// The highest episode after which both nodes had everything. Who does not know of it has old data.
+    pub vouched: Episode,
 }
 
 /// What came of a question.
@@ -57,14 +59,15 @@ impl Arbiter {
             Request::Fence {
                 episode,
                 released,
+                vouched,
                 force,
                 ..
-            } => match next.fence(node, episode, released, force) {
+            } => match next.fence(node, episode, (released, vouched), force) {
                 Ok(()) => Answer::Granted { episode },
                 Err(why) => Answer::Refused { episode, why },
             },
-            Request::Unfence { episode } => {
-                next.unfence(node, episode);
+            Request::Unfence { episode, vouched } => {
+                next.unfence(node, episode, vouched);
                 Answer::Released { episode }
             }
             Request::Query => Answer::State(Standing {
@@ -111,7 +114,7 @@ impl Arbiter {
         &mut self,
         node: &Name,
         episode: Episode,
-        released: Episode,
+        (released, vouched): (Episode, Episode),
         force: bool,
     ) -> Result<(), Refusal> {
         if self.holder.as_ref() == Some(&(node.clone(), episode)) {
@@ -133,6 +136,10 @@ impl Arbiter {
                 episode: *held,
             });
         }
+        if vouched < self.vouched && !force {
+            let vouched = self.vouched;
+            return Err(Refusal::Older { vouched });
+        }
         if episode <= self.last {
             return Err(Refusal::Stale { last: self.last });
         }
@@ -141,7 +148,7 @@ impl Arbiter {
         Ok(())
     }
 
-    fn unfence(&mut self, node: &Name, episode: Episode) {
+    fn unfence(&mut self, node: &Name, episode: Episode, vouched: Episode) {
         if !self.plausible(episode) {
             return;
         }
@@ -153,6 +160,9 @@ impl Arbiter {
         }
         // A copy of the FENCE that comes after this finds its number used.
         self.last = self.last.max(episode);
+        if self.plausible(vouched) {
+            self.vouched = self.vouched.max(vouched);
+        }
         self.give_back(node, episode);
     }
 }

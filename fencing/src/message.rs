@@ -17,6 +17,9 @@ pub enum Request {
         /// The highest of the peer's episodes that the sender knows to have been given back: the peer said so
         /// itself, or the arbiter did. An older holder than that holds nothing.
         released: Episode,
+        /// The highest episode of which the sender's disks are known to hold everything; of a Primary, the highest that
+        /// it has seen. Who knows of a higher one knows of newer data.
+        vouched: Episode,
         /// Whether all the sender's disks are UpToDate: what a fence handler's exit code 5 counts for depends on it.
         up_to_date: bool,
         /// By the operator's word: whoever holds it does not any more.
@@ -26,11 +29,15 @@ pub enum Request {
     Unfence {
         /// The sender's episode that is over. Newer ones are not.
         episode: Episode,
+        /// As in FENCE: what both nodes have everything of, if it is higher than what was told before.
+        vouched: Episode,
     },
     /// OUTDATE-YOURSELF, to the peer: it must not become Primary until the sender gives the episode back.
     Outdate {
         /// The number of the fence.
         episode: Episode,
+        /// As in FENCE.
+        vouched: Episode,
         /// Whether the sender is Primary, and so wins over a peer that wants to become it.
         primary: bool,
     },
@@ -77,6 +84,12 @@ pub enum Refusal {
     NotStored,
     /// The arbiter's handler did not fence the peer. The exit code, or 255 without one.
     Handler(u8),
+    /// There is newer data than the sender's: both nodes had everything up to episode `vouched`, which the sender's disks
+    /// do not know of. They are of an earlier time.
+    Older {
+        /// That episode.
+        vouched: Episode,
+    },
     /// The number lies so far ahead of all others that it is taken for damage.
     Future,
 }

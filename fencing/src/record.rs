@@ -91,6 +91,9 @@ pub struct Record {
     pub mark: Option<Episode>,
     /// The highest of the peer's episodes that is known to have been given back.
     pub released: Episode,
+    /// The highest episode of which this node's disks are known to hold everything: all volumes were UpToDate on both
+    /// sides after it. A disk of an earlier time knows of a lower one only.
+    pub vouched: Episode,
 }
 
 /// Why stored bytes are not a record.
@@ -120,13 +123,13 @@ const FORM: u8 = 1;
 const BY_PEER: u8 = 1;
 const BY_ARBITER: u8 = 2;
 /// Bytes in use; the rest is zero.
-const USED: usize = 56;
+const USED: usize = 64;
 
 impl Record {
     /// Whether everything in it is within its limits.
     fn check(&self) -> Result<(), RecordError> {
         let own = self.own.episode();
-        let numbers = [own, self.mark, Some(self.released)];
+        let numbers = [own, self.mark, Some(self.released), Some(self.vouched)];
         if self.seen > EPISODE_MAX {
             return Err(RecordError::Impossible("highest episode"));
         }
@@ -166,6 +169,7 @@ impl Record {
             self.mark.unwrap_or(0),
             self.released,
             revision,
+            self.vouched,
         ];
         for (place, field) in out[8..USED].chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
@@ -189,13 +193,13 @@ impl Record {
         if bytes[3..8].iter().chain(&bytes[USED..]).any(|&b| b != 0) {
             return Err(RecordError::Impossible("padding"));
         }
-        let mut fields = [0; 6];
+        let mut fields = [0; 7];
         for (place, field) in bytes[8..USED].chunks_exact(8).zip(&mut fields) {
             let mut word = [0; 8];
             word.copy_from_slice(place);
             *field = u64::from_le_bytes(word);
         }
-        let [identity, seen, own, mark, released, revision] = fields;
+        let [identity, seen, own, mark, released, revision, vouched] = fields;
         let by = Grantors {
             peer: bytes[2] & BY_PEER != 0,
             arbiter: bytes[2] & BY_ARBITER != 0,
@@ -216,6 +220,7 @@ impl Record {
             own,
             mark: (mark != 0).then_some(mark),
             released,
+            vouched,
         };
         record.check()?;
         if revision == 0 {
@@ -237,13 +242,19 @@ mod tests {
             arbiter,
         });
         (
-            (any::<u64>(), number.clone(), number.clone(), number),
+            (
+                any::<u64>(),
+                number.clone(),
+                number.clone(),
+                number.clone(),
+                number,
+            ),
             (0..4, grant, any::<bool>()),
         )
             .prop_map(
-                |((identity, own, mark, released), (state, by, marked))| Record {
+                |((identity, own, mark, released, vouched), (state, by, marked))| Record {
                     identity,
-                    seen: own.max(mark).max(released),
+                    seen: own.max(mark).max(released).max(vouched),
                     own: match state {
                         0 => Own::None,
                         1 => Own::Requested(own),
@@ -252,6 +263,7 @@ mod tests {
                     },
                     mark: marked.then_some(mark),
                     released,
+                    vouched,
                 },
             )
     }

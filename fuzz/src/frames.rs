@@ -145,6 +145,7 @@ pub fn hello(role: Role, volumes: u8) -> Hello {
         protocol: Protocol::C,
         fencing: Default::default(),
         identity: 0,
+        episode: 0,
     }
 }
 

@@ -101,12 +101,17 @@ fn seeds() -> Vec<Vec<u8>> {
         Request::Fence {
             episode: 3,
             released: 2,
+            vouched: 1,
             up_to_date: true,
             force: false,
         },
-        Request::Unfence { episode: 3 },
+        Request::Unfence {
+            episode: 3,
+            vouched: 0,
+        },
         Request::Outdate {
             episode: 3,
+            vouched: 2,
             primary: true,
         },
         Request::Query,
@@ -140,6 +145,7 @@ fn seeds() -> Vec<Vec<u8>> {
         refused(Refusal::NotStored),
         refused(Refusal::Handler(5)),
         refused(Refusal::Future),
+        refused(Refusal::Older { vouched: 6 }),
     ];
     let bodies = requests
         .map(Body::Request)

@@ -313,6 +313,8 @@ pub struct Hello {
     pub fencing: Policy,
     /// What tells the resource from another one of the same name in out-of-band messages; 0: the sender knows none.
     pub identity: u64,
+    /// The highest number of a fence that the sender has seen used.
+    pub episode: u64,
 }
 
 /// What the clients of a Primary without a good disk saw last: what the peer must have, to be gone on with.

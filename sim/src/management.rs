@@ -10,7 +10,8 @@ use crate::world::{Time, World};
 use fencing::arbiter::Arbiter;
 use fencing::{Name, Own, Record};
 use replication::api::{
-    Answer, Command, FencingConfig, OnTimeout, Party, Policy, Request, Role, Status,
+    Answer, Command, DiskState, FencingConfig, OnTimeout, Party, Policy, Request, Role, Status,
+    VolumeStatus,
 };
 use std::collections::BTreeSet;
 
@@ -174,7 +175,7 @@ impl World {
             return;
         }
         let mut asked = request;
-        if let (Some(Defect::StaleUnfence), Request::Unfence { episode }, Some((_, held))) =
+        if let (Some(Defect::StaleUnfence), Request::Unfence { episode, .. }, Some((_, held))) =
             (management.defect, &mut asked, &management.arbiter.holder)
         {
             *episode = *held;
@@ -189,7 +190,9 @@ impl World {
         management.arbiter = verdict.next;
         let after = management.arbiter.holder.clone();
         let undone = match (&before, request) {
-            (Some((_, held)), Request::Unfence { episode }) => *held > episode && after != before,
+            (Some((_, held)), Request::Unfence { episode, .. }) => {
+                *held > episode && after != before
+            }
             _ => false,
         };
         if undone {
@@ -271,6 +274,11 @@ impl World {
         let word = management.word;
         let mut released = None;
         // A node that has just booted has not read its record yet.
+        // Who goes on without one of its disks may find there, later, what it knew before.
+        let missing = |v: &VolumeStatus| matches!(v.disk, DiskState::Diskless | DiskState::Failed);
+        if now.volumes.iter().any(missing) {
+            management.released.retain(|(node, _)| *node != n);
+        }
         let known = *is != Record::default() && !now.fencing.saving;
         if known && management.stored[n] != is.own {
             management.stored[n] = is.own;
@@ -287,7 +295,9 @@ impl World {
             let detail = format!("node {}: {:?}", letter(n), is.own);
             return self.fail("an episode is given back once", detail);
         }
-        if begins && is.mark == was.mark && !word {
+        // What a peer that is gone meanwhile had acknowledged before counted then; its loss takes a new number.
+        let there = self.oracle.connected(1 - n);
+        if begins && is.mark == was.mark && !word && there {
             let behind = (0..self.plan.volumes.len()).find(|&v| {
                 self.oracle.standing[n][v] > self.oracle.standing[1 - n][v]
                     && self.oracle.standing[1 - n][v].is_none()
@@ -311,19 +321,21 @@ impl World {
             return self.fail("a fenced node is not promoted without force", detail);
         }
         let frozen = before.suspended.fencing && now.suspended.fencing;
-        let minted = |(a, b): (
-            &replication::api::VolumeStatus,
-            &replication::api::VolumeStatus,
-        )| {
+        let minted = |(a, b): (&VolumeStatus, &VolumeStatus)| {
             a.current_uuid != b.current_uuid
                 && a.disk == b.disk
                 && before.role == Role::Primary
-                && a.disk == replication::api::DiskState::UpToDate
+                && a.disk == DiskState::UpToDate
         };
         if frozen && before.volumes.iter().zip(&now.volumes).any(minted) {
             let detail = format!("node {}", letter(n));
             self.fail("frozen I/O mints no generation", detail);
         }
+    }
+
+    /// The operator forced a node, and a fence that the other one held then still stands.
+    pub(crate) fn word_against_fence(&self, n: usize) -> bool {
+        self.management.as_ref().is_some_and(|m| m.word) && self.holds_fence(n)
     }
 
     /// Whether a node fences its peer.

@@ -189,6 +189,7 @@ impl World {
             Ok(Some(done)) => {
                 if lie.is_some() {
                     self.say_fault(n, "its disk lies");
+                    self.fencing_forgotten(n);
                     for range in done.spoiled {
                         self.spoil(disk, range);
                     }

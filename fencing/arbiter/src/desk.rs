@@ -45,7 +45,7 @@ impl Job {
         };
         self.node == other.node
             && match self.request {
-                Request::Fence { episode, .. } | Request::Unfence { episode } => older(episode),
+                Request::Fence { episode, .. } | Request::Unfence { episode, .. } => older(episode),
                 _ => false,
             }
     }
@@ -173,6 +173,7 @@ mod tests {
     fn fence(episode: Episode) -> Request {
         Request::Fence {
             episode,
+            vouched: 0,
             released: 0,
             up_to_date: true,
             force: false,
@@ -207,9 +208,18 @@ mod tests {
         let mut node = Node::new(7);
         desk.put(node.ask(fence(1)));
         desk.put(node.ask(fence(2)));
-        desk.put(node.ask(Request::Unfence { episode: 2 }));
+        desk.put(node.ask(Request::Unfence {
+            episode: 2,
+            vouched: 0,
+        }));
         desk.put(node.ask(fence(3)));
-        assert_eq!(desk.take().request, Request::Unfence { episode: 2 });
+        assert_eq!(
+            desk.take().request,
+            Request::Unfence {
+                episode: 2,
+                vouched: 0
+            }
+        );
         assert_eq!(desk.take().request, fence(3));
         // Nor one whose node has fallen silent.
         let mut old = node.ask(fence(4));

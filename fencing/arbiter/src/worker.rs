@@ -364,7 +364,7 @@ fn occasion(request: Request, before: &Arbiter, after: &Arbiter) -> Option<Occas
             episode,
             up_to_date,
         }),
-        Request::Unfence { episode } if changed => Some(Occasion::Unfence { episode }),
+        Request::Unfence { episode, .. } if changed => Some(Occasion::Unfence { episode }),
         _ => None,
     }
 }
@@ -375,10 +375,10 @@ fn line(request: Request, node: &Name, before: &Arbiter, after: &Arbiter, identi
         Request::Fence { episode, .. } if before.holder != after.holder => {
             format!("FENCE {node} {episode}")
         }
-        Request::Unfence { episode } if before.holder != after.holder => {
+        Request::Unfence { episode, .. } if before.holder != after.holder => {
             format!("UNFENCE {node} {episode}")
         }
-        Request::Unfence { episode } => format!("OVER {node} {episode}"),
+        Request::Unfence { episode, .. } => format!("OVER {node} {episode}"),
         Request::Fence { .. }
         | Request::Query
         | Request::Outdate { .. }

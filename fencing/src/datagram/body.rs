@@ -88,21 +88,29 @@ pub(super) fn encode(body: &Body, out: &mut [u8]) -> (u8, usize) {
         Body::Request(Request::Fence {
             episode,
             released,
+            vouched,
             up_to_date,
             force,
         }) => {
             out.word(*episode);
             out.word(*released);
+            out.word(*vouched);
             let force = if *force { FORCE } else { 0 };
             out.byte(force | if *up_to_date { UP_TO_DATE } else { 0 });
             1
         }
-        Body::Request(Request::Unfence { episode }) => {
+        Body::Request(Request::Unfence { episode, vouched }) => {
             out.word(*episode);
+            out.word(*vouched);
             2
         }
-        Body::Request(Request::Outdate { episode, primary }) => {
+        Body::Request(Request::Outdate {
+            episode,
+            vouched,
+            primary,
+        }) => {
             out.word(*episode);
+            out.word(*vouched);
             out.byte(if *primary { PRIMARY } else { 0 });
             3
         }
@@ -170,6 +178,7 @@ fn refusal(why: &Refusal, out: &mut Writer<'_>) {
         Refusal::NotStored => (6, 0, None),
         Refusal::Handler(code) => (7, u64::from(*code), None),
         Refusal::Future => (8, 0, None),
+        Refusal::Older { vouched } => (9, *vouched, None),
     };
     out.byte(code);
     out.word(number);
@@ -192,6 +201,7 @@ fn refused(from: &mut Reader<'_>) -> Result<Refusal, DatagramError> {
             Refusal::Handler(code)
         }
         (8, None, 0) => Refusal::Future,
+        (9, None, vouched) => Refusal::Older { vouched },
         _ => return Err(DatagramError::Field("reason")),
     };
     Ok(why)
@@ -203,19 +213,23 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Result<Body, DatagramError> {
         1 => {
             let episode = from.word()?;
             let released = from.word()?;
+            let vouched = from.word()?;
             let flags = from.flags(UP_TO_DATE | FORCE)?;
             Body::Request(Request::Fence {
                 episode,
                 released,
+                vouched,
                 up_to_date: flags & UP_TO_DATE != 0,
                 force: flags & FORCE != 0,
             })
         }
         2 => Body::Request(Request::Unfence {
             episode: from.word()?,
+            vouched: from.word()?,
         }),
         3 => Body::Request(Request::Outdate {
             episode: from.word()?,
+            vouched: from.word()?,
             primary: from.flags(PRIMARY)? != 0,
         }),
         4 => Body::Request(Request::Query),

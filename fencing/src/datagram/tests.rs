@@ -48,6 +48,7 @@ fn body() -> impl Strategy<Value = Body> {
         Just(Refusal::NotStored),
         any::<u8>().prop_map(Refusal::Handler),
         Just(Refusal::Future),
+        any::<u64>().prop_map(|vouched| Refusal::Older { vouched }),
     ];
     let standing = (
         proptest::option::of((holder(), any::<u64>())),
@@ -62,17 +63,31 @@ fn body() -> impl Strategy<Value = Body> {
             primary,
         });
     prop_oneof![
-        (any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
-            |(episode, released, up_to_date, force)| Body::Request(Request::Fence {
+        (
+            any::<u64>(),
+            any::<u64>(),
+            any::<u64>(),
+            any::<bool>(),
+            any::<bool>()
+        )
+            .prop_map(
+                |(episode, released, vouched, up_to_date, force)| Body::Request(Request::Fence {
+                    episode,
+                    released,
+                    vouched,
+                    up_to_date,
+                    force,
+                })
+            ),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(episode, vouched)| Body::Request(Request::Unfence { episode, vouched })),
+        (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(episode, vouched, primary)| {
+            Body::Request(Request::Outdate {
                 episode,
-                released,
-                up_to_date,
-                force,
+                vouched,
+                primary,
             })
-        ),
-        any::<u64>().prop_map(|episode| Body::Request(Request::Unfence { episode })),
-        (any::<u64>(), any::<bool>())
-            .prop_map(|(episode, primary)| Body::Request(Request::Outdate { episode, primary })),
+        }),
         Just(Body::Request(Request::Query)),
         Just(Body::Request(Request::Promote)),
         (
@@ -163,7 +178,10 @@ fn obeyed(from: &mut Channel, to: &mut Channel, request: Request, random: u64) -
 fn a_question_is_obeyed_once_and_after_a_restart_of_either_side_not_from_a_recording() {
     let mut a = channel("a", "arbiter", 100);
     let mut arbiter = channel("arbiter", "a", 200);
-    let fence = Request::Unfence { episode: 3 };
+    let fence = Request::Unfence {
+        episode: 3,
+        vouched: 0,
+    };
     obeyed(&mut a, &mut arbiter, fence, 11);
     let recording = written(|out| a.ask(fence, out));
     assert!(matches!(
@@ -271,24 +289,29 @@ fn bodies_are_as_documented() {
             Body::Request(Request::Fence {
                 episode: 3,
                 released: 2,
+                vouched: 1,
                 up_to_date: true,
                 force: true,
             }),
             1,
-            "0300000000000000020000000000000003".to_owned(),
+            "03000000000000000200000000000000010000000000000003".to_owned(),
         ),
         (
-            Body::Request(Request::Unfence { episode: 3 }),
+            Body::Request(Request::Unfence {
+                episode: 3,
+                vouched: 2,
+            }),
             2,
-            "0300000000000000".to_owned(),
+            "03000000000000000200000000000000".to_owned(),
         ),
         (
             Body::Request(Request::Outdate {
                 episode: 3,
+                vouched: 2,
                 primary: true,
             }),
             3,
-            "030000000000000001".to_owned(),
+            "0300000000000000020000000000000001".to_owned(),
         ),
         (Body::Request(Request::Query), 4, String::new()),
         (Body::Request(Request::Promote), 5, String::new()),

@@ -22,7 +22,8 @@ impl Fencer {
             }
             Answer::Refused { episode, why } => self.refused(from, episode, why),
             Answer::State(standing) if from == Party::Arbiter => self.standing(standing),
-            Answer::State(_) | Answer::Promoting(_) | Answer::Handled { .. } => {}
+            Answer::State(standing) => self.peers_standing(&standing),
+            Answer::Promoting(_) | Answer::Handled { .. } => {}
         }
     }
 
@@ -77,6 +78,13 @@ impl Fencer {
                 self.deny(Denied::PeerIsPrimary);
                 self.push(Action::OutdateSelf(None));
             }
+            Refusal::Older { vouched } if requested => {
+                if self.plausible(from, vouched) {
+                    self.saw(vouched);
+                    self.deny(Denied::Older(vouched));
+                    self.push(Action::OutdateSelf(None));
+                }
+            }
             Refusal::Requesting { episode: other } => {
                 if self.plausible(from, other) {
                     self.saw(other);
@@ -86,6 +94,7 @@ impl Fencer {
             // Two nodes that are Primary, neither of which knows better: the arbiter decides, or the operator. The
             // others may pass.
             Refusal::Primary
+            | Refusal::Older { .. }
             | Refusal::OtherResource
             | Refusal::NotStored
             | Refusal::Handler(_)
@@ -120,10 +129,23 @@ impl Fencer {
         }
     }
 
+    /// How things stand at the peer, which knows of the number by which it fenced this node and does not hold it any more: it
+    /// was given back and nobody could say so, or its disk was replaced. Numbers are not used twice, so the answer may be old;
+    /// in sync there is no data that only one of the two has.
+    fn peers_standing(&mut self, standing: &Standing) {
+        let Some(mark) = self.record.mark else { return };
+        let holds = matches!(standing.holder, Some((_, episode)) if episode >= mark);
+        if self.view.in_sync && standing.last >= mark && standing.last < EPISODE_MAX && !holds {
+            self.lifted(mark);
+            self.query.wanted = false;
+        }
+    }
+
     /// How things stand at the arbiter. What is taken from it stays true, so it may be old.
     fn standing(&mut self, standing: Standing) {
         // While it is fenced beside a peer in sync it asks on, at its pace, until the fence was given back.
-        self.query.wanted = self.view.in_sync && self.record.mark.is_some();
+        let marked = self.view.in_sync && self.record.mark.is_some();
+        self.query.wanted = marked || self.gives_way();
         if !self.plausible(Party::Arbiter, standing.last) {
             return;
         }
@@ -139,6 +161,8 @@ impl Fencer {
                     self.saw(standing.last.max(episode));
                     self.record.own = Own::Held(episode, by);
                     self.notice(Notice::Adopted(episode));
+                    // What it wrote under it, these disks do not have.
+                    self.push(Action::OutdateSelf(None));
                 }
                 None
             }
@@ -147,7 +171,9 @@ impl Fencer {
         };
         self.saw(standing.last);
         match (fencing, self.record.mark) {
-            (Some(episode), _) if episode > self.record.released && !self.view.primary => {
+            (Some(episode), _)
+                if episode > self.record.released && (!self.view.primary || self.gives_way()) =>
+            {
                 self.fenced(episode);
             }
             (None, Some(mark)) if standing.over >= mark => {

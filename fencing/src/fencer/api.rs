@@ -60,6 +60,14 @@ pub struct View {
     pub peer_may_be_current: bool,
     /// All volumes are connected and UpToDate on both sides.
     pub in_sync: bool,
+    /// This node is a Primary whose changes, on some volume, only its own disk gets although the peer is connected, and
+    /// the peer has no disk to remember that by.
+    pub lone: bool,
+    /// This node is a Primary whose clients, on some volume, saw last what only the peer's disk has. The peer must not be
+    /// fenced then: nobody could go on.
+    pub elsewhere: bool,
+    /// The highest number that either node had seen when they connected; 0 while they are not.
+    pub agreed: Episode,
     /// The worst disk.
     pub disk: Disk,
 }
@@ -144,6 +152,9 @@ pub enum Denied {
     Disk(Disk),
     /// The peer wants to become Primary too, and has the right of way.
     PeerGoesFirst(Episode),
+    /// There is newer data than on this node's disks: both nodes had everything up to that episode once, and the disks do
+    /// not know of it.
+    Older(Episode),
     /// Nobody granted the fence in time.
     NoAnswer,
     /// With dont-care nobody is fenced, and the peer cannot be asked: the operator decides.
@@ -173,6 +184,10 @@ impl fmt::Display for Denied {
             Self::PeerGoesFirst(episode) => write!(
                 f,
                 "the peer wants to become Primary too and goes first (episode {episode})"
+            ),
+            Self::Older(episode) => write!(
+                f,
+                "the disks are from an earlier time: they do not know that both nodes were in sync after episode {episode}; bring the peer back, or, if it is gone for good, 'primary --force'"
             ),
             Self::NoAnswer => f.write_str(
                 "neither the peer nor the arbiter answered in time; see 'fence', or, if the peer is surely off, 'primary --force'",

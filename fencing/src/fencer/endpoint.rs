@@ -7,13 +7,18 @@ use crate::{Answer, EPISODE_MAX, Episode, Own, Party, Refusal, Request, Standing
 impl Fencer {
     pub(super) fn request_from(&mut self, from: Party, token: u32, request: Request) {
         let answer = match (request, from) {
-            (Request::Outdate { episode, primary }, Party::Peer) => {
-                match self.outdate(episode, primary) {
-                    Ok(()) => Answer::Granted { episode },
-                    Err(why) => Answer::Refused { episode, why },
-                }
-            }
-            (Request::Unfence { episode }, Party::Peer) => {
+            (
+                Request::Outdate {
+                    episode,
+                    vouched,
+                    primary,
+                },
+                Party::Peer,
+            ) => match self.outdate(episode, vouched, primary) {
+                Ok(()) => Answer::Granted { episode },
+                Err(why) => Answer::Refused { episode, why },
+            },
+            (Request::Unfence { episode, .. }, Party::Peer) => {
                 if episode < EPISODE_MAX {
                     self.lifted(episode);
                 }
@@ -46,7 +51,12 @@ impl Fencer {
 
     /// The peer wants this node Outdated, as long as it holds `episode`. A number that is refused is not taken for used:
     /// it is asked again until the peer gives it back, and may be right then.
-    fn outdate(&mut self, episode: Episode, peer_is_primary: bool) -> Result<(), Refusal> {
+    fn outdate(
+        &mut self,
+        episode: Episode,
+        vouched: Episode,
+        peer_is_primary: bool,
+    ) -> Result<(), Refusal> {
         if self.record.mark == Some(episode) {
             return Ok(());
         }
@@ -57,8 +67,12 @@ impl Fencer {
             let last = self.record.seen;
             return Err(Refusal::Stale { last });
         }
-        if self.view.primary || self.forced {
+        if (self.view.primary && !self.gives_way()) || self.forced {
             return Err(Refusal::Primary);
+        }
+        if vouched < self.record.vouched && !peer_is_primary {
+            let vouched = self.record.vouched;
+            return Err(Refusal::Older { vouched });
         }
         match self.record.own {
             Own::Held(own, _) => {

@@ -132,6 +132,9 @@ impl Fencer {
                 connection,
                 peer_may_be_current: true,
                 in_sync: false,
+                lone: false,
+                elsewhere: false,
+                agreed: 0,
                 disk: Disk::Unusable,
             },
             frozen: false,
@@ -290,11 +293,14 @@ impl Fencer {
     /// Whether the peer must be fenced now.
     fn needed(&self) -> bool {
         let view = &self.view;
-        let alone =
-            view.primary && view.peer_may_be_current && self.config.policy != Policy::DontCare;
+        let alone = if view.connected {
+            view.primary && view.lone
+        } else {
+            view.primary && view.peer_may_be_current && !view.elsewhere
+        };
         self.record.mark.is_none()
-            && !view.connected
-            && (self.promoting || alone)
+            && (alone && self.config.policy != Policy::DontCare
+                || self.promoting && !view.connected)
             && self.anybody_to_ask()
     }
 
@@ -305,9 +311,23 @@ impl Fencer {
             self.deny(Denied::PeerIsBack);
         }
         self.by_force &= new.primary && !new.connected;
-        let lost = new.primary && old.connected && !new.connected;
-        let freezes = self.config.policy == Policy::ResourceAndStonith && new.peer_may_be_current;
-        if lost && freezes && !self.holds() && !self.frozen {
+        if new.in_sync {
+            self.saw(new.agreed);
+            self.record.vouched = self.record.vouched.max(new.agreed);
+        }
+        let lost = old.connected && !new.connected && new.peer_may_be_current;
+        // Its peer's disk is gone, and what was on it may come back.
+        let lone = new.lone && !(old.lone && old.primary);
+        // Of a volume whose good copy was out of reach there is one here again.
+        let back = old.elsewhere && !new.elsewhere && !new.connected && new.peer_may_be_current;
+        // With a copy that only the peer has the peer is not fenced, so it may go on: nothing is answered, by any policy.
+        let policy = match self.config.policy {
+            Policy::DontCare => false,
+            Policy::ResourceOnly => new.elsewhere && !new.connected,
+            Policy::ResourceAndStonith => true,
+        };
+        let freezes = policy && new.primary;
+        if (lost || lone || back) && freezes && !self.holds() && !self.frozen {
             self.frozen = true;
             self.overdue = false;
             self.push(Action::Freeze);
@@ -315,7 +335,7 @@ impl Fencer {
         }
         if !new.primary {
             self.thaw(Thaw::Demoted);
-        } else if new.connected {
+        } else if new.connected && !new.lone {
             self.thaw(Thaw::Reconnected);
         }
     }
@@ -349,6 +369,12 @@ impl Fencer {
         }
     }
 
+    /// Whether this Primary only waits for its peer, which has the only good copy of a volume: it may go on in this one's
+    /// place, since nothing was answered without it.
+    const fn gives_way(&self) -> bool {
+        self.view.primary && self.view.elsewhere && self.frozen && !self.view.connected
+    }
+
     /// What another copy of the record knows more. All that is in it was stored once.
     fn found(&mut self, other: Record) {
         if self.record == Record::default() && self.saving.is_none() {
@@ -358,6 +384,7 @@ impl Fencer {
         let record = &mut self.record;
         record.seen = record.seen.max(other.seen);
         record.released = record.released.max(other.released);
+        record.vouched = record.vouched.max(other.vouched);
         if record.identity == 0 {
             record.identity = other.identity;
         }
@@ -424,10 +451,14 @@ impl Fencer {
         }
         if self.view.in_sync
             && self.record.mark.is_some()
-            && self.config.arbiter
+            && self.anybody_to_ask()
             && !self.query.wanted
         {
-            // The peer may have given it back already, and told the arbiter alone: all volumes are in sync.
+            // The peer may have given it back already, and told the arbiter alone, or nobody: all volumes are in sync.
+            self.query = Progress::new(true);
+        }
+        if self.gives_way() && self.config.arbiter && !self.query.wanted {
+            // Nobody else tells it that the peer goes on.
             self.query = Progress::new(true);
         }
         let need = self.needed();
@@ -476,6 +507,16 @@ impl Fencer {
             self.push(Action::SetTimer(Timer::PeerWait, 0));
         }
         self.notice(Notice::Requested(episode));
+        if self.view.connected && !self.config.arbiter {
+            // The peer has no disk to remember it by, and without it nobody but this node can grant it a fence. It is asked
+            // when it is lost.
+            let by = Grantors {
+                peer: true,
+                arbiter: false,
+            };
+            self.record.own = Own::Held(episode, by);
+            self.notice(Notice::Granted(episode, Party::Peer));
+        }
     }
 
     fn release(&mut self, episode: Episode) {
@@ -518,12 +559,18 @@ impl Fencer {
             }
             Own::Releasing(episode) => {
                 for party in [Party::Peer, Party::Arbiter] {
-                    self.send(party, Request::Unfence { episode });
+                    let vouched = self.record.vouched;
+                    self.send(party, Request::Unfence { episode, vouched });
                 }
             }
         }
         if core::mem::take(&mut self.query.due) {
-            self.push(Action::Send(Party::Arbiter, Request::Query));
+            if self.config.arbiter {
+                self.push(Action::Send(Party::Arbiter, Request::Query));
+            }
+            if self.config.peer_endpoint && self.view.in_sync {
+                self.push(Action::Send(Party::Peer, Request::Query));
+            }
             self.push(Action::SetTimer(
                 Timer::Retry(Party::Arbiter),
                 self.query.tries,
@@ -535,6 +582,9 @@ impl Fencer {
     /// The peer is fenced: the node may go on alone.
     fn go_on(&mut self, episode: Episode) {
         if self.view.connected {
+            if self.view.lone {
+                self.thaw(Thaw::Fenced);
+            }
             return;
         }
         if !core::mem::replace(&mut self.told, true) {
@@ -551,13 +601,23 @@ impl Fencer {
     /// Asks for the grant, and, once one is there, for the other one too: the arbiter then refuses a peer that has
     /// lost its metadata, and the peer one that has lost its arbiter.
     fn ask(&mut self, episode: Episode) {
-        if !self.view.connected {
-            let primary = self.view.primary;
-            self.send(Party::Peer, Request::Outdate { episode, primary });
+        // A Primary has what its clients were answered, whatever came to pass.
+        let vouched = match self.view.primary {
+            true => self.record.seen,
+            false => self.record.vouched,
+        };
+        if !self.view.connected && !self.view.elsewhere {
+            let outdate = Request::Outdate {
+                episode,
+                vouched,
+                primary: self.view.primary,
+            };
+            self.send(Party::Peer, outdate);
         }
         let fence = Request::Fence {
             episode,
             released: self.record.released,
+            vouched,
             up_to_date: self.view.disk == Disk::UpToDate,
             force: self.by_force,
         };

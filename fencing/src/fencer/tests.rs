@@ -26,6 +26,9 @@ fn view(connection: u64) -> View {
         connection,
         peer_may_be_current: true,
         in_sync: true,
+        lone: false,
+        elsewhere: false,
+        agreed: 0,
         disk: Disk::UpToDate,
     }
 }
@@ -78,6 +81,7 @@ fn alone() -> Fencer {
 fn fence(episode: Episode) -> Request {
     Request::Fence {
         episode,
+        vouched: episode, // A Primary vouches for all that it has seen.
         released: 0,
         up_to_date: true,
         force: false,
@@ -103,6 +107,7 @@ fn nothing_is_asked_before_the_request_is_stored_nor_thawed_before_the_grant_is(
     );
     let outdate = Request::Outdate {
         episode: 1,
+        vouched: 1,
         primary: true,
     };
     assert_eq!(
@@ -143,7 +148,10 @@ fn given_back_once_and_only_when_every_volume_is_in_sync_also_without_a_resync()
         ..view(1)
     };
     assert_eq!(settle(&mut fencer, Input::View(behind)), []);
-    let unfence = Request::Unfence { episode: 1 };
+    let unfence = Request::Unfence {
+        episode: 1,
+        vouched: 0,
+    };
     assert_eq!(
         settle(&mut fencer, Input::View(view(1))),
         [
@@ -253,7 +261,10 @@ fn the_arbiters_refusal_outdates_a_primary_and_its_request_is_given_back() {
     );
     assert!(actions.contains(&Action::Send(
         Party::Arbiter,
-        Request::Unfence { episode: 1 }
+        Request::Unfence {
+            episode: 1,
+            vouched: 0
+        }
     )));
     assert!(fencer.frozen(), "until the engine has demoted");
     let down = View {
@@ -294,6 +305,7 @@ fn a_standby_asks_the_peer_first_and_yields_to_a_primary() {
     let mut fencer = standby(Disk::UpToDate);
     let outdate = Request::Outdate {
         episode: 1,
+        vouched: 0,
         primary: false,
     };
     assert_eq!(
@@ -324,6 +336,7 @@ fn a_standby_whose_peer_is_silent_asks_the_arbiter_and_is_denied_when_nobody_ans
             Party::Arbiter,
             Request::Fence {
                 episode: 1,
+                vouched: 0,
                 up_to_date: false,
                 ..
             }
@@ -349,6 +362,7 @@ fn the_endpoint_is_durable_before_it_answers_and_the_same_question_gets_the_same
     let mut fencer = standby(Disk::UpToDate);
     let outdate = Request::Outdate {
         episode: 7,
+        vouched: 9,
         primary: true,
     };
     let first = step(&mut fencer, request(outdate));
@@ -361,10 +375,22 @@ fn the_endpoint_is_durable_before_it_answers_and_the_same_question_gets_the_same
         [granted.clone(), Action::OutdateSelf(Some(7))]
     );
     assert_eq!(settle(&mut fencer, request(outdate)), [granted]);
-    let actions = settle(&mut fencer, request(Request::Unfence { episode: 6 }));
+    let actions = settle(
+        &mut fencer,
+        request(Request::Unfence {
+            episode: 6,
+            vouched: 0,
+        }),
+    );
     assert!(matches!(actions[..], [Action::Reply(..)]), "{actions:?}");
     assert_eq!(fencer.stored().mark, Some(7), "a late UNFENCE");
-    settle(&mut fencer, request(Request::Unfence { episode: 7 }));
+    settle(
+        &mut fencer,
+        request(Request::Unfence {
+            episode: 7,
+            vouched: 0,
+        }),
+    );
     assert_eq!(fencer.stored().mark, None);
     let refused = Answer::Refused {
         episode: 7,
@@ -382,6 +408,7 @@ fn a_primary_refuses_to_be_outdated() {
     let mut fencer = alone();
     let outdate = Request::Outdate {
         episode: 9,
+        vouched: 9,
         primary: false,
     };
     let refused = Answer::Refused {
@@ -448,6 +475,7 @@ fn force_takes_the_fence_from_its_holder_and_a_mark_from_the_node() {
     let mut fencer = standby(Disk::Outdated);
     let outdate = Request::Outdate {
         episode: 3,
+        vouched: 9,
         primary: true,
     };
     settle(&mut fencer, request(outdate));
@@ -457,6 +485,7 @@ fn force_takes_the_fence_from_its_holder_and_a_mark_from_the_node() {
     let actions = settle(&mut fencer, Input::View(lost(1)));
     let forced = Request::Fence {
         episode: 4,
+        vouched: 4,
         released: 0,
         up_to_date: true,
         force: true,
@@ -519,4 +548,144 @@ fn by_hand_only_the_episode_that_is_named() {
     settle(&mut fencer, Input::ReleaseByHand(1));
     // The node is still Primary and alone: it needs another one at once.
     assert_eq!(fencer.stored().own, Own::Requested(2));
+}
+
+#[test]
+fn a_disk_from_an_earlier_time_is_refused_and_becomes_outdated() {
+    // Both were in sync after episode 4; what asks knows of 2.
+    let vouched = |vouched| Record {
+        seen: 4,
+        vouched,
+        ..Record::default()
+    };
+    let mut fencer = Fencer::new(config(), vouched(4), 0);
+    let outdate = |vouched, primary| {
+        request(Request::Outdate {
+            episode: 5,
+            vouched,
+            primary,
+        })
+    };
+    let refused = Answer::Refused {
+        episode: 5,
+        why: Refusal::Older { vouched: 4 },
+    };
+    let actions = settle(&mut fencer, outdate(2, false));
+    assert!(
+        actions
+            .iter()
+            .any(|a| matches!(a, Action::Reply(_, _, answer) if *answer == refused)),
+        "{actions:?}"
+    );
+    assert_eq!(fencer.stored().mark, None);
+    settle(&mut fencer, outdate(4, false));
+    assert_eq!(fencer.stored().mark, Some(5));
+
+    let mut old = standby(Disk::Consistent);
+    settle(&mut old, Input::Promote { force: false });
+    let episode = old.stored().own.episode().expect("asked for");
+    let why = Refusal::Older { vouched: 4 };
+    let actions = settle(
+        &mut old,
+        answer(Party::Peer, Answer::Refused { episode, why }),
+    );
+    assert!(actions.contains(&Action::Promotion(Err(Denied::Older(4)))));
+    assert!(actions.contains(&Action::OutdateSelf(None)));
+}
+
+#[test]
+fn the_arbiter_refuses_who_does_not_know_of_the_last_time_in_sync() {
+    let name = |name| crate::Name::try_from(name).expect("a name");
+    let mut arbiter = crate::arbiter::Arbiter::default();
+    let mut ask = |node, request| {
+        let verdict = arbiter.ask(&name(node), request).expect("a question");
+        arbiter = verdict.next;
+        verdict.answer
+    };
+    let fence = |episode, vouched, force| Request::Fence {
+        episode,
+        vouched,
+        released: 0,
+        up_to_date: true,
+        force,
+    };
+    assert_eq!(ask("a", fence(1, 1, false)), Answer::Granted { episode: 1 });
+    let unfence = Request::Unfence {
+        episode: 1,
+        vouched: 1,
+    };
+    assert_eq!(ask("a", unfence), Answer::Released { episode: 1 });
+    let older = Answer::Refused {
+        episode: 2,
+        why: Refusal::Older { vouched: 1 },
+    };
+    assert_eq!(ask("b", fence(2, 0, false)), older);
+    assert_eq!(ask("b", fence(2, 1, false)), Answer::Granted { episode: 2 });
+    assert_eq!(ask("a", fence(3, 0, true)), Answer::Granted { episode: 3 });
+}
+
+#[test]
+fn a_primary_whose_connected_peer_lost_its_disk_freezes_until_the_arbiter_has_granted() {
+    let mut fencer = Fencer::new(config(), Record::default(), 0);
+    settle(&mut fencer, Input::View(view(0)));
+    let lone = View {
+        in_sync: false,
+        lone: true,
+        ..view(0)
+    };
+    let actions = settle(&mut fencer, Input::View(lone));
+    assert!(actions.contains(&Action::Freeze), "{actions:?}");
+    assert!(actions.contains(&Action::Send(Party::Arbiter, fence(1))));
+    let peer = |action: &Action| matches!(action, Action::Send(Party::Peer, _));
+    assert!(!actions.iter().any(peer), "{actions:?}");
+    let granted = answer(Party::Arbiter, Answer::Granted { episode: 1 });
+    let actions = settle(&mut fencer, granted);
+    assert!(actions.contains(&Action::Thaw(Thaw::Fenced)), "{actions:?}");
+    assert!(matches!(fencer.stored().own, Own::Held(1, _)));
+
+    let alone = Config {
+        arbiter: false,
+        ..config()
+    };
+    let mut fencer = Fencer::new(alone, Record::default(), 0);
+    settle(&mut fencer, Input::View(view(0)));
+    let actions = settle(&mut fencer, Input::View(lone));
+    assert!(actions.contains(&Action::Thaw(Thaw::Fenced)), "{actions:?}");
+}
+
+#[test]
+fn a_primary_whose_good_copy_is_at_the_peer_gives_way_and_asks_for_a_fence_when_its_own_is_back() {
+    let elsewhere = |view| View {
+        elsewhere: true,
+        in_sync: false,
+        disk: Disk::Unusable,
+        ..view
+    };
+    let begin = || {
+        let mut fencer = Fencer::new(config(), Record::default(), 0);
+        settle(&mut fencer, Input::View(elsewhere(view(0))));
+        let actions = settle(&mut fencer, Input::View(elsewhere(lost(1))));
+        assert!(actions.contains(&Action::Freeze), "{actions:?}");
+        assert_eq!(fencer.stored().own, Own::None, "the peer is not fenced");
+        fencer
+    };
+    let mut fencer = begin();
+    let outdate = Request::Outdate {
+        episode: 1,
+        vouched: 0,
+        primary: false,
+    };
+    let actions = settle(&mut fencer, request(outdate));
+    assert!(
+        actions.contains(&Action::OutdateSelf(Some(1))),
+        "{actions:?}"
+    );
+
+    let mut fencer = begin();
+    let actions = settle(&mut fencer, Input::View(lost(1)));
+    assert!(actions.contains(&Action::Send(Party::Arbiter, fence(1))));
+    assert!(fencer.frozen());
+    let granted = answer(Party::Arbiter, Answer::Granted { episode: 1 });
+    settle(&mut fencer, granted);
+    assert!(!fencer.frozen());
 }

@@ -89,6 +89,8 @@ pub struct Node {
     /// It takes its peer for connected.
     pub linked: bool,
     pub connection: u64,
+    /// The highest number that either had seen when they connected.
+    pub agreed: u64,
     /// Whether the peer may be above Outdated for all it knows.
     pub peer_may_be_current: bool,
     pub disk: [Disk; VOLUMES],
@@ -156,6 +158,7 @@ impl World {
             frozen: false,
             linked: true,
             connection: 0,
+            agreed: 0,
             peer_may_be_current: true,
             disk: [Disk::UpToDate; VOLUMES],
             peer_good: [true; VOLUMES],
@@ -261,6 +264,9 @@ impl Rules {
                 connection: node.connection,
                 peer_may_be_current: node.peer_may_be_current,
                 in_sync: self.in_sync(node),
+                lone: false,
+                elsewhere: false,
+                agreed: if node.linked { node.agreed } else { 0 },
                 disk: (0..self.bounds.volumes)
                     .map(|v| node.disk[v])
                     .min()
@@ -417,7 +423,10 @@ impl Rules {
                 world.nodes[at].peer_good[v] = source != Some(at);
             }
         }
+        let seen = |at: usize| world.nodes[at].fencer.status().record.seen;
+        let agreed = seen(0).max(seen(1));
         for at in 0..2 {
+            world.nodes[at].agreed = agreed;
             world.nodes[at].linked = true;
             world.nodes[at].peer_may_be_current = true;
         }
@@ -441,7 +450,10 @@ impl Rules {
         if self.is(Mutation::UnfenceOnTarget)
             && let Own::Held(episode, _) = world.nodes[source].stored.own
         {
-            let request = Request::Unfence { episode };
+            let request = Request::Unfence {
+                episode,
+                vouched: 0,
+            };
             world.network.insert(Datagram::Ask {
                 from: source,
                 to: Party::Arbiter,
@@ -582,7 +594,7 @@ impl Rules {
             } => {
                 let mut request = request;
                 let held = world.arbiter.holder.clone();
-                if let (Request::Unfence { episode }, Some((_, now))) = (&mut request, &held)
+                if let (Request::Unfence { episode, .. }, Some((_, now))) = (&mut request, &held)
                     && self.is(Mutation::StaleUnfence)
                 {
                     *episode = *now;
@@ -592,7 +604,7 @@ impl Rules {
                 };
                 world.arbiter = verdict.next;
                 if let Datagram::Ask {
-                    request: Request::Unfence { episode },
+                    request: Request::Unfence { episode, .. },
                     ..
                 } = datagram
                     && let Some((holder, now)) = &held
@@ -639,12 +651,12 @@ impl Rules {
                     (Request::Fence { episode, .. }, _) => {
                         current(*episode) || *episode > arbiter.last
                     }
-                    (Request::Unfence { episode }, Party::Peer) => {
+                    (Request::Unfence { episode, .. }, Party::Peer) => {
                         current(*episode)
                             || receiver.released < *episode
                             || receiver.mark.is_some_and(|mark| mark <= *episode)
                     }
-                    (Request::Unfence { episode }, Party::Arbiter) => {
+                    (Request::Unfence { episode, .. }, Party::Arbiter) => {
                         let from = name(*from);
                         let mut over = arbiter.over.iter();
                         current(*episode)

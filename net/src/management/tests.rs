@@ -42,6 +42,7 @@ fn arbiter() -> Channel {
 }
 
 const OUTDATE: Request = Request::Outdate {
+    vouched: 0,
     episode: 4,
     primary: true,
 };

@@ -523,7 +523,7 @@ impl Engine {
             // Else clients are told when the nodes have agreed.
             self.offer(at);
         }
-        self.record_found(&superblock.reserve, mem);
+        self.record_found(at, &superblock.reserve, mem);
         self.attach_ended(at, Ok(()));
         self.ensure_generation(at, mem);
         if self.link.state == ConnectionState::Connected

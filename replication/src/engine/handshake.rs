@@ -154,6 +154,7 @@ impl Engine {
             protocol: self.config.mirroring.protocol,
             fencing: self.config.fencing.policy,
             identity,
+            episode: self.tell_episode(),
         };
         self.send(Frame::Hello(hello));
         for at in 0..self.volumes.len() {
@@ -382,6 +383,7 @@ impl Engine {
         self.link.discard_my_data = false;
         self.peer_role = peer.role;
         self.auto.peer_seen(self.peer_role);
+        self.agree_on_episode(&peer);
         self.agree_on_identity(&peer, mem);
         self.log(Level::Info, text!("connected to peer {}", peer.node));
         for at in 0..self.volumes.len() {

@@ -406,7 +406,10 @@ impl Engine {
         volume.peer_disk = DiskState::Failed;
         volume.mirrored = false;
         volume.end_sync();
-        let next = if volume.good() {
+        let good = volume.good();
+        // Before anything is answered that the peer may not be able to remember it lacks.
+        self.fence_look(self.connected(), mem);
+        let next = if good {
             "writes go to this node alone and are marked out of sync"
         } else {
             "no good disk is left"

@@ -109,6 +109,8 @@ pub(super) struct Volume {
     pub preparing: Option<Preparing>,
     /// The beginning of a resync that the peer is told when it is durable: generation and bytes.
     pub start_pending: Option<(u64, u64)>,
+    /// What the fence record of the disk, as it was attached, vouched for.
+    pub vouched: u64,
     /// This node was Primary when it last lost its peer.
     pub was_primary: bool,
     /// The disk has been in use without a break since it had everything of its generation: whatever a client
@@ -193,6 +195,7 @@ impl Volume {
             preparing: None,
             start_pending: None,
             was_primary: false,
+            vouched: 0,
             steady: false,
             unsure: Unsure::default(),
             left: None,

@@ -668,6 +668,7 @@ fn encode_hello(hello: &Hello, header: &mut Header, body: &mut Writer<'_>) {
     let code = POLICIES.iter().position(|p| *p == hello.fencing);
     body.bytes(&[code.unwrap_or(0) as u8]);
     body.bytes(&hello.identity.to_le_bytes());
+    body.bytes(&hello.episode.to_le_bytes());
 }
 
 /// Bytes behind the known fields are a later version's and are passed over.
@@ -695,6 +696,7 @@ fn decode_hello(header: &Header, mut body: Reader<'_>) -> Result<Hello, WireErro
             Err(_) => Policy::DontCare,
         },
         identity: body.u64().unwrap_or(0),
+        episode: body.u64().unwrap_or(0),
     };
     let volumes = usize::from(hello.volumes);
     if volumes == 0 || volumes > MAX_VOLUMES || hello.window < 64 {

@@ -80,6 +80,7 @@ fn hello() -> impl Strategy<Value = Frame> {
                         Policy::ResourceAndStonith,
                     ][(features % 3) as usize],
                     identity: nonce.rotate_left(7),
+                    episode: 9,
                 })
             },
         )

@@ -25,6 +25,9 @@ pub struct Entry {
     pub holder: Option<(String, Episode)>,
     pub last: Episode,
     pub over: Vec<(String, Episode)>,
+    /// The highest episode after which both nodes had everything.
+    #[serde(default)]
+    pub vouched: Episode,
 }
 
 impl Entry {
@@ -35,6 +38,7 @@ impl Entry {
             holder: arbiter.holder.as_ref().map(plain),
             last: arbiter.last,
             over: arbiter.over.iter().map(plain).collect(),
+            vouched: arbiter.vouched,
         }
     }
 
@@ -51,6 +55,7 @@ impl Entry {
                 },
                 last: self.last,
                 over: self.over.iter().map(pair).collect::<Option<_>>()?,
+                vouched: self.vouched,
             })
         };
         arbiter().ok_or_else(|| "the stored entry is not one of this release".into())

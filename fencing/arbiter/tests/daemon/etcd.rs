@@ -157,7 +157,13 @@ fn of_two_that_ask_two_arbiters_one_is_granted() {
     let to = [daemons[0].address, daemons[1].address];
     let (mut a, mut b) = (Node::new("a", 1, 7), Node::new("b", 2, 7));
     decided(&mut a, to[0], 1);
-    a.told(to[1], Request::Unfence { episode: 1 });
+    a.told(
+        to[1],
+        Request::Unfence {
+            episode: 1,
+            vouched: 0,
+        },
+    );
     // Both arbiters know both nodes' sessions now, so that the questions race.
     for node in [&mut a, &mut b] {
         node.told(to[0], Request::Query);
@@ -184,7 +190,10 @@ fn of_two_that_ask_two_arbiters_one_is_granted() {
         }
         // Given back to the one that was not asked for it.
         let other = to[usize::from(wins[0])];
-        let unfence = Request::Unfence { episode };
+        let unfence = Request::Unfence {
+            episode,
+            vouched: 0,
+        };
         assert_eq!(node.told(other, unfence), Answer::Released { episode });
         expected.push(format!("r0 FENCE {winner} {episode}"));
         expected.push(format!("r0 UNFENCE {winner} {episode}"));
@@ -226,7 +235,13 @@ fn without_a_majority_nothing_is_granted_and_with_one_it_goes_on() {
     let refused = |why| Answer::Refused { episode: 2, why };
     assert_eq!(decided(&mut b, daemon.address, 2), refused(held));
     assert_eq!(
-        a.told(daemon.address, Request::Unfence { episode: 1 }),
+        a.told(
+            daemon.address,
+            Request::Unfence {
+                episode: 1,
+                vouched: 0
+            }
+        ),
         Answer::Released { episode: 1 }
     );
     // Two fewer.
@@ -296,7 +311,10 @@ fn arbiters_run_handlers_in_turn() {
     assert_eq!(decided(&mut a, to[0], 1), granted(1));
     again.told(to[1], Request::Query);
     // The end of the first fence is on its way by one arbiter when the next fence goes to the other one.
-    let unfence = Request::Unfence { episode: 1 };
+    let unfence = Request::Unfence {
+        episode: 1,
+        vouched: 0,
+    };
     std::thread::scope(|scope| {
         let unfenced = scope.spawn(|| a.told(to[0], unfence));
         daemons[0].logged("unfence-peer for a, episode 1: running");
@@ -311,7 +329,13 @@ fn arbiters_run_handlers_in_turn() {
     let expected: String = handlers.map(|h| format!("begin {h}\nend {h}\n")).concat();
     assert_eq!(data.read("trace"), expected);
     // The turn is lost in the middle: by an etcd that could not hear for so long, say.
-    again.told(to[1], Request::Unfence { episode: 2 });
+    again.told(
+        to[1],
+        Request::Unfence {
+            episode: 2,
+            vouched: 0,
+        },
+    );
     let asked = std::thread::scope(|scope| {
         let asked = scope.spawn(|| again.told(to[1], fence(3)));
         daemons[1].logged("fence-peer for a, episode 3: running");

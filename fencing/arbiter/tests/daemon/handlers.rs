@@ -18,6 +18,7 @@ fn place(test: &str, handlers: &[(&str, &str)], more: &str) -> Place {
 
 fn fence_with(episode: u64, up_to_date: bool, force: bool) -> Request {
     Request::Fence {
+        vouched: 0,
         episode,
         released: 0,
         up_to_date,
@@ -83,7 +84,13 @@ fn exit_codes_grant_or_refuse_as_drbd_says() {
             }
         }
         daemon.logged(&format!("fence-peer: exit code {exit} after"));
-        a.told(daemon.address, Request::Unfence { episode });
+        a.told(
+            daemon.address,
+            Request::Unfence {
+                episode,
+                vouched: 0,
+            },
+        );
     }
     daemon.logged("exit code 0 does not say that the peer is fenced");
     let ran = place.read("ran");
@@ -179,11 +186,29 @@ fn handlers_run_for_what_changes_and_in_turn() {
         (&mut b, &mut a)
     };
     assert_eq!(
-        winner.told(to, Request::Unfence { episode: 1 }),
+        winner.told(
+            to,
+            Request::Unfence {
+                episode: 1,
+                vouched: 0
+            }
+        ),
         Answer::Released { episode: 1 }
     );
-    winner.told(to, Request::Unfence { episode: 1 });
-    loser.told(to, Request::Unfence { episode: 1 });
+    winner.told(
+        to,
+        Request::Unfence {
+            episode: 1,
+            vouched: 0,
+        },
+    );
+    loser.told(
+        to,
+        Request::Unfence {
+            episode: 1,
+            vouched: 0,
+        },
+    );
     winner.told(to, fence(2));
     let expected = "begin fence-peer 1\nend fence-peer 1\nbegin unfence-peer 1\nend unfence-peer 1\nbegin fence-peer 2\nend fence-peer 2\n";
     assert_eq!(place.read("trace"), expected);
@@ -367,7 +392,13 @@ fn drbds_own_script_for_pacemaker_takes_our_environment() {
         refused(1, Refusal::Handler(1))
     );
     assert_eq!(holder(&mut a, daemon.address), None);
-    a.told(daemon.address, Request::Unfence { episode: 1 });
+    a.told(
+        daemon.address,
+        Request::Unfence {
+            episode: 1,
+            vouched: 0,
+        },
+    );
     // One whose node b is online, and that notes what it is told.
     play_cluster(&place);
     assert_eq!(
@@ -388,7 +419,13 @@ fn drbds_own_script_for_pacemaker_takes_our_environment() {
         constraint.contains("operation=\"ne\" value=\"a\""),
         "{constraint}"
     );
-    a.told(daemon.address, Request::Unfence { episode: 2 });
+    a.told(
+        daemon.address,
+        Request::Unfence {
+            episode: 2,
+            vouched: 0,
+        },
+    );
     daemon.logged("unfence-peer: exit code 0");
     assert!(
         place

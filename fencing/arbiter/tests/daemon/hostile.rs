@@ -86,7 +86,13 @@ fn forged_cut_and_foreign_datagrams_are_named_and_dropped() {
     daemon.logged("resource r0: FENCE a 1");
     send(&good);
     daemon.logged("resource r0: seen before");
-    a.told(daemon.address, Request::Unfence { episode: 1 });
+    a.told(
+        daemon.address,
+        Request::Unfence {
+            episode: 1,
+            vouched: 0,
+        },
+    );
     send(&good);
     assert_eq!(holder(&mut a, daemon.address), None);
     assert_eq!(place.journal(), ["r0 FENCE a 1", "r0 UNFENCE a 1"]);
@@ -141,7 +147,10 @@ fn another_resource_of_the_name_changes_nothing_until_the_old_one_is_forgotten()
     };
     assert_eq!(new.told(daemon.address, fence(6)), refused(6));
     let patience = Duration::from_millis(300);
-    let unfence = Request::Unfence { episode: 5 };
+    let unfence = Request::Unfence {
+        episode: 5,
+        vouched: 0,
+    };
     // Not even the end of a fence by somebody who calls itself a.
     assert_eq!(
         Node::new("a", 3, 8).ask(daemon.address, unfence, patience),
@@ -184,7 +193,13 @@ fn an_episode_from_the_future_is_refused_and_does_not_count_as_used() {
         ));
         // Its end is acknowledged, so that the node comes to rest, and changes nothing.
         assert_eq!(
-            a.told(daemon.address, Request::Unfence { episode }),
+            a.told(
+                daemon.address,
+                Request::Unfence {
+                    episode,
+                    vouched: 0
+                }
+            ),
             Answer::Released { episode }
         );
     }
@@ -238,6 +253,7 @@ fn questions_for_nodes_are_not_answered_by_an_arbiter() {
     a.told(daemon.address, Request::Query);
     let mut out = [0; DATAGRAM_MAX];
     let outdate = Request::Outdate {
+        vouched: 0,
         episode: 1,
         primary: true,
     };

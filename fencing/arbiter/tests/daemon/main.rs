@@ -37,7 +37,13 @@ fn one_of_two_is_granted_and_the_journal_has_each_change_once() {
     for _ in 0..2 {
         let released = Answer::Released { episode: 1 };
         assert_eq!(
-            a.told(daemon.address, Request::Unfence { episode: 1 }),
+            a.told(
+                daemon.address,
+                Request::Unfence {
+                    episode: 1,
+                    vouched: 0
+                }
+            ),
             released
         );
     }
@@ -107,7 +113,13 @@ fn killed_at_any_moment_it_forgets_nothing_that_it_said() {
     // A fixed sequence of moments, spread over what a question takes.
     let mut moment = 12345u64;
     for round in 1..=15u64 {
-        for request in [fence(round), Request::Unfence { episode: round }] {
+        for request in [
+            fence(round),
+            Request::Unfence {
+                episode: round,
+                vouched: 0,
+            },
+        ] {
             let mut daemon = Daemon::start(&place);
             // So that the next question is stored at once, without the round of AGAIN.
             node.told(daemon.address, Request::Query);

@@ -226,7 +226,7 @@ fn meant(request: Request, answer: &Answer) -> bool {
             Request::Fence { episode, .. },
             Answer::Granted { episode: to } | Answer::Refused { episode: to, .. },
         )
-        | (Request::Unfence { episode }, Answer::Released { episode: to }) => episode == *to,
+        | (Request::Unfence { episode, .. }, Answer::Released { episode: to }) => episode == *to,
         (Request::Query, Answer::State(_)) => true,
         (Request::Notify { number, .. }, Answer::Handled { number: to, .. }) => number == *to,
         _ => false,
@@ -235,6 +235,7 @@ fn meant(request: Request, answer: &Answer) -> bool {
 
 pub fn fence(episode: u64) -> Request {
     Request::Fence {
+        vouched: 0,
         episode,
         released: 0,
         up_to_date: true,

@@ -1,6 +1,7 @@
 //! What the fence worker sees of the engine.
 
 use super::super::Engine;
+use super::super::congestion::Ahead;
 use super::super::volume::Volume;
 use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::Mem;
@@ -34,15 +35,30 @@ fn in_sync(volume: &Volume) -> bool {
         && volume.unsynced_from.is_none()
 }
 
+/// Whether a Primary's changes stay with it although the peer is connected. The target of a resync, and a peer that was
+/// pulled ahead of, know by their own disks that they lack something.
+fn lone(volume: &Volume) -> bool {
+    volume.good()
+        && !volume.mirrored
+        && volume.ahead == Ahead::No
+        && volume.source.is_none()
+        && volume.start_pending.is_none()
+        && volume.preparing.is_none()
+}
+
 impl Engine {
     fn fence_view(&self, connected: bool) -> View {
+        let primary = self.role == Role::Primary || self.fence.promoted.is_some();
         View {
-            primary: self.role == Role::Primary || self.fence.promoted.is_some(),
+            primary,
             connected,
             connection: self.fence.connection,
             // A peer that is lost may have come to have everything in the last moment, a resync's target too.
             peer_may_be_current: connected || !self.fence.peer_fenced,
             in_sync: connected && self.volumes.iter().all(in_sync),
+            lone: primary && connected && self.volumes.iter().any(lone),
+            elsewhere: primary && self.volumes.iter().any(|v| v.seen().is_some()),
+            agreed: if connected { self.fence.agreed } else { 0 },
             disk: (self.volumes.iter().map(grade).min()).unwrap_or(Disk::Unusable),
         }
     }

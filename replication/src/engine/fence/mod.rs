@@ -41,6 +41,8 @@ pub(super) struct Fence {
     revision: u64,
     /// That record.
     bytes: [u8; RECORD_LEN],
+    /// As it was found, until all disks were read: another one may have a newer one.
+    found: Option<Record>,
     /// The worker waits for it to be durable.
     saving: bool,
     /// As it was last handed over.
@@ -60,6 +62,8 @@ pub(super) struct Fence {
     stepping_down: bool,
     /// The identity that the running handshake told the peer.
     told_identity: u64,
+    /// The highest number that this node had seen when it told the peer, and then the higher one of both nodes'.
+    agreed: Episode,
 }
 
 impl Fence {
@@ -78,6 +82,7 @@ impl Fence {
             fencer: Fencer::new(fencer, Record::default(), 0),
             revision: 0,
             bytes: [0; RECORD_LEN],
+            found: None,
             saving: false,
             view: None,
             connection: 0,
@@ -88,6 +93,7 @@ impl Fence {
             forced: false,
             stepping_down: false,
             told_identity: 0,
+            agreed: 0,
         }
     }
 
@@ -180,6 +186,9 @@ impl Engine {
     pub(super) fn fence_step(&mut self, mem: &mut Mem<'_>) {
         if self.fence_is_idle() || self.attaching() {
             return;
+        }
+        if let Some(record) = self.fence.found.take() {
+            self.take_over(record, mem);
         }
         if self.fences() && !core::mem::replace(&mut self.fence.reconciled, true) {
             self.fence_input(Input::Reconcile, mem);

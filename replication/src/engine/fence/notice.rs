@@ -27,6 +27,9 @@ fn refusal(why: &Refusal) -> Text {
         }
         Refusal::NotStored => text!("it cannot store it: see its log"),
         Refusal::Handler(code) => text!("its handler did not fence the peer (exit code {code})"),
+        Refusal::Older { vouched } => text!(
+            "both nodes were in sync after episode {vouched}, of which this node's disks do not know: they are from an earlier time"
+        ),
         Refusal::Future => text!("the number is too far ahead of all that it knows"),
     }
 }

@@ -1,11 +1,11 @@
 //! The fence worker's record in the superblocks (docs/ONDISK.md, "Fencing state"), and the resource's identity in it.
 
 use super::super::{Engine, text};
-use crate::api::{Level, Role, Text};
+use crate::api::{DiskState, Level, Role, Text};
 use crate::buf::Mem;
 use crate::wire::Hello;
 use fencing::api::Input;
-use fencing::{RECORD_LEN, Record};
+use fencing::{EPISODE_MAX, RECORD_LEN, Record};
 
 impl super::Fence {
     /// Of the record that the superblocks are to have; 0: they keep what they have.
@@ -60,22 +60,72 @@ impl Engine {
     /// A disk was attached. The newest record of all disks counts.
     pub(in crate::engine) fn record_found(
         &mut self,
+        at: usize,
         reserve: &[u8; RECORD_LEN],
         mem: &mut Mem<'_>,
     ) {
         let Ok((record, revision)) = Record::decode(reserve) else {
             return;
         };
+        self.volumes[at].vouched = record.vouched;
         if revision > self.fence.revision {
             self.fence.revision = revision;
             self.fence.bytes = *reserve;
-            // What was being stored has an older number now: it is stored anew.
-            let saving = self.fence.saving;
-            self.fence_input(Input::Found(record), mem);
-            if saving && self.fence.saving {
-                let record = self.fence.status().record;
-                self.store_record(&record);
+            if self.attaching() {
+                self.fence.found = Some(record);
+            } else {
+                self.take_over(record, mem);
             }
+        }
+        self.outdate_older();
+    }
+
+    /// The worker goes on from what a disk knows more.
+    pub(super) fn take_over(&mut self, record: Record, mem: &mut Mem<'_>) {
+        // What was being stored has an older number now: it is stored anew.
+        let saving = self.fence.saving;
+        self.fence_input(Input::Found(record), mem);
+        if saving && self.fence.saving {
+            let record = self.fence.status().record;
+            self.store_record(&record);
+        }
+    }
+
+    /// A disk that knows of fewer episodes after which everything was on it than another disk of this node does is one of an
+    /// earlier time. A Primary's is judged by its clients' generation, and one in sync by the peer.
+    fn outdate_older(&mut self) {
+        let known = self.fence.status().record.vouched;
+        let vouched = known.max(self.fence.found.map_or(0, |record| record.vouched));
+        if self.role == Role::Primary {
+            return;
+        }
+        for at in 0..self.volumes.len() {
+            let volume = &mut self.volumes[at];
+            let whole = matches!(volume.disk, DiskState::Consistent | DiskState::UpToDate);
+            if !whole || volume.mirrored || volume.vouched >= vouched {
+                continue;
+            }
+            volume.disk = DiskState::Outdated;
+            let (index, known) = (volume.config.index, volume.vouched);
+            self.log(
+                Level::Error,
+                text!(
+                    "vol{index}: its disk is from an earlier time than another one of this node (in sync after episode {known}, and {vouched}): it is Outdated"
+                ),
+            );
+        }
+    }
+
+    /// The number that the handshake tells the peer.
+    pub(in crate::engine) fn tell_episode(&mut self) -> u64 {
+        self.fence.agreed = self.fence.status().record.seen;
+        self.fence.agreed
+    }
+
+    /// When both nodes are in sync from now on, their disks have everything up to this.
+    pub(in crate::engine) fn agree_on_episode(&mut self, peer: &Hello) {
+        if peer.episode < EPISODE_MAX {
+            self.fence.agreed = self.fence.agreed.max(peer.episode);
         }
     }
 

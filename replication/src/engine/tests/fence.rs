@@ -204,7 +204,13 @@ fn an_outage_without_writes_is_unfenced_once_and_only_when_every_volume_is_in_sy
             asked[..],
             [
                 (0, Request::Fence { episode: 1, .. }),
-                (0, Request::Unfence { episode: 1 })
+                (
+                    0,
+                    Request::Unfence {
+                        episode: 1,
+                        vouched: 0
+                    }
+                )
             ]
         ),
         "{asked:?}"
@@ -313,6 +319,7 @@ fn a_secondary_that_is_asked_is_outdated_durably_before_it_says_so() {
     pair.nodes[1].meta_held = true;
     let (from, token) = (Party::Peer, 7);
     let request = Request::Outdate {
+        vouched: 0,
         episode: 9,
         primary: true,
     };

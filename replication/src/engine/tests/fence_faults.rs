@@ -97,6 +97,7 @@ fn a_primary_that_is_refused_while_its_disk_works() {
         let verdict = Arbiter::default().ask(
             &name,
             Request::Fence {
+                vouched: 0,
                 episode: 9,
                 released: 0,
                 up_to_date: false,
@@ -131,6 +132,7 @@ fn a_secondary_is_outdated_while_it_is_connected_and_writes() {
                 from: Party::Peer,
                 token: 7,
                 request: Request::Outdate {
+                    vouched: 0,
                     episode: 1,
                     primary: true,
                 },
@@ -235,8 +237,12 @@ fn late_and_early_words_do_no_harm() {
     pair.wait(3_000_000);
     assert_eq!(pair.nodes[1].status().fencing.record.mark, Some(2));
     for request in [
-        Request::Unfence { episode: 1 },
+        Request::Unfence {
+            episode: 1,
+            vouched: 0,
+        },
         Request::Outdate {
+            vouched: 0,
             episode: 1,
             primary: true,
         },

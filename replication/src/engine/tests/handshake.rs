@@ -164,6 +164,7 @@ fn a_peer_of_another_version_is_refused() {
         protocol: Protocol::C,
         fencing: Default::default(),
         identity: 0,
+        episode: 0,
     };
     pair.handle(
         0,

@@ -153,6 +153,7 @@ impl Victim {
             protocol: self.pair.nodes[0].config.mirroring.protocol,
             fencing: Default::default(),
             identity: 0,
+            episode: 0,
         })
     }
 
