@@ -51,14 +51,14 @@ unit_tests() {
     cargo nextest run --no-fail-fast --status-level fail "${packages[@]}"
   else
     cargo test --quiet --no-fail-fast "${packages[@]}"
-  fi && cargo test --quiet -p e2e --test layers
+  fi && cargo test --quiet -p e2e --test layers --test pages
 }
 simulator() { cargo run --quiet --profile sim -p sim -- --seeds "0..${SEEDS:-5000}"; }
 pairs() {
   local tests=() name
   for name in e2e/tests/*.rs; do
     name=$(basename "$name" .rs)
-    [ "$name" = layers ] || tests+=(--test "$name")
+    [ "$name" = layers ] || [ "$name" = pages ] || tests+=(--test "$name")
   done
   # Images in memory where there is enough of it: the tests are about bytes, not about this machine's disk.
   if [ -z "${TMPDIR:-}" ] && (($(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1) > 2 << 20)); then
