@@ -52,13 +52,22 @@ pub enum Error {
     Output(io::Error),
     /// `top` without a terminal.
     NoTerminal,
+    /// A configuration cannot be read.
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: io::Error,
+    },
+    /// Configurations with mistakes, or that do not fit together: what is wrong, lines ended by line feeds.
+    Mistakes(String),
 }
 
 impl Error {
-    /// 1: the node refused; 2: no answer; 3: output failed; 64: wrong usage.
+    /// 1: the node, or a check, refused; 2: no answer, or no file; 3: output failed; 64: wrong usage.
     pub const fn exit_status(&self) -> u8 {
         match self {
-            Self::Refused => 1,
+            Self::Refused | Self::Mistakes(_) => 1,
             Self::WhichNode(_) | Self::NoTerminal => EXIT_USAGE,
             Self::Away { .. }
             | Self::Lock { .. }
@@ -66,7 +75,8 @@ impl Error {
             | Self::Busy(_)
             | Self::Silent { .. }
             | Self::Broken { .. }
-            | Self::Status(_) => 2,
+            | Self::Status(_)
+            | Self::Unread { .. } => 2,
             Self::Output(_) => 3,
         }
     }
@@ -119,6 +129,8 @@ impl fmt::Display for Error {
             }
             Self::Status(why) => write!(f, "the node's status is not understood: {why}"),
             Self::Output(why) => write!(f, "cannot write the output: {why}"),
+            Self::Unread { path, why } => write!(f, "cannot read {}: {why}", path.display()),
+            Self::Mistakes(text) => f.write_str(text.trim_end()),
             Self::NoTerminal => f.write_str("'top' wants a terminal; for scripts: status --json"),
         }
     }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! `palisadectl`: Palisade's nodes from the host's command line, over their serial consoles.
 
+mod config;
 mod error;
 mod line;
 mod node;
@@ -30,6 +31,7 @@ const WATCH: &str = "watch";
 const TOP: &str = "top";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
+const CHECK: &str = "check-config";
 
 fn command() -> Command {
     let seconds = |name, value: &'static str, help| {
@@ -90,6 +92,17 @@ fn command() -> Command {
             Command::new(TOP)
                 .about("a live view of all nodes of this host, or of the one named with --node")
                 .arg(seconds("interval", "1", "The time between two looks")),
+        )
+        .subcommand(
+            Command::new(CHECK)
+                .about("check a node's configuration, or those of both nodes against each other, before they are booted")
+                .arg(
+                    Arg::new("files")
+                        .value_name("FILE")
+                        .value_parser(value_parser!(PathBuf))
+                        .num_args(1..=2)
+                        .required(true),
+                ),
         )
         .subcommand(
             Command::new(COMPLETIONS)
@@ -154,6 +167,11 @@ fn run(matches: &ArgMatches) -> Result<(), Error> {
             let mut page = Vec::new();
             manual(&mut page).map_err(Error::Output)?;
             print(&page)
+        }
+        Some((CHECK, sub)) => {
+            let files = sub.get_many::<PathBuf>("files").into_iter().flatten();
+            let files: Vec<PathBuf> = files.cloned().collect();
+            print(config::check(&files)?.as_bytes())
         }
         Some((TOP, sub)) => {
             let nodes = match named {
