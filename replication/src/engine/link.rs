@@ -246,6 +246,7 @@ impl Engine {
         self.peer_role = Role::Unknown;
         self.granted = false;
         self.generation_taken = None;
+        self.promotion_waits = None;
         self.link.outstanding = 0;
         self.epochs_lost();
         self.controller.link_lost();

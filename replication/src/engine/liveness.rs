@@ -120,7 +120,13 @@ impl Engine {
     }
 
     fn next_ping(&self) -> Micros {
-        self.link.last_received.max(self.link.last_ping) + self.config.timers.ping_interval
+        let interval = self.config.timers.ping_interval;
+        let interval = match self.promotion_asked() {
+            // The answer may take its time, and the peer is to be heard meanwhile.
+            Some(_) => interval.min(self.probe_limit() / 2),
+            None => interval,
+        };
+        self.link.last_received.max(self.link.last_ping) + interval
     }
 
     /// When the connection needs a tick.

@@ -150,6 +150,8 @@ pub struct Engine {
     inspected: Option<usize>,
     /// The peer was told that it may become Primary; until it says what became of it.
     granted: bool,
+    /// The peer asked whether it may become Primary. It is answered when this disk is durably the target that it is to be.
+    promotion_waits: Option<u64>,
     /// The peer waits for the word that this generation, which both nodes take over, is durable here.
     generation_taken: Option<u64>,
     rng: u64,
@@ -208,6 +210,7 @@ impl Engine {
             forecast: dry_run::Explained::new(config.volumes.len()),
             inspected: None,
             granted: false,
+            promotion_waits: None,
             generation_taken: None,
             rng: config.seed,
             config,
@@ -355,6 +358,7 @@ impl Engine {
         self.check_detach(mem);
         self.check_preparing(mem);
         self.check_demotion();
+        self.answer_promotion();
         self.auto_promote(mem);
         self.run_deferred(mem);
         self.check_ahead(mem);

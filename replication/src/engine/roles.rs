@@ -233,8 +233,30 @@ impl Engine {
         }
     }
 
-    /// The peer wants to become Primary. When both want to, the name that sorts first wins.
+    /// The peer wants to become Primary. It is answered when it may let clients in: these must not be served from the source of a
+    /// resync while its target, after a power cut of both, would come back as a copy like any other. (They have the same
+    /// generation, and by the rules of equals the target's could be the one to go on with.)
     pub(super) fn promote_request(&mut self, request: u64) {
+        self.promotion_waits = Some(request);
+        self.answer_promotion();
+    }
+
+    /// Answers a peer that wants to become Primary, unless a resync to this node has begun and this is not durable.
+    pub(super) fn answer_promotion(&mut self) {
+        let begins = |v: &Volume| {
+            let target = v.replication == ReplicationState::SyncTarget;
+            target && v.usable() && (v.disk != DiskState::Inconsistent || v.saving())
+        };
+        if self.volumes.iter().any(begins) {
+            return;
+        }
+        if let Some(request) = self.promotion_waits.take() {
+            self.decide_promotion(request);
+        }
+    }
+
+    /// When both want to become Primary, the name that sorts first wins.
+    fn decide_promotion(&mut self, request: u64) {
         let contended = match self.task.map(|task| task.kind) {
             Some(TaskKind::Promote { .. }) => self.config.node < self.config.peer,
             Some(
@@ -263,17 +285,17 @@ impl Engine {
     }
 
     pub(super) fn promote_reply(&mut self, request: u64, granted: bool, mem: &mut Mem<'_>) {
-        let Some(task) = self.task else { return };
-        let TaskKind::Promote {
-            force,
-            request: asked,
-        } = task.kind
-        else {
-            return;
+        let promotes = self.task.and_then(|task| match task.kind {
+            TaskKind::Promote {
+                force,
+                request: asked,
+            } if asked == request => Some((task, force)),
+            _ => None,
+        });
+        let Some((task, force)) = promotes else {
+            // It came too late: the peer is released from what it granted.
+            return self.tell_state();
         };
-        if request != asked {
-            return;
-        }
         self.task = None;
         // What was true when the peer was asked may have changed.
         let facts = Facts {

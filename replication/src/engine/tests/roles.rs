@@ -350,3 +350,55 @@ fn a_promotion_whose_disk_fails_before_it_is_saved_does_not_take_place() {
     assert_eq!(pair.nodes[1].role(), Role::Secondary);
     assert!(!pair.nodes[1].serving);
 }
+
+/// A promoted source serves clients what the target does not have. Both may have stopped as Primary in one generation, and
+/// then only the durable word that its copy is not whole keeps the target from becoming the source after a power cut of both.
+#[test]
+fn a_source_serves_no_clients_before_its_target_is_durably_one() {
+    for slow_source in [false, true] {
+        let mut pair = Pair::ready();
+        pair.write(0, 0, 4096, 1);
+        pair.run();
+        pair.reboot(0);
+        pair.nodes[0].meta_held = true;
+        pair.nodes[1].meta_held = slow_source;
+        pair.heal();
+        let command = pair.start(1, Command::Primary { force: false });
+        // Longer than a silent peer is waited for.
+        pair.wait(2_000_000);
+        if slow_source {
+            pair.nodes[1].meta_held = false;
+            pair.wait(2_000_000);
+        }
+        assert_eq!(pair.nodes[0].disk(), DiskState::Inconsistent);
+        assert!(!pair.nodes[1].serving, "the target could come back whole");
+        pair.nodes[0].meta_held = false;
+        pair.wait(1_000_000);
+        assert_eq!(
+            pair.nodes[1].done.get(&command),
+            Some(&Ok("now Primary".into()))
+        );
+        assert!(pair.nodes[1].serving);
+        pair.assert_in_sync();
+    }
+}
+
+#[test]
+fn a_target_that_cannot_save_what_it_is_does_not_hold_up_the_command_for_ever() {
+    let mut pair = Pair::ready();
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.reboot(0);
+    pair.nodes[0].meta_held = true;
+    pair.heal();
+    let command = pair.start(1, Command::Primary { force: false });
+    pair.wait(7_000_000);
+    let answer = pair.nodes[1].done.get(&command).cloned();
+    assert!(answer.is_some_and(|a| a.is_err()));
+    // Nor does it keep anything of it.
+    pair.nodes[0].meta_held = false;
+    pair.wait(1_000_000);
+    assert_eq!(pair.nodes[1].role(), Role::Secondary);
+    pair.ok(0, Command::Primary { force: false });
+    pair.assert_in_sync();
+}
