@@ -447,6 +447,8 @@ impl World {
         self.oracle.standing[n][volume] = Some(level);
         self.oracle.unbroken[n][volume] = level == Level::Answered;
         self.oracle.before_resync[n][volume] = None;
+        // What is on the disk need not come from the node's memory any more.
+        self.oracle.owed[n][volume] &= may_lag;
         if lags {
             let (protocol, now) = (self.plan.mirroring.protocol, self.order + 1);
             self.oracle.lags(n, volume, protocol, now);
