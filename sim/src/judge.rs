@@ -232,8 +232,8 @@ impl World {
         let status = self.oracle.status[n].as_ref();
         let said = status.and_then(|s| s.volumes.get(volume));
         let said = said.map(|v| v.current_uuid);
-        let durable = self.durable_metadata(n, volume).map(|s| s.current);
-        if durable.is_some() && durable != said {
+        if !self.durably(n, volume, |s| Some(s.current) == said) {
+            let durable = self.durable_metadata(n, volume).map(|s| s.current);
             let detail = format!(
                 "node {} vol{volume}: {durable:x?}, not {said:x?}",
                 letter(n)
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// Before a target is overwritten it is durably Inconsistent.
+    /// Before a target is overwritten it is durably Inconsistent, whichever copy of its superblock is lost then.
     pub(crate) fn judge_target(&mut self, n: usize, volume: usize) {
         let status = self.oracle.status[n].as_ref();
         let target = status
@@ -274,8 +274,9 @@ impl World {
         if !target {
             return;
         }
-        let durable = self.durable_metadata(n, volume).map(|s| s.disk);
-        if durable.is_some_and(|disk| disk != DiskState::Inconsistent) {
+        self.oracle.before_resync[n][volume] = None;
+        if !self.durably(n, volume, |s| s.disk == DiskState::Inconsistent) {
+            let durable = self.durable_metadata(n, volume).map(|s| s.disk);
             let detail = format!("node {} vol{volume}: {durable:?}", letter(n));
             self.fail(
                 "a target is durably Inconsistent before its first block",

@@ -55,6 +55,26 @@ impl World {
         newest(places.map(|offset| disk.durable_page(offset)))
     }
 
+    /// Whether every copy of the superblock that an attach could have to go by after a power cut in which nothing unflushed
+    /// survives satisfies this: whichever of them it cannot read then, what was acted upon must be in the other one. Where
+    /// metadata moves only the newest one is asked.
+    pub(crate) fn durably(
+        &self,
+        n: usize,
+        volume: usize,
+        says: impl Fn(&Superblock) -> bool,
+    ) -> bool {
+        if self.plan.volumes[volume].small.is_some() {
+            return self.durable_metadata(n, volume).is_none_or(|s| says(&s));
+        }
+        let (at, _) = self.place_of_metadata(volume);
+        let disk = &self.nodes[n].disks[at];
+        let places = self.superblocks(volume).into_iter();
+        let pages = places.map(|offset| disk.durable_page(offset));
+        let mut sound = pages.filter_map(|page| Superblock::decode(&page).ok());
+        sound.all(|superblock| says(&superblock))
+    }
+
     /// What an attach would read now, or from an old copy of the disk.
     pub(crate) fn metadata(
         &self,

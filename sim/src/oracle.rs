@@ -248,9 +248,13 @@ impl Oracle {
         self.forked[n].fill(false);
         self.unbroken[n].fill(false);
         for (volume, unfinished) in unfinished.iter().enumerate() {
-            let before = self.before_resync[n][volume].take();
+            let before = &mut self.before_resync[n][volume];
+            if power_cut {
+                *before = before.map(|_| Level::Durable);
+            }
+            // If it says so in one copy only, which cannot be read, it starts as what it was; and still is that: `judge_target`.
             if !unfinished && self.standing[n][volume].is_none() {
-                self.standing[n][volume] = before;
+                self.standing[n][volume] = before.take();
             }
         }
         if power_cut {

@@ -657,7 +657,7 @@ impl World {
                 self.oracle.branches[branch].volumes[volume] = self.history_of(n, volume);
             }
             let in_use = self.oracle.disk_state(n, volume) > Some(DiskState::Failed);
-            if in_use && self.durable_metadata(n, volume).is_some_and(|s| !s.primary) {
+            if in_use && !self.durably(n, volume, |s| s.primary) {
                 let detail = format!("node {} vol{volume}", letter(n));
                 self.fail("a promotion is durable before clients are let in", detail);
                 return;

@@ -77,7 +77,8 @@ pub(super) struct Stored {
     pub verify_cursor: u64,
 }
 
-/// Where the saving of a superblock stands. Only when the first copy is durable is the second one touched.
+/// Where the saving of a superblock stands. Only when the first copy is durable is the second one touched, and only when both are
+/// does what waits for it go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SuperStage {
     Idle,

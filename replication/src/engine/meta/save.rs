@@ -162,42 +162,45 @@ impl Engine {
                 self.meta_op(at, Lane::Super, DiskOp::Flush);
             }
             SuperStage::FlushA => {
-                meta.durable_count = meta.covers;
                 meta.stage = SuperStage::WriteB;
-                let durable = !meta.saving();
                 if mutation::is(Mutation::SecondCopyNotWritten) {
-                    meta.stage = SuperStage::Idle;
-                    return if durable {
-                        self.release(at, mem);
-                    } else {
-                        self.start_save(at, mem);
-                    };
+                    return self.both_copies_durable(at, mem);
                 }
                 let offset = meta.layout().superblock_b;
                 self.write_page(at, Lane::Super, offset);
-                if durable {
-                    self.release(at, mem);
-                }
             }
             SuperStage::WriteB => {
                 meta.stage = SuperStage::FlushB;
                 self.meta_op(at, Lane::Super, DiskOp::Flush);
             }
-            SuperStage::FlushB if meta.superblock.moved_from.is_some() => self.zero_old_area(at, 0),
+            SuperStage::FlushB => self.both_copies_durable(at, mem),
             SuperStage::Zero(from) => self.zero_old_area(at, from),
-            SuperStage::FlushB | SuperStage::FlushZeroes => {
-                if meta.stage == SuperStage::FlushZeroes {
-                    // Nor does the superblock say so any longer: clients may come to own these places.
-                    meta.moved = None;
-                    meta.asked_count += 1;
-                }
+            SuperStage::FlushZeroes => {
+                // Nor does the superblock say so any longer: clients may come to own these places.
+                meta.moved = None;
+                meta.asked_count += 1;
                 meta.stage = SuperStage::Idle;
-                let saving = meta.saving();
-                self.volumes[at].unsure.superblock = None;
-                if saving {
-                    self.start_save(at, mem);
-                }
+                self.start_save(at, mem);
             }
+        }
+    }
+
+    /// What was saved takes effect: not before, since then it is found whichever of the copies cannot be read one day. Were
+    /// one enough, a disk that fails between the two, and later cannot read the first, would take back what others relied on.
+    fn both_copies_durable(&mut self, at: usize, mem: &mut Mem<'_>) {
+        let volume = &mut self.volumes[at];
+        volume.unsure.superblock = None;
+        let Some(meta) = &mut volume.meta else { return };
+        meta.durable_count = meta.covers;
+        let saving = meta.saving();
+        meta.stage = SuperStage::Idle;
+        if meta.superblock.moved_from.is_some() {
+            self.zero_old_area(at, 0);
+        } else if saving {
+            self.start_save(at, mem);
+        }
+        if !saving {
+            self.release(at, mem);
         }
     }
 

@@ -7,6 +7,7 @@
 mod advice;
 mod auto_promote;
 mod congestion;
+mod copies;
 mod dry_run;
 mod epochs;
 mod faults;
