@@ -12,7 +12,7 @@ pub type Episode = u64;
 pub const EPISODE_MAX: Episode = 1 << 56;
 
 /// Length of an encoded record: the room that the superblock has for it, in bytes.
-pub const RECORD_LEN: usize = 256;
+pub const RECORD_LEN: usize = 192;
 
 /// Who stands by a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -7,7 +7,7 @@ use crate::input::Input;
 use crate::pages::seal_superblock;
 use replication::api::DiskState;
 use replication::ondisk::{
-    COMPAT_KNOWN, Disks, Layout, PAGE, Page, RESERVE, Superblock, SuperblockError, find,
+    COMPAT_KNOWN, Disks, Layout, PAGE, Page, RESERVE, Reserve, Superblock, SuperblockError, find,
 };
 
 /// Input: what is mended (1: the magic, 2: the checksum, 4: one more byte lies behind the fields), two
@@ -93,6 +93,12 @@ fn layout(layout: &Layout) {
     ];
     assert!(places.iter().all(Option::is_some));
     assert!(places.is_sorted_by(|a, b| a < b), "{places:?}");
+    if layout.reserve_bytes > 0 {
+        let reserve = Reserve::new(layout.reserve, layout.reserve_bytes);
+        let last = reserve.slots().saturating_sub(1);
+        let end = layout.reserve + layout.reserve_bytes;
+        assert!(reserve.slots() == 0 || reserve.block(last) + PAGE as u64 <= end);
+    }
     let last = layout.bitmap_page(last_page);
     assert!(last >= layout.bitmap_page(0) && last < Some(layout.superblock_b));
     assert!(layout.extents() * replication::ondisk::EXTENT >= layout.volume_bytes);
@@ -121,6 +127,7 @@ pub fn sample(layout: Layout) -> Superblock {
         verify_cursor: 4096,
         reserve: [0x5a; RESERVE],
         moved_from: None,
+        snapshot: None,
     }
 }
 
@@ -130,6 +137,7 @@ fn seeds() -> Vec<Vec<u8>> {
         Layout::internal(64 << 10, Some(4096)),
         Layout::external(1 << 20, 300 << 20),
         Layout::internal(1 << 51, None),
+        Layout::internal(1 << 30, None).and_then(|layout| layout.with_reserve(64 << 20)),
     ];
     let seed = |layout: Layout| {
         let mut page = [0; PAGE];

@@ -33,6 +33,9 @@ pub struct CreateOptions {
     /// Put the metadata on this disk of its own, and leave IMAGE as it is.
     #[arg(long, value_name = "FILE")]
     external: Option<PathBuf>,
+    /// Set so much aside for snapshots, as in 1GiB (`snapshot-reserve` in the configuration).
+    #[arg(long, value_name = "SIZE", default_value = "0B", value_parser = size)]
+    snapshot_reserve: u64,
     /// Give up whatever the metadata's disk holds.
     #[arg(long)]
     force: bool,
@@ -110,7 +113,8 @@ pub fn create(options: &CreateOptions) -> Result<String, Error> {
 }
 
 fn internal(options: &CreateOptions, disk: &Disk) -> Result<Layout, Error> {
-    let layout = Layout::internal(disk.bytes(), options.size);
+    let layout = Layout::internal(disk.bytes(), options.size)
+        .and_then(|layout| layout.with_reserve(options.snapshot_reserve));
     let layout = layout.map_err(|error| Error::Layout {
         path: disk.path().to_owned(),
         error,
@@ -135,7 +139,9 @@ fn external(options: &CreateOptions, disk: &Disk, data_bytes: u64) -> Result<Lay
             room,
         });
     }
-    Layout::external(disk.bytes(), wanted).map_err(|error| Error::Layout {
+    let layout = Layout::external(disk.bytes(), wanted)
+        .and_then(|layout| layout.with_reserve(options.snapshot_reserve));
+    layout.map_err(|error| Error::Layout {
         path: disk.path().to_owned(),
         error,
     })

@@ -55,6 +55,7 @@ mutations! {
     CooledWithoutFlush = "cooled-without-flush": "extents are cooled without a flush of both disks",
     CooledWithoutBitmap = "cooled-without-bitmap": "extents are cooled without saving the bitmap's pages",
     SkipActivityLog = "skip-activity-log": "a write starts before its extent is durably hot",
+    OverwriteBeforeCopy = "overwrite-before-copy": "a resync's target is overwritten before its old content is in the reserve",
     HotNotMarked = "hot-not-marked": "a crashed Primary does not mark its hot extents",
     BadPageIsClean = "bad-page-is-clean": "a damaged bitmap page counts as in sync",
     BitmapNotRead = "bitmap-not-read": "the bitmap on the disk is not read at attach",

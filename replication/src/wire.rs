@@ -424,6 +424,8 @@ pub enum Refusal {
     Protocol,
     /// The nodes do not have the same fencing policy.
     Fencing,
+    /// The sender keeps a snapshot of what a resync overwrites, and has no room for it.
+    Snapshot,
     /// Nothing is wrong: it was a dry run, and the sender has decided what it would have done.
     DryRun,
 }

@@ -15,6 +15,7 @@
 //! | [`Progress`] | how far, how fast, how long |
 //! | [`Verify`] | whether blocks that should be equal are |
 //! | [`digest`] | whether two blocks are equal, without sending them |
+//! | [`snapshot`] | which blocks were copied aside before a resync overwrote them |
 
 extern crate alloc;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod order;
 mod progress;
 mod ranges;
 mod scheduler;
+pub mod snapshot;
 mod verify;
 
 pub use bitmap::{BLOCK, Bitmap, GrowError, PAGE_BITS_BYTES, PAGE_COVERS, PAGE_WORDS, Run};

@@ -21,7 +21,7 @@ pub use content::Content;
 use replication::api::{DiskError, DiskOp, DiskToken};
 use replication::buf::{PoolMemory, VecMemory};
 use replication::ondisk::{PAGE, Page};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 pub use trouble::{Misdeed, Trouble};
 
@@ -194,6 +194,15 @@ impl Disk {
     pub fn restore(&mut self, snapshot: &[Value]) {
         self.settle(snapshot.to_vec());
         self.trouble = Trouble::default();
+    }
+
+    /// Sectors of the volume's data that a write under way, or one that no flush has covered, changes.
+    #[must_use]
+    pub fn unsettled(&self) -> BTreeSet<usize> {
+        let pending = self.pending.iter().filter(|p| changes(&p.op));
+        let cached = (self.cache.iter()).map(|c| c.first..c.first + c.values.len());
+        let ranges = pending.map(|p| self.range(&p.op)).chain(cached);
+        ranges.flatten().collect()
     }
 
     /// Whether operations are in flight.

@@ -33,6 +33,7 @@ mod request;
 mod rng;
 mod scenario;
 mod schedule;
+pub mod snapshots;
 pub mod stamp;
 pub mod stats;
 mod stream;
@@ -65,6 +66,8 @@ pub struct Options {
     pub only: record::Only,
     /// With a fencing policy, an arbiter and a management network, drawn beside what the seed draws anyway.
     pub fencing: bool,
+    /// With snapshots of resyncs' targets, and rollbacks, drawn likewise.
+    pub snapshots: bool,
 }
 
 impl Default for Options {
@@ -75,6 +78,7 @@ impl Default for Options {
             mutation: None,
             only: None,
             fencing: false,
+            snapshots: false,
         }
     }
 }
@@ -99,12 +103,18 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
     if options.fencing {
         plan.fencing = management::draw(seed, plan.timers.timeout);
     }
+    if options.snapshots {
+        snapshots::draw(seed, &mut plan);
+    }
     let trace = Trace::new(options.trace);
     trace.line(0, "PLAN", || format!("{plan:?}"));
     let mut world = World::new(seed, plan, options.mutation, trace);
     world.only = options.only.clone();
     if options.fencing {
         world.with_management(seed);
+    }
+    if options.snapshots {
+        world.with_snapshots(seed);
     }
     let first = rng.index(2);
     world.boot(first);

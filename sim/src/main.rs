@@ -15,6 +15,7 @@ const USAGE: &str = "usage: sim --seeds A..B [--jobs N] [--keep-going] [OPTIONS]
 OPTIONS: --steps N        events before faults end
          --mutation NAME  with a deliberate defect
          --fencing        with a fencing policy, an arbiter and a management network
+         --snapshots      with snapshots before resyncs, and rollbacks
          --no-shrink      does not look for the smallest schedule that fails
          --only LIST      of what the seed draws, only this (as a shrunk failure prints it; none for nothing)";
 
@@ -64,6 +65,7 @@ impl Arguments {
                 "--steps" => parsed.options.steps = number(value()?)?,
                 "--trace" => parsed.options.trace = true,
                 "--fencing" => parsed.options.fencing = true,
+                "--snapshots" => parsed.options.snapshots = true,
                 "--keep-going" => parsed.keep_going = true,
                 "--no-shrink" => parsed.shrink = false,
                 "--only" => parsed.options.only = Some(record::parse(&value()?)?),
@@ -100,6 +102,9 @@ impl Arguments {
         }
         if self.options.fencing {
             words.push("--fencing".into());
+        }
+        if self.options.snapshots {
+            words.push("--snapshots".into());
         }
         if let Some(name) = &self.mutation {
             words.extend(["--mutation".into(), name.clone()]);

@@ -20,7 +20,7 @@ impl World {
                 Layout::external(bytes, plan.bytes()),
             ),
         };
-        match layout {
+        match layout.and_then(|layout| layout.with_reserve(plan.reserve_bytes())) {
             Ok(layout) => (disk, layout),
             Err(error) => unreachable!("the plan's disks have room: {error}"),
         }

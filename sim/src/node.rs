@@ -213,6 +213,8 @@ fn config(index: usize, seed: u64, plan: &Plan, disks: &[u64]) -> EngineConfig {
             can_discard: plan.discard[index] == crate::disk::Discard::Zeroes,
             can_write_zeroes: true,
             resync_after: v.resync_after,
+            snapshot: v.snapshot[index],
+            snapshot_reserve: v.reserve_bytes(),
         };
         let _ = volumes.push(volume);
     }

@@ -69,6 +69,8 @@ impl World {
             Command::Outdate => Kind::CmdOutdate,
             Command::Resize { .. } => Kind::CmdResize,
             Command::Unfence { .. } => Kind::CmdUnfence,
+            Command::Rollback { .. } => Kind::CmdRollback,
+            Command::DropSnapshot { .. } => Kind::CmdDropSnapshot,
         });
         self.operator.next_id += 1;
         let id = self.operator.next_id;
@@ -139,7 +141,7 @@ impl World {
         let gap = self.plan.operator_gap.clamp(1, calm);
         let next = self.rng.range(gap / 2, gap * 2);
         self.schedule.push(self.now + next, Occurrence::Operator);
-        if self.waiting() {
+        if self.waiting() || self.snapshot_turn() {
             return;
         }
         if let Some((n, command)) = self.think() {

@@ -9,7 +9,7 @@ use crate::stamp::SECTOR;
 use crate::world::Time;
 use replication::api::{
     FencingConfig, Mirroring, OnCongestion, OnIoError, OnNoData, Protocol, ResyncConfig,
-    ResyncLimits, Timers, Trouble,
+    ResyncLimits, SnapshotPolicy, Timers, Trouble,
 };
 use replication::ondisk::{Layout, PAGE};
 use replication::wire::MAX_PAYLOAD;
@@ -29,6 +29,10 @@ pub struct VolumePlan {
     pub resync_after: Option<u16>,
     /// It is small at first, and grows.
     pub small: Option<Small>,
+    /// What each node does for the old content of a resync's target; off unless a run is one with snapshots.
+    pub snapshot: [SnapshotPolicy; 2],
+    /// Pages that are set aside for that.
+    pub reserve: u64,
 }
 
 impl VolumePlan {
@@ -38,10 +42,16 @@ impl VolumePlan {
         self.places.volume() as u64 * SECTOR
     }
 
+    /// Bytes that are set aside for a snapshot.
+    #[must_use]
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve * PAGE as u64
+    }
+
     /// Bytes of the disk that holds its data, and of the one for its metadata if that is another.
     #[must_use]
     pub fn disks(&self) -> (u64, Option<u64>) {
-        let area = Layout::area_bytes_for(self.bytes()) + self.slack * PAGE as u64;
+        let area = Layout::area_bytes_for(self.bytes()) + (self.slack + self.reserve) * PAGE as u64;
         if self.external {
             return (self.bytes(), Some(area.max(SMALLEST)));
         }
@@ -49,6 +59,7 @@ impl VolumePlan {
             let bytes = self.bytes() + area + pages * PAGE as u64;
             bytes >= SMALLEST
                 && Layout::internal(bytes, Some(self.bytes()))
+                    .and_then(|layout| layout.with_reserve(self.reserve_bytes()))
                     .is_ok_and(|layout| layout.volume_bytes == self.bytes())
         };
         // Large volumes begin and end at round numbers.
@@ -182,6 +193,8 @@ impl Plan {
             slack: rng.pick(&[0, 1, 7]),
             resync_after: None,
             small: None,
+            snapshot: [SnapshotPolicy::Off; 2],
+            reserve: 0,
         };
         let resync = |rng: &mut Rng| ResyncConfig {
             limits: ResyncLimits {
@@ -280,6 +293,8 @@ impl Plan {
                 slack: 0,
                 resync_after: None,
                 small: None,
+                snapshot: [SnapshotPolicy::Off; 2],
+                reserve: 0,
             }],
             timers: Timers {
                 timeout: 300_000,

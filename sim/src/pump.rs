@@ -136,7 +136,7 @@ impl World {
             Action::CommandDone { id, result } => self.command_done(n, id, &result),
             Action::Ask { to, request } => self.asks(n, to, request),
             Action::Answer { to, answer, .. } => self.answers(n, to, &answer),
-            Action::Log { .. } => {}
+            Action::Log { text, .. } => self.count_snapshots(&text),
         }
     }
 

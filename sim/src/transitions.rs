@@ -44,6 +44,7 @@ impl World {
             self.moments_of(n, before, &status);
             self.judge_attach(n, before, &status);
             self.judge_fencing(n, before, &status);
+            self.judge_snapshots(n, Some(before), &status);
         }
         self.account_for_lag(n, before.as_ref());
         let Some(status) = self.oracle.status[n].as_ref() else {

@@ -14,6 +14,7 @@ use crate::record::{self, Entry, Id, Only};
 use crate::request::Request;
 use crate::rng::Rng;
 use crate::schedule::{NodeEvent, Occurrence, Recovery, Schedule};
+use crate::snapshots::Snapshots;
 use crate::stamp;
 use crate::stats::{Kind, Stats};
 use crate::trace::{Trace, letter};
@@ -64,6 +65,8 @@ pub struct World {
     pub(crate) actions: Vec<Action>,
     /// Only with a fencing policy.
     pub(crate) management: Option<Management>,
+    /// Only in a run with snapshots.
+    pub(crate) snapshots: Option<Snapshots>,
 }
 
 impl World {
@@ -110,6 +113,7 @@ impl World {
             healing: false,
             actions: Vec::new(),
             management: None,
+            snapshots: None,
             plan,
         };
         let lively = if world.plan.depth > 0 {

@@ -24,7 +24,7 @@ pub use management::{MANAGEMENT_PORT, Management};
 pub use policy::{
     AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, DiskPolicy, Fencing, Integrity, Metadata, OnCongestion,
     OnFenceTimeout, OnIoError, OnNoData, Protocol, ResyncPolicy, RrConflict, SECRET_BYTES, Secret,
-    SplitBrain,
+    SnapshotPolicy, SplitBrain,
 };
 pub use problem::{ConfigErrors, PROBLEMS_MAX, Problem};
 pub use value::{Cidr, Mac};
@@ -206,6 +206,10 @@ pub struct Volume {
     pub metadata: Metadata,
     /// Index of the volume whose resync goes before this one's.
     pub resync_after: Option<u16>,
+    /// Whether what a resync overwrites here is kept until it has ended.
+    pub snapshot: SnapshotPolicy,
+    /// Bytes that are set aside for that when metadata is created; 0: none.
+    pub snapshot_reserve: u64,
 }
 
 /// A configuration that was found sound.

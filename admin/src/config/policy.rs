@@ -169,6 +169,17 @@ pub enum Metadata {
     External(heapless::String<SERIAL_BYTES_MAX>),
 }
 
+/// Whether a resync's target keeps what the resync overwrites until it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotPolicy {
+    /// It does not.
+    Off,
+    /// It does if there is room; the resync goes on in any case.
+    BestEffort,
+    /// There is no resync without that.
+    Required,
+}
+
 /// How frames between the nodes are protected. Both must use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Integrity {
@@ -244,6 +255,7 @@ macro_rules! words {
 }
 
 words! {
+    SnapshotPolicy { "off" = Off, "best-effort" = BestEffort, "required" = Required }
     Protocol { "A" = A, "B" = B, "C" = C }
     Fencing {
         "dont-care" = DontCare,

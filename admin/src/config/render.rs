@@ -244,6 +244,11 @@ impl Page<'_> {
         if let Some(after) = volume.resync_after {
             writeln!(self.out, "resync-after = \"vol{after}\"")?;
         }
+        self.policy(&section, "snapshot", &volume.snapshot)?;
+        if volume.snapshot_reserve > 0 {
+            let reserve = ExactSize(volume.snapshot_reserve);
+            writeln!(self.out, "snapshot-reserve = \"{reserve}\"")?;
+        }
         if let Some(description) = &volume.description {
             self.out.write_str("description = ")?;
             quoted(self.out, description)?;

@@ -7,7 +7,8 @@ use super::{
 };
 use core::fmt::{self, Write};
 use replication::api::{
-    Grantors, OwnFence, Progress, ReplicationState, Status, VerifyReport, VolumeStatus,
+    Grantors, OwnFence, Progress, ReplicationState, SnapshotReport, SnapshotStage, Status,
+    VerifyReport, VolumeStatus,
 };
 
 /// The number in the field `schema`: raised when a field goes away or changes its meaning.
@@ -111,6 +112,7 @@ fn volume(json: &mut Json<'_>, volume: &VolumeStatus) -> fmt::Result {
         json.number("hot", volume.activity_hot.into())?;
         json.number("limit", volume.activity_limit.into())
     })?;
+    snapshot(json, volume.snapshot.as_ref())?;
     json.number("lag", volume.lag_bytes)?;
     // Identifiers are 64 bits: more than a JSON number is safe for in many readers.
     json.raw(
@@ -152,6 +154,24 @@ fn fencing(json: &mut Json<'_>, status: &Status) -> fmt::Result {
         json.bool("promoting", fencing.promoting)?;
         json.number("seen", record.seen)?;
         json.number("released", record.released)
+    })
+}
+
+fn snapshot(json: &mut Json<'_>, report: Option<&SnapshotReport>) -> fmt::Result {
+    let Some(report) = report else {
+        return json.raw("snapshot", format_args!("null"));
+    };
+    let state = match report.stage {
+        SnapshotStage::Empty => "none",
+        SnapshotStage::Held => "held",
+        SnapshotStage::Stuck => "stuck",
+        SnapshotStage::RollingBack => "rolling-back",
+        SnapshotStage::RolledBack => "rolled-back",
+    };
+    json.object(Some("snapshot"), |json| {
+        json.string("state", state)?;
+        json.number("used", report.used)?;
+        json.number("room", report.room)
     })
 }
 

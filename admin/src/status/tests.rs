@@ -2,8 +2,8 @@
 
 use super::*;
 use replication::api::{
-    DeniedPromotion, Grantors, MetadataKind, Name, OwnFence, Policy, Protocol, Status, Suspended,
-    Text, VerifyReport, VolumeStatus,
+    DeniedPromotion, Grantors, MetadataKind, Name, OwnFence, Policy, Protocol, SnapshotReport,
+    SnapshotStage, Status, Suspended, Text, VerifyReport, VolumeStatus,
 };
 use std::string::String;
 use std::vec::Vec;
@@ -22,6 +22,7 @@ fn volume(index: u16) -> VolumeStatus {
         activity_hot: 0,
         activity_limit: 0,
         metadata: MetadataKind::None,
+        snapshot: None,
         lag_bytes: 0,
         current_uuid: 0x0123_4567_89AB_CDEF,
         bitmap_uuid: 0,
@@ -553,6 +554,7 @@ fn json_has_the_documented_fields() {
             "verified": null,
             "metadata": "none",
             "activity": { "hot": 0, "limit": 0 },
+            "snapshot": null,
             "lag": 0,
             "current_uuid": "0123456789ABCDEF",
             "bitmap_uuid": "000000000000FEDC",
@@ -592,6 +594,52 @@ fn json_has_the_documented_fields() {
     assert_eq!(json["volumes"][0]["verify"]["percent"], 48.8);
     assert_eq!(json["volumes"][0]["waits"], "paused");
     assert_eq!(json["suspended"]["no_data"], true);
+}
+
+#[test]
+fn a_snapshot_and_the_use_of_its_reserve_are_shown() {
+    let mut status = status();
+    let cases = [
+        (
+            SnapshotStage::Empty,
+            "none",
+            "snapshot: none, reserve of 8 MiB",
+        ),
+        (
+            SnapshotStage::Held,
+            "held",
+            "snapshot before-resync: held, reserve 4 KiB of 8 MiB",
+        ),
+        (
+            SnapshotStage::Stuck,
+            "stuck",
+            "held, stuck, reserve 4 KiB of 8 MiB",
+        ),
+        (
+            SnapshotStage::RollingBack,
+            "rolling-back",
+            "snapshot: being rolled back, 4 KiB",
+        ),
+        (
+            SnapshotStage::RolledBack,
+            "rolled-back",
+            "snapshot: the disk was rolled back to it",
+        ),
+    ];
+    for (stage, word, line) in cases {
+        status.volumes[0].snapshot = Some(SnapshotReport {
+            stage,
+            used: 4096,
+            room: 8 << 20,
+        });
+        let json = json_of(&status, &[]);
+        assert_eq!(json["volumes"][0]["snapshot"]["state"], word);
+        assert_eq!(json["volumes"][0]["snapshot"]["used"], 4096);
+        assert_eq!(json["volumes"][0]["snapshot"]["room"], 8 << 20);
+        let text = text_of(&status, &[]);
+        assert!(text.contains(line), "{text}");
+        assert!(text.lines().all(|line| line.len() < 80), "{text}");
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@ use super::{
 use crate::text::wrapped;
 use crate::units::{Size, Span};
 use core::fmt::{self, Write};
-use replication::api::{DiskState, MetadataKind, Progress, Status, VerifyReport, VolumeStatus};
+use replication::api::{
+    DiskState, MetadataKind, Progress, SnapshotReport, SnapshotStage, Status, VerifyReport,
+    VolumeStatus,
+};
 
 /// Characters of the progress bar.
 const BAR_COLUMNS: u16 = 20;
@@ -147,6 +150,9 @@ fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
             volume.activity_hot
         )?,
     }
+    if let Some(report) = &volume.snapshot {
+        snapshot(report, out)?;
+    }
     if volume.lag_bytes > 0 {
         writeln!(out, "{INDENT}the peer lags by {}", Size(volume.lag_bytes))?;
     }
@@ -157,6 +163,26 @@ fn volume(volume: &VolumeStatus, out: &mut dyn Write) -> fmt::Result {
         Size(volume.written_bytes),
         Size(volume.received_bytes)
     )
+}
+
+/// What the reserve for the old content of a resync's target is at.
+fn snapshot(report: &SnapshotReport, out: &mut dyn Write) -> fmt::Result {
+    let (used, room) = (Size(report.used), Size(report.room));
+    match report.stage {
+        SnapshotStage::Empty => writeln!(out, "{INDENT}snapshot: none, reserve of {room}"),
+        SnapshotStage::Held => writeln!(
+            out,
+            "{INDENT}snapshot before-resync: held, reserve {used} of {room}"
+        ),
+        SnapshotStage::Stuck => writeln!(
+            out,
+            "{INDENT}snapshot before-resync: held, stuck, reserve {used} of {room}"
+        ),
+        SnapshotStage::RollingBack => writeln!(out, "{INDENT}snapshot: being rolled back, {used}"),
+        SnapshotStage::RolledBack => {
+            writeln!(out, "{INDENT}snapshot: the disk was rolled back to it")
+        }
+    }
 }
 
 /// What the last verify of this node has found.

@@ -114,6 +114,18 @@ pub enum Verb {
     },
     /// `outdate`: note durably that this node's data is not the newest.
     Outdate,
+    /// `rollback`: go back to what the disk had before a resync to it.
+    Rollback {
+        /// Which.
+        volume: u16,
+        /// Do it; otherwise only what it would do is said.
+        yes: bool,
+    },
+    /// `drop-snapshot`: give that up.
+    DropSnapshot {
+        /// Which.
+        volume: u16,
+    },
     /// `invalidate`: give up this node's data and copy all of the peer's.
     Invalidate {
         /// Which.
@@ -215,6 +227,11 @@ impl Verb {
             Self::VerifyAbort { volume } => Some(Command::VerifyAbort { volume }),
             Self::Invalidate { volume } => Some(Command::Invalidate { volume }),
             Self::InvalidateRemote { volume } => Some(Command::InvalidateRemote { volume }),
+            Self::Rollback { volume, yes } => Some(Command::Rollback {
+                volume,
+                dry_run: !yes,
+            }),
+            Self::DropSnapshot { volume } => Some(Command::DropSnapshot { volume }),
             Self::Outdate => Some(Command::Outdate),
             Self::Resize {
                 volume,
@@ -258,6 +275,15 @@ impl Verb {
             } => Some(
                 "after a split brain, what clients wrote on this node alone is lost: the peer's \
                  blocks take its place",
+            ),
+            Self::Rollback { .. } => Some(
+                "what the resync's source has sent is given up, and the disk has what it had \
+                 before: whatever was written on the source since is on this node no more; \
+                 --yes does it",
+            ),
+            Self::DropSnapshot { .. } => Some(
+                "what the disk had before the resync is given up: until the resync has ended \
+                 only the peer has good data",
             ),
             Self::Invalidate { .. } => Some(
                 "this node's data is given up: every block is copied from the peer, and until \

@@ -105,6 +105,10 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
         "invalidate-remote" => Verb::InvalidateRemote {
             volume: given.volume()?,
         },
+        "rollback" => rollback(spec, given)?,
+        "drop-snapshot" => Verb::DropSnapshot {
+            volume: given.volume()?,
+        },
         "new-current-uuid" if given.has("--clear-bitmap") => Verb::NewCurrentUuid,
         "new-current-uuid" => {
             let what = "--clear-bitmap: only its use without a resync is there";
@@ -132,6 +136,21 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
         "poweroff" => Verb::Poweroff { force },
         "clear" => Verb::Clear,
         other => unreachable!("the verb {other} of the table has no parser"),
+    })
+}
+
+fn rollback(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
+    let (yes, dry_run) = ("--yes", "--dry-run");
+    if given.has(yes) && given.has(dry_run) {
+        return Err(VerbError::Together {
+            spec,
+            one: yes,
+            other: dry_run,
+        });
+    }
+    Ok(Verb::Rollback {
+        volume: given.volume()?,
+        yes: given.has(yes),
     })
 }
 

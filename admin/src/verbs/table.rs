@@ -451,6 +451,30 @@ pub const VERBS: &[Spec] = &[
         options: &[],
     },
     Spec {
+        name: "rollback",
+        usage: "rollback VOL [--yes] [--dry-run]",
+        summary: "go back to what the disk had before a resync to it",
+        details: "For a resync whose source is gone in the middle, if the volume keeps a\n\
+                  snapshot ([[volume]] snapshot). The disk is whole but Outdated then, so\n\
+                  only 'primary --force' makes this node Primary; a peer that has a whole\n\
+                  copy replaces it when it is back. Without --yes, as with --dry-run, it says\n\
+                  what would be written back and changes nothing.\n\
+                  --yes  do it",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[flag("--yes"), flag("--dry-run")],
+    },
+    Spec {
+        name: "drop-snapshot",
+        usage: "drop-snapshot VOL",
+        summary: "give up the snapshot of a resync to this node",
+        details: "The one that is held, or, if snapshot is \"required\" and there is no room\n\
+                  for one, that of the next resync: it goes on without.",
+        group: Group::Volume,
+        operand: Operand::Volume,
+        options: &[],
+    },
+    Spec {
         name: "new-current-uuid",
         usage: "new-current-uuid --clear-bitmap",
         summary: "state that both nodes' disks are identical",

@@ -253,6 +253,15 @@ fn verbs_of_the_resource() {
         );
     }
     assert_eq!(ok("outdate"), Verb::Outdate);
+    for (line, yes) in [
+        ("rollback vol12", false),
+        ("rollback vol12 --dry-run", false),
+        ("rollback vol12 --yes", true),
+    ] {
+        assert_eq!(ok(line), Verb::Rollback { volume: 12, yes });
+    }
+    assert!(err("rollback vol12 --yes --dry-run").contains("--dry-run"));
+    assert_eq!(ok("drop-snapshot vol12"), Verb::DropSnapshot { volume: 12 });
     assert_eq!(ok("suspend-io"), Verb::SuspendIo);
     assert_eq!(ok("resume-io"), Verb::ResumeIo);
     assert_eq!(ok("explain"), Verb::Explain);

@@ -4,7 +4,7 @@ use super::disks::{BLOCK, Disks, META, SIZE};
 use crate::frames::{Fields, encoded, name};
 use replication::api::{
     Action, ClientOp, ClientRequest, Command, DiskError, EngineConfig, Event, LinkDownReason,
-    MetadataPlace, Micros, ResyncConfig, Status, Timers, VolumeConfig,
+    MetadataPlace, Micros, ResyncConfig, SnapshotPolicy, Status, Timers, VolumeConfig,
 };
 use replication::buf::{Buf, Mem, Pool, PoolMemory, VecMemory};
 use replication::engine::Engine;
@@ -52,6 +52,8 @@ fn config(boots: u64) -> EngineConfig {
         can_discard: index == 0,
         can_write_zeroes: true,
         resync_after: (index == 1).then_some(0),
+        snapshot: SnapshotPolicy::Off,
+        snapshot_reserve: 0,
     };
     EngineConfig {
         node: name("a"),

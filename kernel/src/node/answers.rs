@@ -156,6 +156,8 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::Disconnect
         | Verb::NewCurrentUuid
         | Verb::Outdate
+        | Verb::Rollback { .. }
+        | Verb::DropSnapshot { .. }
         | Verb::Resize { .. }
         | Verb::Invalidate { .. }
         | Verb::InvalidateRemote { .. }

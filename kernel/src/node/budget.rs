@@ -5,7 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use net::nbd::Server;
+use replication::api::{SnapshotPolicy, VolumeConfig};
 use replication::buf::{PAGE, Pool};
+use replication::ondisk::Reserve;
 
 use super::devices::NicMemory;
 use crate::mem;
@@ -76,16 +78,26 @@ pub fn bookkeeping_bytes(connections: u16) -> usize {
     pages as usize * PER_PAGE + usize::from(connections) * Server::BYTES_PER_SLOT
 }
 
-/// Takes the heap that bitmaps and activity logs of so many bytes of disks will need, to be given back when the pool was
+/// Bytes of memory that the volumes' reserves for snapshots take.
+pub fn snapshot_bytes(volumes: &[VolumeConfig]) -> u64 {
+    let guarded = volumes
+        .iter()
+        .filter(|volume| volume.snapshot != SnapshotPolicy::Off);
+    guarded
+        .map(|volume| Reserve::new(0, volume.snapshot_reserve).memory_bytes())
+        .sum()
+}
+
+/// Takes the heap that bitmaps and activity logs of so many bytes of disks will need, and `maps` bytes for reserves, to be given back when the pool was
 /// cut out, and if it can be had, that for a growth to twice as much: while a volume grows, both bitmaps are there.
 ///
 /// # Errors
 /// There is not even enough for the disks as they are.
-pub fn reserve_bitmaps(disk_bytes: u64) -> Result<[Vec<u8>; 2], String> {
+pub fn reserve_bitmaps(disk_bytes: u64, maps: u64) -> Result<[Vec<u8>; 2], String> {
     /// Bytes of disk for a byte of memory: 42.9 KiB a GiB, where bitmaps take 32.5, what is not flushed 4.1 and the
     /// activity log 3.1.
     const PER_BYTE: u64 = 25_000;
-    let needed = disk_bytes / PER_BYTE;
+    let needed = disk_bytes / PER_BYTE + maps;
     let mut taken = [Vec::new(), Vec::new()];
     if 3 * needed <= HEAP_RESERVE / 2 {
         return Ok(taken);
@@ -93,7 +105,7 @@ pub fn reserve_bitmaps(disk_bytes: u64) -> Result<[Vec<u8>; 2], String> {
     let spare = (2 * needed).min(mem::stats().free_bytes / 4);
     if taken[0].try_reserve_exact(needed as usize).is_err() {
         return Err(format!(
-            "the bitmaps of {} GiB of disks take {} MiB of memory, and there is less: give the node more",
+            "the bitmaps of {} GiB of disks, and their reserves for snapshots, take {} MiB of memory, and there is less: give the node more",
             disk_bytes >> 30,
             needed >> 20
         ));

@@ -3,7 +3,7 @@
 use admin::config::{self, Config};
 use replication::api::{
     FencingConfig, Micros, Mirroring, OnCongestion, OnIoError, OnNoData, OnTimeout, Policy,
-    Protocol, ResyncConfig, ResyncLimits, Trouble,
+    Protocol, ResyncConfig, ResyncLimits, SnapshotPolicy, Trouble,
 };
 use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
@@ -19,6 +19,15 @@ pub fn resync(config: &Config) -> ResyncConfig {
         csums: chosen.csums,
         rs_discard: chosen.rs_discard,
         max_parallel: Some(chosen.max_parallel),
+    }
+}
+
+/// What is done for the old content of a resync's target.
+pub fn snapshot(volume: &config::Volume) -> SnapshotPolicy {
+    match volume.snapshot {
+        config::SnapshotPolicy::Off => SnapshotPolicy::Off,
+        config::SnapshotPolicy::BestEffort => SnapshotPolicy::BestEffort,
+        config::SnapshotPolicy::Required => SnapshotPolicy::Required,
     }
 }
 

@@ -147,7 +147,10 @@ fn take_disks(
             block_size: disk.info().block_bytes,
         })
         .collect();
-    let room = |disk| Layout::internal(disk, None).map_or(0, |layout| layout.volume_bytes);
+    let room = |disk, reserve| {
+        let layout = Layout::internal(disk, None).and_then(|layout| layout.with_reserve(reserve));
+        layout.map_or(0, |layout| layout.volume_bytes)
+    };
     let matches = match_disks(&config.volumes, &found, room);
     let mut slots: Vec<Option<Spare<disks::Driver>>> =
         spares(drivers).into_iter().map(Some).collect();
@@ -283,6 +286,8 @@ fn build(
             can_discard: info.discard,
             can_write_zeroes: info.write_zeroes,
             resync_after: volume.resync_after,
+            snapshot: policies::snapshot(volume),
+            snapshot_reserve: volume.snapshot_reserve,
         };
         // The configuration has as many volumes as the engine takes, at most.
         let _ = engine.volumes.push(volume_config);
@@ -298,6 +303,7 @@ fn build(
         );
         exports.push(export.map_err(|error| format!("volume {}: {error}", volume.index))?);
     }
+    let maps = budget::snapshot_bytes(&engine.volumes);
     let engine = Engine::new(now, engine);
 
     let zeroes = mem::take_region(MAX_BUF as usize).ok_or_else(|| String::from("out of memory"))?;
@@ -342,7 +348,7 @@ fn build(
     let room = core::hint::black_box(Vec::<u8>::with_capacity(budget::bookkeeping_bytes(
         config.export.max_connections,
     )));
-    let bitmaps = budget::reserve_bitmaps(data_bytes)?;
+    let bitmaps = budget::reserve_bitmaps(data_bytes, maps)?;
     let region = budget::take_pool().ok_or_else(|| {
         format!(
             "{} MiB of memory are too little for this configuration; give the node more, or lower max-connections",

@@ -94,6 +94,19 @@ pub enum Command {
         /// Index of the volume.
         volume: u16,
     },
+    /// Give a resync's target that its source has left back what it had before the resync. With `dry_run` only what that
+    /// would do is said.
+    Rollback {
+        /// Index of the volume.
+        volume: u16,
+        /// Change nothing.
+        dry_run: bool,
+    },
+    /// Give the old content up that a resync's target keeps, or was to keep: the resync goes on without.
+    DropSnapshot {
+        /// Index of the volume.
+        volume: u16,
+    },
     /// Note durably that this node's data is not the newest.
     Outdate,
     /// Let a volume grow on both nodes, whose disks were enlarged.

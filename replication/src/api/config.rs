@@ -185,6 +185,22 @@ pub struct VolumeConfig {
     pub can_write_zeroes: bool,
     /// Index of the volume whose resync from this node goes before this one's.
     pub resync_after: Option<u16>,
+    /// What is done for the old content before a resync to this node begins.
+    pub snapshot: SnapshotPolicy,
+    /// Bytes of the disk with the metadata that are set aside for it when metadata is created.
+    pub snapshot_reserve: u64,
+}
+
+/// Whether a resync's target keeps what the resync overwrites, until it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SnapshotPolicy {
+    /// It does not.
+    #[default]
+    Off,
+    /// It does if there is room; the resync goes on in any case.
+    BestEffort,
+    /// There is no resync without that.
+    Required,
 }
 
 /// What to do when disks fail; each node may have its own opinion.

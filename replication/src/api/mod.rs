@@ -20,12 +20,12 @@ use heapless::String;
 pub use command::Command;
 pub use config::{
     EngineConfig, FencingConfig, MAX_VOLUMES, MetadataPlace, Mirroring, OnCongestion, OnIoError,
-    OnNoData, OnTimeout, Policy, Protocol, ResyncConfig, ResyncLimits, Timers, Trouble,
-    VolumeConfig,
+    OnNoData, OnTimeout, Policy, Protocol, ResyncConfig, ResyncLimits, SnapshotPolicy, Timers,
+    Trouble, VolumeConfig,
 };
 pub use status::{
     ConnectionState, DeniedPromotion, DiskState, MetadataKind, Progress, ReplicationState, Role,
-    Status, Suspended, VerifyReport, VolumeStatus,
+    SnapshotReport, SnapshotStage, Status, Suspended, VerifyReport, VolumeStatus,
 };
 
 /// Microseconds since some fixed point, monotonic.

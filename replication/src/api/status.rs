@@ -179,7 +179,33 @@ pub struct DeniedPromotion {
     pub for_clients: bool,
 }
 
-/// A snapshot of everything an operator may ask.
+/// What the snapshot of a resync's target is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotStage {
+    /// There is a reserve, and nothing in it.
+    Empty,
+    /// It keeps the old content until the resync has ended.
+    Held,
+    /// As held, but the resync may not go on: there is no room for more of it, or a block could not be read.
+    Stuck,
+    /// The old content is being written back.
+    RollingBack,
+    /// The disk has the old content again.
+    RolledBack,
+}
+
+/// A volume's reserve for the old content of a resync's target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// What it is at.
+    pub stage: SnapshotStage,
+    /// Bytes of old content in the reserve.
+    pub used: u64,
+    /// Bytes of old content that it has room for; 0 without a reserve in use.
+    pub room: u64,
+}
+
+/// Everything that an operator may ask.
 #[derive(Debug, Clone)]
 pub struct Status {
     /// This node.
@@ -245,6 +271,8 @@ pub struct VolumeStatus {
     pub activity_limit: u32,
     /// Where the metadata is.
     pub metadata: MetadataKind,
+    /// The reserve for a snapshot; `None` where none is used.
+    pub snapshot: Option<SnapshotReport>,
     /// Bytes answered to clients that the peer has not acknowledged (protocols A and B).
     pub lag_bytes: u64,
     /// Current generation identifier; 0: none known.

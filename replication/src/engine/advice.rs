@@ -222,6 +222,9 @@ pub(super) fn refusal_text(reason: Refusal, volume: u16) -> Text {
         Refusal::Protocol => text!(
             "the nodes do not answer writes by the same protocol: set the same 'protocol' under [resource] in both configurations"
         ),
+        Refusal::Snapshot => text!(
+            "vol{volume}: the peer may not become the target of a resync without a snapshot, and has no room for one: see 'status' there"
+        ),
         Refusal::Fencing => text!(
             "the nodes do not have the same fencing policy: set the same 'policy' under [fencing] in both configurations"
         ),

@@ -5,6 +5,7 @@
 
 use super::locate::Locate;
 use super::meta::{Lane, Meta};
+use super::snapshot::Loading;
 use super::volume::Volume;
 use super::{Engine, text};
 use crate::api::{
@@ -85,9 +86,19 @@ pub(super) enum Step {
         page: u32,
         pages: u32,
     },
+    /// The tables in the reserve, of a snapshot that is held.
+    Tables {
+        meta: Box<Meta>,
+        dirty: Bitmap,
+        loading: Box<Loading>,
+    },
     /// What was read may have been in the disk's cache only. It must not vanish while the first new page of the
     /// activity log is being written over its predecessor.
-    Flush { meta: Box<Meta>, dirty: Bitmap },
+    Flush {
+        meta: Box<Meta>,
+        dirty: Bitmap,
+        loading: Option<Box<Loading>>,
+    },
 }
 
 impl Volume {
@@ -104,15 +115,18 @@ impl Volume {
                 .as_ref()
                 .is_none_or(|meta| meta.quiet() && !meta.saving())
             && self.growth.is_none()
+            && self.rolling.is_none()
+            && self.copies.as_ref().is_none_or(|copies| copies.is_idle())
     }
 
     /// Bytes of the pool that are kept for writing metadata.
     pub fn lane_bytes(&self) -> u64 {
-        if self.lanes.is_some() {
+        let lanes = if self.lanes.is_some() {
             3 * u64::from(PAGE)
         } else {
             0
-        }
+        };
+        lanes + self.copies.as_ref().map_or(0, |copies| copies.bytes())
     }
 
     /// Bytes of the disk that the metadata lies on.
@@ -126,14 +140,15 @@ impl Volume {
     /// Where new metadata belongs.
     pub fn new_layout(&self) -> Result<Layout, LayoutError> {
         let limit = self.config.size_limit;
-        match self.config.metadata {
+        let layout = match self.config.metadata {
             MetadataPlace::Internal => Layout::internal(self.config.disk_bytes, limit),
             MetadataPlace::External { disk_bytes } => {
                 let whole = self.config.disk_bytes;
                 let bytes = limit.unwrap_or(whole).min(whole);
                 Layout::external(disk_bytes, bytes - bytes % u64::from(PAGE))
             }
-        }
+        }?;
+        layout.with_reserve(self.config.snapshot_reserve)
     }
 
     /// Whether it is not known yet what the disk is worth.
@@ -234,16 +249,27 @@ impl Engine {
             Step::Log { meta, dirty, pair } => {
                 self.got_log(at, buf, meta, dirty, pair, result, mem);
             }
-            Step::Flush { meta, dirty } => {
-                mem.free(buf);
-                match result {
-                    Ok(()) => self.attached(at, meta, dirty, mem),
-                    Err(error) => {
-                        self.volumes[at].doom();
-                        self.no_metadata(at, text!("the disk cannot flush ({error:?})"));
-                    }
-                }
+            Step::Tables {
+                meta,
+                dirty,
+                mut loading,
+            } => {
+                let bytes = mem.bytes(&buf);
+                loading.take(&meta.superblock, bytes, result);
+                self.read_tables(at, buf, meta, dirty, loading);
             }
+            Step::Flush {
+                meta,
+                dirty,
+                loading,
+            } => match result {
+                Ok(()) => self.attached(at, meta, dirty, (loading, buf), mem),
+                Err(error) => {
+                    mem.free(buf);
+                    self.volumes[at].doom();
+                    self.no_metadata(at, text!("the disk cannot flush ({error:?})"));
+                }
+            },
             Step::Bitmap {
                 meta,
                 dirty,
@@ -363,9 +389,11 @@ impl Engine {
         let left = meta.layout().bitmap_pages_used() - page;
         let pages = left.min(buf.len() / PAGE);
         let Some(offset) = meta.layout().bitmap_page(page).filter(|_| left > 0) else {
-            let step = Step::Flush { meta, dirty };
-            self.volumes[at].attach = Attach::Reading { buf, step };
-            return self.meta_op(at, Lane::Attach, DiskOp::Flush);
+            let held = meta.superblock.snapshot.is_some_and(|s| s.is_held());
+            return match self.volumes[at].load_reserve(&meta.superblock) {
+                Some(loading) if held => self.read_tables(at, buf, meta, dirty, loading),
+                loading => self.flush_at_attach(at, buf, meta, dirty, loading),
+            };
         };
         let step = Step::Bitmap {
             meta,
@@ -375,6 +403,43 @@ impl Engine {
         };
         self.volumes[at].attach = Attach::Reading { buf, step };
         self.read_metadata(at, offset, pages);
+    }
+
+    fn read_tables(
+        &mut self,
+        at: usize,
+        buf: Buf,
+        meta: Box<Meta>,
+        dirty: Bitmap,
+        loading: Box<Loading>,
+    ) {
+        let Some(offset) = loading.next() else {
+            return self.flush_at_attach(at, buf, meta, dirty, Some(loading));
+        };
+        let step = Step::Tables {
+            meta,
+            dirty,
+            loading,
+        };
+        self.volumes[at].attach = Attach::Reading { buf, step };
+        self.read_metadata(at, offset, 2);
+    }
+
+    fn flush_at_attach(
+        &mut self,
+        at: usize,
+        buf: Buf,
+        meta: Box<Meta>,
+        dirty: Bitmap,
+        loading: Option<Box<Loading>>,
+    ) {
+        let step = Step::Flush {
+            meta,
+            dirty,
+            loading,
+        };
+        self.volumes[at].attach = Attach::Reading { buf, step };
+        self.meta_op(at, Lane::Attach, DiskOp::Flush);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -435,7 +500,14 @@ impl Engine {
     }
 
     /// Everything was read: the disk takes part from now on.
-    fn attached(&mut self, at: usize, mut meta: Box<Meta>, mut dirty: Bitmap, mem: &mut Mem<'_>) {
+    fn attached(
+        &mut self,
+        at: usize,
+        mut meta: Box<Meta>,
+        mut dirty: Bitmap,
+        (loading, buf): (Option<Box<Loading>>, Buf),
+        mem: &mut Mem<'_>,
+    ) {
         let instance = self.random();
         let mut superblock = meta.superblock.clone();
         let mut size = meta.layout().volume_bytes;
@@ -444,7 +516,10 @@ impl Engine {
             // The volume has grown without this disk, and clients know.
             match self.grow_at_attach(at, &mut meta, &mut dirty, offered) {
                 Ok(()) => (size, superblock.all_dirty) = (offered, true),
-                Err(why) => return self.no_metadata(at, why),
+                Err(why) => {
+                    mem.free(buf);
+                    return self.no_metadata(at, why);
+                }
             }
         }
         let volume = &mut self.volumes[at];
@@ -497,8 +572,11 @@ impl Engine {
             meta.touch_all();
             meta.rewrite(volume.unsure.superblock);
         }
+        volume.snapshot = superblock.snapshot;
         volume.meta = Some(meta);
         volume.attach = Attach::Attached;
+        self.use_reserve(at, loading, buf, mem);
+        let volume = &self.volumes[at];
         let (index, disk, crashed) = (volume.config.index, volume.disk, volume.crashed);
         let bytes = volume.dirty.dirty_bytes();
         let primary = self.role == Role::Primary;

@@ -118,7 +118,10 @@ impl Engine {
     pub(super) fn start_here(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         let slot = self.slots.at(id);
         let dropped = slot.orphan && !slot.outlives;
-        if self.volumes[slot.volume].usable() && !dropped && !self.pass_gate(id, pool) {
+        if self.volumes[slot.volume].usable()
+            && !dropped
+            && (!self.pass_gate(id, pool) || !self.pass_snapshot(id))
+        {
             return;
         }
         // A Primary takes no requests; what it wrote is for itself to flush.

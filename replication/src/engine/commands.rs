@@ -23,6 +23,7 @@ impl Engine {
             Command::PauseSync { volume } => self.pause_sync(id, volume, true),
             Command::ResumeSync { volume } => self.pause_sync(id, volume, false),
             Command::VerifyAbort { volume } => self.abort_verify(id, volume),
+            Command::DropSnapshot { volume } => self.drop_snapshot(id, volume, mem),
             Command::Unfence { episode } => self.unfence_by_hand(id, episode, mem),
             // Right after the boot the disks are still looked at: that is not worth a refusal.
             Command::CreateMd { .. }
@@ -33,6 +34,7 @@ impl Engine {
             | Command::Invalidate { .. }
             | Command::InvalidateRemote { .. }
             | Command::Resize { .. }
+            | Command::Rollback { .. }
             | Command::Outdate => {
                 let deferred = Deferred {
                     id,
@@ -75,6 +77,9 @@ impl Engine {
                 Command::Invalidate { volume } => self.give_up(next.id, volume, false),
                 Command::InvalidateRemote { volume } => self.give_up(next.id, volume, true),
                 Command::Outdate => self.outdate(next.id, mem),
+                Command::Rollback { volume, dry_run } => {
+                    self.rollback(next.id, volume, dry_run);
+                }
                 Command::Resize {
                     volume,
                     size,
@@ -91,6 +96,7 @@ impl Engine {
                 | Command::PauseSync { .. }
                 | Command::ResumeSync { .. }
                 | Command::Unfence { .. }
+                | Command::DropSnapshot { .. }
                 | Command::VerifyAbort { .. } => {
                     unreachable!("never deferred")
                 }
@@ -176,6 +182,7 @@ impl Engine {
     pub(super) fn tick(&mut self, mem: &mut Mem<'_>) {
         self.check_hangs(mem);
         self.tick_detach(mem);
+        self.tick_rollbacks();
         self.tick_link();
         self.tick_dry_run();
         self.tick_inspections();
@@ -225,6 +232,7 @@ impl Engine {
             self.verify_deadline(),
             self.attach_deadline(),
             self.detach_deadline(),
+            self.rollback_deadline(),
             self.hang_deadline(),
             self.starved_until,
             self.cooling_deadline(),

@@ -176,6 +176,8 @@ impl Engine {
             self.log(Level::Error, text!("vol{index}: {next}"));
         }
         self.fail_growth(at, mem);
+        self.stop_rollback(at);
+        self.release_copies(at);
         self.abandon_meta(at, mem);
         self.tell_state();
         let other = self.volumes[at].peer_disk > DiskState::Failed;

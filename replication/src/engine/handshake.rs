@@ -97,7 +97,7 @@ impl Engine {
             return;
         }
         if !self.link.hello_sent {
-            if self.attaching() || self.growing() {
+            if self.attaching() || self.growing() || self.rolling_back() {
                 return;
             }
             let awaited = !mutation::is(Mutation::OrphansNotAwaited)
@@ -369,6 +369,9 @@ impl Engine {
             );
             let reason = text!("{}", refusal_text(refusal, index));
             return self.refuse(refusal, index, Next::StandAlone, reason);
+        }
+        if let Some((index, reason)) = self.target_obstacle() {
+            return self.refuse(Refusal::Snapshot, index, Next::RetrySlowly, reason);
         }
         if self.settle_sizes(mem) {
             return;

@@ -45,6 +45,7 @@ mod resize;
 mod resync;
 mod roles;
 mod slots;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -67,7 +68,7 @@ use link::Link;
 use overlap::Overlaps;
 use queue::{Queue, Queued};
 use roles::{Deferred, Task};
-use slots::{List, Slots};
+use slots::{List, Slot, Slots};
 use volume::Volume;
 
 /// Builds a [`Text`]; what does not fit is cut off.
@@ -370,6 +371,7 @@ impl Engine {
         self.thaw();
         self.flush_there();
         self.run_ready(mem);
+        self.pump_snapshots(mem);
         self.check_demotion();
         self.save_all(mem);
     }
@@ -420,18 +422,9 @@ impl Engine {
         }
     }
 
-    /// A random number that is not 0 (splitmix64; the seed is the caller's).
+    /// A random number that is not 0.
     fn random(&mut self) -> u64 {
-        loop {
-            self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.rng;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            if z != 0 {
-                return z;
-            }
-        }
+        draw(&mut self.rng)
     }
 
     fn volume_by_index(&self, index: u16) -> Option<usize> {
@@ -465,6 +458,20 @@ impl Engine {
                 Level::Info,
                 text!("vol{index}: goes on without the peer in new generation {uuid:016x}"),
             );
+        }
+    }
+}
+
+/// A random number that is not 0 (splitmix64; the seed is the caller's).
+fn draw(rng: &mut u64) -> u64 {
+    loop {
+        *rng = rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *rng;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        if z != 0 {
+            return z;
         }
     }
 }

@@ -273,6 +273,10 @@ impl Engine {
             }
             return;
         }
+        if !self.take_snapshot(at, uuid, bytes) {
+            return;
+        }
+        let volume = &mut self.volumes[at];
         volume.disk = DiskState::Inconsistent;
         volume.replication = ReplicationState::SyncTarget;
         volume.mirrored = false;
@@ -299,10 +303,16 @@ impl Engine {
         volume.gens.end_target(uuid);
         volume.through.doomed = false;
         volume.mark_all_clean();
+        let held = volume.holds_snapshot();
         volume.in_sync();
+        let dropped = if held {
+            "; the snapshot is dropped"
+        } else {
+            ""
+        };
         self.log(
             Level::Info,
-            text!("vol{index}: resync done; both nodes UpToDate"),
+            text!("vol{index}: resync done; both nodes UpToDate{dropped}"),
         );
         self.tell_state();
     }

@@ -4,7 +4,7 @@
 use super::resize::Leading;
 use super::slots::SlotId;
 use super::volume::Volume;
-use super::{Engine, Queued, text};
+use super::{Engine, Queued, draw, text};
 use crate::api::{
     Command, CommandId, ConnectionState, DiskState, Level, Micros, ReplicationState, Role, Text,
 };
@@ -174,6 +174,8 @@ impl Engine {
                 vouched = true;
                 volume.disk = DiskState::UpToDate;
                 volume.through.doomed = false;
+                let rng = &mut self.rng;
+                volume.goes_on_from_old(|| draw(rng));
                 if volume.gens.current == JUST_CREATED {
                     volume.mark_all_dirty();
                     // A name for what is there; the generation that clients write follows.

@@ -171,6 +171,8 @@ pub(super) struct Slot {
     pub tried: bool,
     /// The disk was at it while the peer was lost and came back: it is done again, by both.
     pub again: bool,
+    /// It was under way when the present snapshot of its volume was taken, and belongs to the old content.
+    pub before_snapshot: bool,
     /// The end is decided.
     pub error: Option<ClientError>,
 }
@@ -211,6 +213,7 @@ impl Slot {
             unlocked: false,
             tried: false,
             again: false,
+            before_snapshot: false,
             error: None,
         }
     }

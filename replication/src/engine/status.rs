@@ -72,6 +72,7 @@ fn volume_status(
             (_, MetadataPlace::Internal) => MetadataKind::Internal,
             (_, MetadataPlace::External { .. }) => MetadataKind::External,
         },
+        snapshot: volume.snapshot_report(),
         lag_bytes: volume.lag.bytes,
         current_uuid: volume.gens.current,
         bitmap_uuid: volume.gens.bitmap,

@@ -10,12 +10,13 @@ use super::invalidate::Preparing;
 use super::meta::{Lane, Meta, Unsure};
 use super::resize::Following;
 use super::slots::List;
+use super::snapshot::{Copies, Rolling};
 use super::through::Through;
 use super::verify::Verifying;
 use crate::api::{CommandId, DiskState, Micros, ReplicationState, Role, VolumeConfig};
-use crate::lineage::{Generations, Rule, Side, Verdict};
+use crate::lineage::{Generations, JUST_CREATED, Rule, Side, Verdict};
 use crate::mutation::{self, Mutation};
-use crate::ondisk::{Depth, Survey};
+use crate::ondisk::{Depth, Snapshot, Survey};
 use crate::wire::HelloVolume;
 use alloc::boxed::Box;
 use resync::codec::{Decoder, Encoder};
@@ -75,6 +76,14 @@ pub(super) struct Volume {
     pub gate: List,
     /// Slots that are done and whose answers wait for the superblock.
     pub held: List,
+    /// The old content of a resync's target, or what is left of it: what the superblock says of it.
+    pub snapshot: Option<Snapshot>,
+    /// The reserve that it is in; only if there is one, and it is used.
+    pub copies: Option<Box<Copies>>,
+    /// The old content is being written back.
+    pub rolling: Option<Rolling>,
+    /// The operator wants the next resync to go without.
+    pub snapshot_waived: bool,
     /// How a Primary goes on without a good disk.
     pub through: Through,
     /// The operator takes the disk out of use.
@@ -176,6 +185,10 @@ impl Volume {
             meta: None,
             gate: List::EMPTY,
             held: List::EMPTY,
+            snapshot: None,
+            copies: None,
+            rolling: None,
+            snapshot_waived: false,
             through: Through::new(),
             detaching: None,
             attach_command: None,
@@ -235,6 +248,11 @@ impl Volume {
         self.disk > DiskState::Negotiating
     }
 
+    /// Whether the disk has a whole copy of some generation.
+    pub fn is_whole(&self) -> bool {
+        self.disk > DiskState::Inconsistent && self.gens.current != JUST_CREATED
+    }
+
     /// Whether `len` bytes at `offset` (not none) lie in the volume, block by block.
     pub fn contains(&self, offset: u64, len: u64) -> bool {
         let block = u64::from(self.config.block_size);
@@ -261,6 +279,7 @@ impl Volume {
         self.mirrored = true;
         self.peer_marks = false;
         self.through.end();
+        self.forget_snapshot();
         self.end_sync();
     }
 
@@ -293,9 +312,12 @@ impl Volume {
             size: self.size,
             block_size: self.config.block_size,
             can_discard: self.config.can_discard,
-            // A disk that a live Primary's clients have left behind is no candidate for anything but a target.
+            // A disk that a live Primary's clients have left behind is no candidate for anything but a target, nor is one
+            // that was rolled back.
             disk: match self.disk {
-                disk if self.through.stale && disk > DiskState::Inconsistent => {
+                disk if (self.through.stale || self.is_rolled_back())
+                    && disk > DiskState::Inconsistent =>
+                {
                     DiskState::Inconsistent
                 }
                 disk => disk,

@@ -59,6 +59,7 @@ impl Superblock {
             verify_cursor: 0,
             reserve: [0; RESERVE],
             moved_from: None,
+            snapshot: None,
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum Field {
     VerifyCursor,
     /// The places that the metadata came from are none that it can have come from.
     MovedFrom,
+    /// The record of a snapshot is none that is written.
+    Snapshot,
     /// An incompatible feature that this release does not know (only when encoding).
     Incompat,
 }

@@ -25,7 +25,7 @@ impl Layout {
         let map = u64::from(self.bitmap_pages).saturating_mul(BITMAP_PAGE_BYTES);
         let room = log.min(map).min(MAX_VOLUME);
         match self.place {
-            Place::Internal => room.min(self.superblock_a),
+            Place::Internal => room.min(self.front()),
             Place::External => room,
         }
     }
@@ -56,7 +56,7 @@ impl Layout {
             });
         }
         let data = match self.place {
-            Place::Internal => self.superblock_a,
+            Place::Internal => self.front(),
             Place::External => disks.data,
         };
         let here = self.room().min(data);
@@ -82,13 +82,15 @@ impl Layout {
             } else if self.place == Place::External && wanted <= disks.data {
                 Err(LayoutError::DiskTooSmall {
                     disk: own,
-                    needed: self.end() + Self::area_bytes_for(wanted),
+                    needed: self.end() + Self::area_bytes_for(wanted) + self.reserve_bytes,
                 })
             } else {
                 Err(LayoutError::DiskTooSmall {
                     disk: disks.data,
                     needed: match self.place {
-                        Place::Internal => wanted + Self::area_bytes_for(wanted),
+                        Place::Internal => {
+                            wanted + self.reserve_bytes + Self::area_bytes_for(wanted)
+                        }
                         Place::External => wanted,
                     },
                 })
@@ -111,27 +113,31 @@ impl Layout {
         let too_small = LayoutError::GrowthTooSmall {
             disk: own,
             needed: match self.place {
-                Place::Internal => end_for_area_behind(self.end()),
-                Place::External => self.end() + Self::area_bytes_for(self.volume_bytes),
+                Place::Internal => end_for_area_behind(self.end() + self.reserve_bytes),
+                Place::External => {
+                    self.end() + Self::area_bytes_for(self.volume_bytes) + self.reserve_bytes
+                }
             },
         };
         match self.place {
             Place::Internal => {
                 let new = Self::internal(own, None)?;
-                if new.superblock_a < self.end() {
+                // The old area, its reserve too, lies in front of the new one.
+                if new.superblock_a < self.end() + self.reserve_bytes {
                     return Err(too_small);
                 }
-                Ok(new)
+                new.with_reserve(self.reserve_bytes)
             }
             Place::External => {
                 let end = page_floor(own.min(MAX_DISK));
-                let room = largest_area(end - self.end());
+                let room = largest_area((end - self.end()).saturating_sub(self.reserve_bytes));
                 let volume = rounded(room.min(data));
                 if volume < self.volume_bytes {
                     return Err(too_small);
                 }
                 let area = self.end();
-                Ok(Self::build(Place::External, area, end, room, volume))
+                Self::build(Place::External, area, end, room, volume)
+                    .with_reserve(self.reserve_bytes)
             }
         }
     }

@@ -8,8 +8,9 @@
 use super::Bytes;
 use super::activity::Evidence;
 use super::{
-    Chosen, Finding, Layout, PAGE_WORDS, Page, PageError, Place, RELEASE_NEEDED, Superblock,
-    SuperblockError, Unusable, VERSION, Verdict, Which, activity, bitmap, choose,
+    Chosen, Finding, Layout, PAGE_WORDS, Page, PageError, Place, RELEASE_NEEDED, Reserve,
+    SnapshotState, Superblock, SuperblockError, Unusable, VERSION, Verdict, Which, activity,
+    bitmap, choose,
 };
 use crate::api::DiskState;
 use core::fmt;
@@ -289,6 +290,7 @@ fn superblock_text(f: &mut fmt::Formatter<'_>, chosen: &Chosen) -> fmt::Result {
         }
         Err(error) => writeln!(f, "fencing       {error}")?,
     }
+    snapshot_text(f, superblock)?;
     let place = match layout.place {
         Place::Internal => "at the end of the data disk",
         Place::External => "on a disk of its own",
@@ -302,6 +304,33 @@ fn superblock_text(f: &mut fmt::Formatter<'_>, chosen: &Chosen) -> fmt::Result {
         layout.bitmap,
         layout.bitmap_pages,
         layout.superblock_b,
+    )
+}
+
+fn snapshot_text(f: &mut fmt::Formatter<'_>, superblock: &Superblock) -> fmt::Result {
+    let layout = &superblock.layout;
+    if layout.reserve_bytes > 0 {
+        let reserve = Reserve::new(layout.reserve, layout.reserve_bytes);
+        writeln!(
+            f,
+            "reserve       {} at {}, room for {} blocks",
+            Bytes(layout.reserve_bytes),
+            layout.reserve,
+            reserve.slots(),
+        )?;
+    }
+    let Some(snapshot) = &superblock.snapshot else {
+        return Ok(());
+    };
+    let state = match snapshot.state {
+        SnapshotState::Held => "held, of a resync that has not ended",
+        SnapshotState::RollingBack => "being rolled back",
+        SnapshotState::RolledBack => "rolled back",
+    };
+    writeln!(
+        f,
+        "snapshot      {state}: {:?} in generation {:016X}, peer left at {:016X}",
+        snapshot.disk, snapshot.gens.current, snapshot.gens.bitmap,
     )
 }
 

@@ -1,9 +1,11 @@
 //! Where on a disk the pages of a volume's metadata lie.
 //!
 //! ```text
-//! internal:  | volume ... | slack | A | activity log pairs | bitmap | B |   end of the disk
-//! external:                       | A | activity log pairs | bitmap | slack | B |
+//! internal:  | volume ... | slack | reserve | A | activity log pairs | bitmap | B |   end of the disk
+//! external:                                 | A | activity log pairs | bitmap | slack | reserve | B |
 //! ```
+//!
+//! The reserve, for a snapshot (`snapshot`), is there only if it was asked for.
 //!
 //! The area has room for the largest volume that the disk allows, not only for the volume that
 //! there is: a volume grows within its room without anything moving, and a disk that has grown
@@ -48,6 +50,10 @@ pub struct Layout {
     pub bitmap_pages: u32,
     /// Second superblock copy: the last page of the area.
     pub superblock_b: u64,
+    /// First byte of the reserve for a snapshot; 0 without one.
+    pub reserve: u64,
+    /// Bytes of the reserve; 0: there is none.
+    pub reserve_bytes: u64,
 }
 
 /// Why there is no layout.
@@ -116,6 +122,8 @@ pub enum LayoutFault {
     Room,
     /// The volume reaches into the area.
     Overlap,
+    /// The reserve lies over something else, or outside of the area.
+    Reserve,
 }
 
 impl Layout {
@@ -184,6 +192,71 @@ impl Layout {
             bitmap: activity + 2 * pairs * PAGE_BYTES,
             bitmap_pages: bitmap_pages_for(room) as u32,
             superblock_b: end - PAGE_BYTES,
+            reserve: 0,
+            reserve_bytes: 0,
+        }
+    }
+
+    /// This layout with a reserve of `bytes`, rounded down to whole pages, for a snapshot. With internal metadata the
+    /// volume becomes so much smaller where it needs the room, with external metadata the room that it has for growing.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutError::DiskTooSmall`].
+    pub fn with_reserve(self, bytes: u64) -> Result<Self, LayoutError> {
+        let bytes = page_floor(bytes);
+        if bytes == 0 {
+            return Ok(self);
+        }
+        let end = self.end();
+        let too_small = LayoutError::DiskTooSmall {
+            disk: end,
+            needed: bytes.saturating_add(match self.place {
+                Place::Internal => end - self.superblock_a + PAGE_BYTES,
+                Place::External => self.superblock_a + Self::area_bytes_for(self.volume_bytes),
+            }),
+        };
+        match self.place {
+            Place::Internal => {
+                let reserve = self.superblock_a.saturating_sub(bytes);
+                if reserve < PAGE_BYTES {
+                    return Err(too_small);
+                }
+                let unit = if reserve < VOLUME_UNIT {
+                    PAGE_BYTES
+                } else {
+                    VOLUME_UNIT
+                };
+                Ok(Self {
+                    volume_bytes: self.volume_bytes.min(reserve - reserve % unit),
+                    reserve,
+                    reserve_bytes: bytes,
+                    ..self
+                })
+            }
+            Place::External => {
+                let area = self.superblock_a;
+                let left = (end - area).saturating_sub(bytes);
+                if left < Self::area_bytes_for(self.volume_bytes) {
+                    return Err(too_small);
+                }
+                let room = largest_area(left).max(self.volume_bytes);
+                let built = Self::build(Place::External, area, end, room, self.volume_bytes);
+                Ok(Self {
+                    reserve: built.superblock_b - bytes,
+                    reserve_bytes: bytes,
+                    ..built
+                })
+            }
+        }
+    }
+
+    /// First byte of what lies behind a volume that has its metadata on its own disk.
+    #[must_use]
+    pub fn front(&self) -> u64 {
+        match (self.place, self.reserve_bytes) {
+            (Place::External, _) | (_, 0) => self.superblock_a,
+            _ => self.reserve,
         }
     }
 
@@ -257,10 +330,27 @@ impl Layout {
         {
             return Err(LayoutFault::Room);
         }
-        if self.place == Place::Internal && self.volume_bytes > self.superblock_a {
+        self.check_reserve(self.bitmap + pages)?;
+        if self.place == Place::Internal && self.volume_bytes > self.front() {
             return Err(LayoutFault::Overlap);
         }
         Ok(())
+    }
+
+    fn check_reserve(&self, bitmap_end: u64) -> Result<(), LayoutFault> {
+        let (start, bytes) = (self.reserve, self.reserve_bytes);
+        if bytes == 0 {
+            return (start == 0).then_some(()).ok_or(LayoutFault::Reserve);
+        }
+        let (first, limit) = match self.place {
+            Place::Internal => (PAGE_BYTES, self.superblock_a),
+            Place::External => (bitmap_end, self.superblock_b),
+        };
+        let aligned = start.is_multiple_of(PAGE_BYTES) && bytes.is_multiple_of(PAGE_BYTES);
+        let inside = start >= first && bytes <= MAX_DISK && start.saturating_add(bytes) <= limit;
+        (aligned && inside)
+            .then_some(())
+            .ok_or(LayoutFault::Reserve)
     }
 }
 

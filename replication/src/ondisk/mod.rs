@@ -23,6 +23,7 @@ mod inspect;
 mod layout;
 mod page;
 mod search;
+pub mod snapshot;
 mod superblock;
 mod survey;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use inspect::{ActivitySummary, BitmapSummary, Inspection};
 pub use layout::{Layout, LayoutError, LayoutFault, Place};
 pub use page::PageError;
 pub use search::Search;
+pub use snapshot::{Reserve, Snapshot, SnapshotState};
 pub use superblock::{
     COMPAT_KNOWN, INCOMPAT_KNOWN, RELEASE_NEEDED, RESERVE, Superblock, VERSION, VERSION_MIN, find,
 };

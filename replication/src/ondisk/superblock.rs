@@ -6,6 +6,7 @@
 //! old or the new superblock, and the checksum rejects everything else.
 
 use super::layout::{Layout, Place};
+use super::snapshot::Snapshot;
 use super::{EXTENT, Field, PAGE, Page, Release, SuperblockError, crc32c, is_blank};
 use crate::api::{DiskState, Name};
 
@@ -75,6 +76,8 @@ pub struct Superblock {
     /// The places of the copies that the metadata had before it moved here, until they are zeroed: what they hold is no
     /// superblock any more. The second one is never 0.
     pub moved_from: Option<[u64; 2]>,
+    /// The snapshot that is held, or what is left of it.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl Superblock {
@@ -130,6 +133,9 @@ impl Superblock {
         }
         out.u64(self.verify_cursor);
         out.bytes(&self.reserve);
+        out.u64(layout.reserve);
+        out.u64(layout.reserve_bytes);
+        out.bytes(&Snapshot::encode(self.snapshot.as_ref()));
         for place in self.moved_from.unwrap_or_default() {
             out.u64(place);
         }
@@ -194,6 +200,14 @@ impl Superblock {
         a.is_multiple_of(page) && b.is_multiple_of(page) && a < b && before && outside
     }
 
+    /// Whether the snapshot is one that a resync to this disk can have left.
+    fn snapshot_is_possible(&self) -> bool {
+        self.snapshot.is_none_or(|snapshot| {
+            let begun = self.disk == DiskState::Inconsistent && self.layout.reserve_bytes > 0;
+            snapshot.is_possible() && (begun || !snapshot.is_held())
+        })
+    }
+
     fn check(&self) -> Result<(), Field> {
         use DiskState::{Consistent, Inconsistent, Outdated, UpToDate};
         self.layout.check().map_err(Field::Layout)?;
@@ -216,6 +230,7 @@ impl Superblock {
                 Field::VerifyCursor,
             ),
             (self.moved_from_is_possible(), Field::MovedFrom),
+            (self.snapshot_is_possible(), Field::Snapshot),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, field)) => Err(*field),
@@ -275,8 +290,10 @@ fn fields(from: &mut Reader<'_>, compat: u64, incompat: u64) -> Result<Superbloc
         superblock_b: from.u64(),
         activity_pairs: from.u32(),
         bitmap_pages: from.u32(),
+        reserve: 0,
+        reserve_bytes: 0,
     };
-    let superblock = Superblock {
+    let mut superblock = Superblock {
         compat,
         incompat,
         sequence,
@@ -296,8 +313,12 @@ fn fields(from: &mut Reader<'_>, compat: u64, incompat: u64) -> Result<Superbloc
         was_primary: flags & FLAG_WAS_PRIMARY != 0,
         verify_cursor: from.u64(),
         reserve: from.array(),
-        moved_from: Some([from.u64(), from.u64()]).filter(|places| *places != [0; 2]),
+        moved_from: None,
+        snapshot: None,
     };
+    (superblock.layout.reserve, superblock.layout.reserve_bytes) = (from.u64(), from.u64());
+    superblock.snapshot = Snapshot::decode(&from.array()).ok_or(Field::Snapshot)?;
+    superblock.moved_from = Some([from.u64(), from.u64()]).filter(|places| *places != [0; 2]);
     superblock.check()?;
     Ok(superblock)
 }

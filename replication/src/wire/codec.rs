@@ -172,7 +172,7 @@ fn disk(code: u8) -> Result<DiskState, WireError> {
     })
 }
 
-const REFUSALS: [Refusal; 14] = [
+const REFUSALS: [Refusal; 15] = [
     Refusal::Version,
     Refusal::Resource,
     Refusal::SameName,
@@ -187,6 +187,7 @@ const REFUSALS: [Refusal; 14] = [
     Refusal::Protocol,
     Refusal::DryRun,
     Refusal::Fencing,
+    Refusal::Snapshot,
 ];
 
 /// The code of a protocol is its place in here. A greeting without one is of a release that knew C only.

@@ -161,7 +161,7 @@ impl fmt::Display for DiskProblem {
 pub fn match_disks(
     volumes: &[Volume],
     found: &[FoundDisk<'_>],
-    room: impl Fn(u64) -> u64,
+    room: impl Fn(u64, u64) -> u64,
 ) -> Vec<Result<DiskMatch, DiskProblem>> {
     let one = |volume: &Volume| {
         let problem = |serial: &Serial, of_metadata, kind| DiskProblem {
@@ -219,7 +219,7 @@ fn match_metadata(serial: &Serial, found: &[FoundDisk<'_>]) -> Result<usize, Dis
 fn match_data(
     volume: &Volume,
     found: &[FoundDisk<'_>],
-    room: impl Fn(u64) -> u64,
+    room: impl Fn(u64, u64) -> u64,
 ) -> Result<(usize, u64), DiskProblemKind> {
     let place = find(&volume.serial, found)?;
     let disk = &found[place];
@@ -231,7 +231,7 @@ fn match_data(
     }
     let capacity = disk.capacity;
     let room = match volume.metadata {
-        Metadata::Internal => room(capacity).min(capacity),
+        Metadata::Internal => room(capacity, volume.snapshot_reserve).min(capacity),
         Metadata::External(_) => capacity,
     };
     let least = u64::from(volume.block_size);
@@ -276,6 +276,7 @@ fn serials(found: &[FoundDisk<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SnapshotPolicy;
     use std::string::ToString;
 
     const DISK: FoundDisk<'static> = FoundDisk {
@@ -286,7 +287,7 @@ mod tests {
     };
 
     /// As if metadata took no room.
-    fn whole(disk: u64) -> u64 {
+    fn whole(disk: u64, _reserve: u64) -> u64 {
         disk
     }
 
@@ -299,6 +300,8 @@ mod tests {
             description: None,
             metadata: Metadata::Internal,
             resync_after: None,
+            snapshot: SnapshotPolicy::Off,
+            snapshot_reserve: 0,
         }
     }
 
@@ -396,7 +399,7 @@ mod tests {
 
     #[test]
     fn metadata_at_the_end_takes_room_and_on_another_disk_none() {
-        let room = |disk: u64| disk - (1 << 20);
+        let room = |disk: u64, reserve: u64| disk - reserve - (1 << 20);
         let size = (1 << 30) - (1 << 20);
         let internal = match_disks(&[volume()], &[DISK], room);
         assert_eq!(
@@ -452,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_disk_without_room_for_a_block_is_too_small() {
-        let problem = match_disks(&[volume()], &[DISK], |_| 0);
+        let problem = match_disks(&[volume()], &[DISK], |_, _| 0);
         let problem = problem[0].as_ref().unwrap_err();
         assert!(matches!(
             problem.kind,

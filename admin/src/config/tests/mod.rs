@@ -282,6 +282,7 @@ fn every_word_of_a_policy_is_known() {
     all::<OnNoData>();
     all::<OnIoError>();
     all::<OnCongestion>();
+    all::<SnapshotPolicy>();
     all::<Integrity>();
     assert_eq!(AfterSb1Pri::DiscardSecondary.name(), "discard-secondary");
     assert_eq!(
@@ -295,7 +296,7 @@ fn every_key_is_in_the_manual() {
     let manual = include_str!("../../../../docs/CONFIG.md");
     let refused = mistakes_of_unknown_keys();
     let keys: Vec<&str> = refused.iter().flat_map(|list| list.split(", ")).collect();
-    assert_eq!(keys.len(), 55, "{keys:?}");
+    assert_eq!(keys.len(), 57, "{keys:?}");
     for key in keys {
         assert!(
             manual.contains(&format!("\n| `{key}` |")),

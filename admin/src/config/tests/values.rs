@@ -306,6 +306,16 @@ fn values_out_of_their_limits() {
              such as \"vol0\"",
         ),
         (
+            "serial",
+            "snapshot = \"required\"\nserial",
+            "line 18, column 12: volume 0: snapshot: found \"required\" without snapshot-reserve; expected how much",
+        ),
+        (
+            "serial",
+            "snapshot-reserve = \"4KiB\"\nserial",
+            "line 18, column 20: volume 0: snapshot-reserve: found \"4KiB\", expected a size in quotes from \"1MiB\" to \"256GiB\"",
+        ),
+        (
             "[node]",
             "[export]\nport = \"10809\"\n[node]",
             "line 2, column 8: export: port: found \"10809\", expected a TCP port from 1 to 65535, without \

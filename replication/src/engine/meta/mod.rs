@@ -20,7 +20,7 @@ use crate::buf::{Buf, Mem};
 use crate::lineage::Generations;
 use crate::mutation::{self, Mutation};
 use crate::ondisk::activity::Evidence;
-use crate::ondisk::{self, Layout, Superblock};
+use crate::ondisk::{self, Layout, Snapshot, Superblock};
 use resync::{BLOCK, GrowError, PAGE_COVERS, PAGE_WORDS};
 
 /// Disk operations from this number on (and below that of flushes) concern metadata.
@@ -39,6 +39,8 @@ pub(super) enum Lane {
     Attach,
     /// Looking at it for an operator.
     Inspect,
+    /// Copying into the reserve, or back.
+    Snapshot,
 }
 
 impl Lane {
@@ -48,9 +50,10 @@ impl Lane {
         Self::Bitmap,
         Self::Attach,
         Self::Inspect,
+        Self::Snapshot,
     ];
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// The number of the lane's operation on the volume at `at`.
     pub fn token(self, at: usize) -> DiskToken {
@@ -75,6 +78,7 @@ pub(super) struct Stored {
     pub was_primary: bool,
     pub all_dirty: bool,
     pub verify_cursor: u64,
+    pub snapshot: Option<Snapshot>,
 }
 
 /// Where the saving of a superblock stands. Only when the first copy is durable is the second one touched, and only when both are
@@ -197,7 +201,8 @@ impl Meta {
     /// present place. The size stays what it is.
     pub fn move_to(&mut self, to: &Layout) {
         let old = self.superblock.layout;
-        self.moved = Some([old.superblock_a, old.superblock_b]);
+        // A reserve that lay in front of it becomes zero, too.
+        self.moved = Some([old.front(), old.superblock_b]);
         self.superblock.layout = Layout {
             volume_bytes: old.volume_bytes,
             ..*to
@@ -307,7 +312,7 @@ impl Meta {
             Lane::Super => matches!(self.stage, SuperStage::FlushA | SuperStage::FlushB),
             Lane::Log => self.log_io.is_some_and(|(_, stage)| stage == Stage::Flush),
             Lane::Bitmap | Lane::Attach => self.page_io == Some(Stage::Flush),
-            Lane::Inspect => false,
+            Lane::Inspect | Lane::Snapshot => false,
         }
     }
 
@@ -388,6 +393,7 @@ impl Stored {
             was_primary: superblock.was_primary,
             all_dirty: superblock.all_dirty,
             verify_cursor: superblock.verify_cursor,
+            snapshot: superblock.snapshot,
         }
     }
 
@@ -401,6 +407,7 @@ impl Stored {
         superblock.was_primary = self.was_primary;
         superblock.all_dirty = self.all_dirty;
         superblock.verify_cursor = self.verify_cursor;
+        superblock.snapshot = self.snapshot;
     }
 }
 
@@ -451,6 +458,7 @@ impl Volume {
             was_primary: self.was_primary,
             all_dirty: meta.all_dirty,
             verify_cursor: self.verify.cursor,
+            snapshot: self.snapshot,
         }
     }
 

@@ -91,7 +91,7 @@ impl Engine {
         let view = match lane {
             Lane::Super => pages.superblock.view(),
             Lane::Log => pages.log.view(),
-            Lane::Bitmap | Lane::Attach | Lane::Inspect => pages.bitmap.view(),
+            Lane::Bitmap | Lane::Attach | Lane::Inspect | Lane::Snapshot => pages.bitmap.view(),
         };
         self.meta_op(at, lane, DiskOp::Write { offset, view });
     }
@@ -120,6 +120,9 @@ impl Engine {
         if lane == Lane::Inspect {
             return self.inspect_done(at, result, mem);
         }
+        if lane == Lane::Snapshot {
+            return self.snapshot_done(at, result, mem);
+        }
         let volume = &mut self.volumes[at];
         let usable = volume.usable();
         let Some(meta) = &mut volume.meta else {
@@ -136,7 +139,7 @@ impl Engine {
             match lane {
                 Lane::Super => meta.stage = SuperStage::Idle,
                 Lane::Log => meta.log_io = None,
-                Lane::Bitmap | Lane::Attach | Lane::Inspect => meta.page_io = None,
+                Lane::Bitmap | Lane::Attach | Lane::Inspect | Lane::Snapshot => meta.page_io = None,
             }
             if let Err(error) = result {
                 let why = text!("its metadata could not be written ({error:?})");
@@ -147,7 +150,7 @@ impl Engine {
         match lane {
             Lane::Super => self.super_done(at, mem),
             Lane::Log => self.log_done(at, mem),
-            Lane::Bitmap | Lane::Attach | Lane::Inspect => self.page_done(at, mem),
+            Lane::Bitmap | Lane::Attach | Lane::Inspect | Lane::Snapshot => self.page_done(at, mem),
         }
     }
 

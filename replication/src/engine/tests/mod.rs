@@ -24,6 +24,7 @@ mod random;
 mod repair;
 mod resize;
 mod roles;
+mod snapshot;
 mod through;
 mod trouble;
 mod verify;
@@ -122,6 +123,8 @@ pub(super) fn config(node: &str, peer: &str) -> EngineConfig {
             can_discard: true,
             can_write_zeroes: true,
             resync_after: None,
+            snapshot: SnapshotPolicy::Off,
+            snapshot_reserve: 0,
         };
         volumes.push(volume).unwrap();
     }

@@ -39,6 +39,7 @@ fn sample() -> Superblock {
         verify_cursor: 4096,
         reserve: [0x5a; RESERVE],
         moved_from: None,
+        snapshot: None,
     }
 }
 

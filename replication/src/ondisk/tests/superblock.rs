@@ -1,4 +1,6 @@
 use super::*;
+use crate::lineage::Generations;
+use crate::ondisk::{Snapshot, SnapshotState};
 
 #[test]
 fn the_first_fields_stay_where_they_are() {
@@ -275,7 +277,9 @@ fn superblocks() -> impl Strategy<Value = Superblock> {
             let volume = blocks * 4096;
             let outside = Layout::external(Layout::area_bytes_for(volume) + disk, volume);
             let inside = Layout::internal(disk, Some(volume));
-            if internal { inside } else { outside }.unwrap()
+            let layout = if internal { inside } else { outside }.unwrap();
+            let reserve = if blocks % 3 == 0 { 0 } else { blocks << 9 };
+            layout.with_reserve(reserve).unwrap_or(layout)
         },
     );
     (
@@ -312,9 +316,36 @@ fn superblocks() -> impl Strategy<Value = Superblock> {
                     verify_cursor: cursor % (layout.volume_bytes + 1),
                     reserve: bytes,
                     moved_from: moved_from(&layout, cursor),
+                    snapshot: snapshot(&layout, disk, ids),
                 }
             },
         )
+}
+
+/// A snapshot, where one can be.
+fn snapshot(layout: &Layout, disk: DiskState, ids: [u64; 4]) -> Option<Snapshot> {
+    let held = disk == DiskState::Inconsistent && layout.reserve_bytes > 0;
+    let state = match ids[0] % 4 {
+        0 => return None,
+        1 if held => SnapshotState::Held,
+        2 if held => SnapshotState::RollingBack,
+        _ => SnapshotState::RolledBack,
+    };
+    Some(Snapshot {
+        id: ids[1].max(1),
+        state,
+        gens: Generations {
+            current: ids[2].max(1),
+            bitmap: ids[3],
+            history: [ids[1], ids[0]],
+        },
+        same_name: ids[3].is_multiple_of(2),
+        disk: if ids[3].is_multiple_of(3) {
+            DiskState::Outdated
+        } else {
+            DiskState::Consistent
+        },
+    })
 }
 
 /// Places of an earlier area, if one fits in front of this one.
