@@ -453,6 +453,11 @@ impl Status {
         self.string("/connection")
     }
 
+    /// Why it waits or was refused; empty when nothing is amiss.
+    pub fn reason(&self) -> &str {
+        self.string("/reason")
+    }
+
     /// State of a volume's local disk.
     pub fn disk(&self, volume: usize) -> &str {
         self.string(&format!("/volumes/{volume}/disk"))

@@ -1,6 +1,7 @@
 //! What an operator sees of decisions: a split brain explained, dry runs, and the metadata on the disk.
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+use e2e::tools::wait_for;
 use e2e::{Node, Pair};
 
 /// The lineage of both nodes' only volume, as their disks have it.
@@ -34,6 +35,19 @@ fn a_split_brain_is_explained_tried_dry_and_resolved() {
     // Both go on alone.
     pair.cut("replication");
     pair.wait_status(Node::B, "alone", 60, |s| s.connection() != "Connected");
+    // Each says whom it looks for in vain.
+    for (node, words) in [
+        (Node::B, "no answer from 10.77.0.1:7789 for "),
+        (Node::A, "no call from 10.77.0.2 for "),
+    ] {
+        pair.wait_status(node, "searching", 60, |s| s.reason().contains(words));
+        let said = flat(&pair.must_exec(node, "explain"));
+        assert!(said.contains(&format!("not connected: {words}")), "{said}");
+        wait_for("a word in the log", 60, || {
+            let log = pair.must_exec(node, "log 50 --level warn");
+            log.contains(words).then_some(())
+        });
+    }
     pair.must_exec(Node::B, "primary --force");
     pair.qemu_io(
         &pair.node_uri(Node::A, 0),

@@ -7,11 +7,20 @@ use replication::lineage::Explanation;
 /// Decisions about the volumes, and the microseconds since they were made.
 pub type Explained<'a> = (Micros, &'a [Explanation]);
 
-/// Prints what the last handshake decided, and what a dry run since then has found.
+/// Prints how the search for the peer goes (nothing if it is empty), what the last handshake decided, and what a dry run
+/// since then has found.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn explain(last: Explained<'_>, dry_run: Explained<'_>, out: &mut dyn Write) -> fmt::Result {
+pub fn explain(
+    search: &str,
+    last: Explained<'_>,
+    dry_run: Explained<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    if !search.is_empty() {
+        writeln!(out, "not connected: {search}")?;
+    }
     if last.1.is_empty() && dry_run.1.is_empty() {
         return writeln!(
             out,

@@ -820,3 +820,20 @@ fn a_missing_device() {
     assert_eq!(json["config_errors"], serde_json::json!([]));
     assert_eq!(json["device_errors"][0]["message"], problems[0].as_str());
 }
+
+#[test]
+fn explain_says_how_the_search_goes_before_what_was_decided() {
+    let said = |search: &str| {
+        let mut out = String::new();
+        explain(search, (0, &[]), (0, &[]), &mut out).unwrap();
+        out
+    };
+    assert!(said("").starts_with("no handshake has come to a decision"));
+    let searching = said("no answer from 10.77.0.1:7789 for 12 s");
+    let (first, rest) = searching.split_once('\n').unwrap();
+    assert_eq!(
+        first,
+        "not connected: no answer from 10.77.0.1:7789 for 12 s"
+    );
+    assert_eq!(rest, said(""));
+}

@@ -10,7 +10,7 @@ use admin::console::Output;
 use admin::status::{self, ClientInfo, ClientPhase, DiskInfo, NicInfo, NodeInfo, Refusal, Usage};
 use admin::verbs::{self, Verb};
 use net::nbd::Phase;
-use replication::api::{Role, Text};
+use replication::api::{Micros, Role, Text};
 use replication::wire;
 
 use super::pump::{Node, Port};
@@ -138,7 +138,8 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         Verb::Explain => match &appliance.node {
             Some(node) => {
                 let (engine, now) = (&node.core.engine, time::now_micros());
-                status::explain(engine.explanations(now), engine.forecasts(now), out)
+                let (last, dry_run) = (engine.explanations(now), engine.forecasts(now));
+                status::explain(&search(node, now), last, dry_run, out)
                     .and_then(|()| status::explain_roles(&engine.status(now), now, out))
             }
             None => return Err(not_running()),
@@ -174,6 +175,16 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         .map_err(|_| text!("the answer could not be written"))
 }
 
+/// How long a search for the peer must last to be mentioned: nodes that boot together are no news.
+const SEARCH_SHOWN: Micros = 3_000_000;
+
+/// How the search for the peer goes, if that is worth a word.
+fn search(node: &Node, now: Micros) -> Text {
+    let search = node.core.link.search(now);
+    let search = search.filter(|search| search.lasted >= SEARCH_SHOWN);
+    search.map_or_else(Text::new, |search| text!("{search}"))
+}
+
 fn write_status(node: &Node, json: bool, out: &mut dyn Write) -> core::fmt::Result {
     let now = time::now_micros();
     let volume_of = |export: &str| {
@@ -207,7 +218,10 @@ fn write_status(node: &Node, json: bool, out: &mut dyn Write) -> core::fmt::Resu
         allocations: node.allocations(),
         ..node_info(pool, &clients)
     };
-    let status = node.core.engine.status(now);
+    let mut status = node.core.engine.status(now);
+    if status.reason.is_empty() {
+        status.reason = search(node, now);
+    }
     if json {
         status::json(&status, &info, out)
     } else {

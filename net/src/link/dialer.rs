@@ -1,5 +1,6 @@
 //! When to call the peer: pure logic, without sockets.
 
+use super::search::Sought;
 use core::net::SocketAddr;
 use replication::api::Micros;
 
@@ -19,6 +20,11 @@ const SOLICIT_SLOW: Micros = 250_000;
 const FAST_FOR: Micros = 5_000_000;
 /// A connection that lived shorter counts as a failed attempt.
 const SHORT_LIFE: Micros = 2_000_000;
+/// A search that lasts so long, and two connect intervals, is worth a line in the log. The next line comes when it has
+/// lasted twice as long, and so on, so that a peer that is gone for good fills no log.
+const FIRST_WORD: Micros = 5_000_000;
+/// The longest time between two such lines.
+const LAST_PAUSE: Micros = 3_600_000_000;
 
 /// A node's part in connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,8 @@ pub enum DialStep {
     Solicit,
     /// Tell the engine that the peer could not be reached for a whole connect interval.
     ReportFailure,
+    /// Tell people that the search goes on, and what it has found ([`Dialer::sought`]).
+    Tell,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +89,12 @@ pub struct Dialer {
     timeout: Micros,
     /// When the present series of attempts began.
     since: Micros,
+    /// What came of the series so far.
+    found: Option<Sought>,
     next_solicit: Micros,
     next_report: Micros,
+    /// When the search is worth a line in the log.
+    next_word: Micros,
 }
 
 impl Dialer {
@@ -96,8 +108,20 @@ impl Dialer {
             pause: FIRST_PAUSE,
             timeout: FIRST_TIMEOUT,
             since: 0,
+            found: None,
             next_solicit: 0,
             next_report: 0,
+            next_word: 0,
+        }
+    }
+
+    /// Since when a connection is sought, and what came of it; `None` while there is one, or none is wanted, or nothing
+    /// has come of it yet.
+    #[must_use]
+    pub fn sought(&self) -> Option<(Micros, Sought)> {
+        match self.state {
+            State::Closed | State::Up(_) => None,
+            State::Waiting(_) | State::Dialling(_) => self.found.map(|found| (self.since, found)),
         }
     }
 
@@ -123,12 +147,29 @@ impl Dialer {
     fn begin(&mut self, now: Micros, first: Micros) {
         self.timeout = FIRST_TIMEOUT;
         self.since = now;
+        self.found = match self.side {
+            Side::Dials => None,
+            Side::Listens => Some(Sought::NotCalled),
+        };
+        self.next_word = now.saturating_add(self.first_word());
         self.next_solicit = now;
         self.next_report = now.saturating_add(self.connect_interval);
         self.state = State::Waiting(match self.side {
             Side::Dials => first,
             Side::Listens => Micros::MAX,
         });
+    }
+
+    fn first_word(&self) -> Micros {
+        FIRST_WORD.max(self.connect_interval.saturating_mul(2))
+    }
+
+    /// The peer has called, whatever comes of it: on the side that listens, the search begins anew.
+    pub fn called(&mut self, now: Micros) {
+        if self.side == Side::Listens && matches!(self.state, State::Waiting(_)) {
+            self.since = now;
+            self.next_word = now.saturating_add(self.first_word());
+        }
     }
 
     /// There is a connection, dialled or accepted.
@@ -143,6 +184,7 @@ impl Dialer {
         if matches!(self.state, State::Dialling(_)) {
             self.state = State::Waiting(now.saturating_add(self.pause));
             self.pause = (self.pause * 2).min(self.connect_interval);
+            self.found = Some(Sought::Refused);
         }
     }
 
@@ -180,6 +222,7 @@ impl Dialer {
             }
             State::Dialling(until) if until <= now => {
                 self.timeout = (self.timeout * 2).min(TIMEOUT_MAX);
+                self.found = Some(Sought::NoAnswer);
                 self.state = State::Waiting(now);
                 return Some(DialStep::Abandon);
             }
@@ -188,6 +231,11 @@ impl Dialer {
         if self.next_report <= now {
             self.next_report = now.saturating_add(self.connect_interval);
             return Some(DialStep::ReportFailure);
+        }
+        if self.next_word <= now {
+            let lasted = now.saturating_sub(self.since).min(LAST_PAUSE);
+            self.next_word = now.saturating_add(lasted);
+            return Some(DialStep::Tell);
         }
         if self.next_solicit <= now {
             let young = now.saturating_sub(self.since) < FAST_FOR;
@@ -205,6 +253,7 @@ impl Dialer {
             State::Closed | State::Up(_) => return None,
             State::Waiting(at) | State::Dialling(at) => at,
         };
-        Some(at.min(self.next_solicit).min(self.next_report))
+        let others = self.next_solicit.min(self.next_report);
+        Some(at.min(others).min(self.next_word))
     }
 }

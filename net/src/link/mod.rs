@@ -25,6 +25,7 @@ mod greeting;
 mod note;
 mod peer;
 mod rx;
+mod search;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -33,4 +34,5 @@ pub use dialer::{DialStep, Dialer, Side};
 pub use note::LinkNote;
 pub use peer::{LinkEvent, PeerLink, PeerLinkConfig};
 pub use rx::{LinkError, LinkRx};
+pub use search::{Search, Sought};
 pub use tx::{LinkTx, QueueFull};

@@ -1,6 +1,7 @@
 //! What happened on the replication port that a person may want to read in the log.
 
 use super::rx::LinkError;
+use super::search::Search;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use replication::secure::{LinkRefusal, PreambleError};
@@ -23,6 +24,8 @@ pub enum LinkNote {
     Garbage(IpAddr, LinkError),
     /// The peer has not read for so long that the queue is full; the link was dropped.
     Overflow(IpAddr),
+    /// The peer is still being looked for.
+    Search(Search),
 }
 
 impl fmt::Display for LinkNote {
@@ -50,6 +53,7 @@ impl fmt::Display for LinkNote {
                 )
             }
             Self::Replaced(peer) => write!(f, "peer {peer} connected anew, old connection dropped"),
+            Self::Search(search) => write!(f, "{search}"),
             Self::Garbage(peer, error) => write!(f, "peer {peer}: {error}, connection dropped"),
             Self::Overflow(peer) => {
                 write!(

@@ -4,6 +4,7 @@ use super::dialer::{DialStep, Dialer, Side};
 use super::greeting::{Greeted, Greeting};
 use super::note::LinkNote;
 use super::rx::LinkRx;
+use super::search::Search;
 use super::tx::LinkTx;
 use crate::stack::{ConnHandle, ConnState, GroupId, Stack};
 use crate::stream::ByteStream;
@@ -169,6 +170,18 @@ impl PeerLink {
         core::mem::take(&mut self.wrote) | pumped
     }
 
+    /// How the search for the peer goes; `None` while there is a connection, or none is wanted, or nothing has come of
+    /// it yet.
+    #[must_use]
+    pub fn search(&self, now: Micros) -> Option<Search> {
+        let (since, found) = self.dialer.sought()?;
+        Some(Search {
+            peer: self.config.peer,
+            found,
+            lasted: now.saturating_sub(since),
+        })
+    }
+
     /// When [`PeerLink::poll`] must be called even if nothing came in.
     #[must_use]
     pub fn poll_at(&self) -> Option<Micros> {
@@ -228,6 +241,7 @@ impl PeerLink {
                     _ => continue,
                 }
             }
+            self.dialer.called(now);
             // The newest counts: the oldest candidate gives way.
             let greeting = self.greet(now, conn);
             let place = self
@@ -414,6 +428,11 @@ impl PeerLink {
                     }
                 }
                 DialStep::Solicit => stack.solicit(self.config.peer.ip()),
+                DialStep::Tell => {
+                    if let Some(search) = self.search(now) {
+                        return Some(LinkEvent::Note(LinkNote::Search(search)));
+                    }
+                }
                 DialStep::ReportFailure => {
                     return Some(LinkEvent::Down(LinkDownReason::ConnectFailed));
                 }

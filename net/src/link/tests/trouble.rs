@@ -3,6 +3,7 @@
 use super::*;
 use crate::stack::{ConnHandle, ConnState};
 use crate::stream::ByteStream;
+use alloc::string::ToString;
 
 const G: GroupId = GroupId::new(0);
 
@@ -137,6 +138,73 @@ fn an_unreachable_peer_is_reported_once_per_interval() {
     });
     assert_eq!(b.downs, [LinkDownReason::ConnectFailed; 10]);
     assert!(b.ups.is_empty());
+}
+
+/// What the ends have said about their searches: what was found, and after how many seconds.
+fn words(end: &End) -> Vec<(Sought, Micros)> {
+    let word = |note: &LinkNote| match note {
+        LinkNote::Search(search) => (search.found, search.lasted / SECOND),
+        other => panic!("{other:?}"),
+    };
+    end.notes.iter().map(word).collect()
+}
+
+#[test]
+fn a_node_that_finds_no_peer_says_so_ever_more_rarely() {
+    let hour = 3600 * SECOND;
+    for (host, found) in [(2, Sought::NoAnswer), (1, Sought::NotCalled)] {
+        let mut world = World::new(4);
+        let mut end = End::start(&mut world, host, 3 - host);
+        run(&mut world, &mut [&mut end], 3 * hour, |_, _| false);
+        let words = words(&end);
+        assert!(words.iter().all(|(what, _)| *what == found), "{words:?}");
+        let mut expected = Vec::from([2 * INTERVAL / SECOND]);
+        while let Some(last) = expected.last()
+            && last + last.min(&3600) < 3 * 3600
+        {
+            expected.push(last + last.min(&3600));
+        }
+        let after: Vec<_> = words.iter().map(|(_, seconds)| *seconds).collect();
+        assert_eq!(after, expected, "twice as long, then every hour");
+    }
+}
+
+#[test]
+fn the_search_is_named_as_long_as_it_lasts() {
+    let mut world = World::new(4);
+    let mut b = End::start(&mut world, 2, 1);
+    run(&mut world, &mut [&mut b], 12 * SECOND, |_, _| false);
+    let search = b.link.search(world.now).expect("it lasts");
+    assert_eq!(search.found, Sought::NoAnswer);
+    let text = search.to_string();
+    assert!(
+        text.starts_with("no answer from 10.0.0.1:7789 for 12 s"),
+        "{text}"
+    );
+    // A host where nothing listens on the port.
+    let mut nobody = group();
+    nobody.port = None;
+    let mut other = world.node(1, &[nobody]);
+    let end = world.now + 3 * SECOND;
+    while world.now < end {
+        for node in [&mut b.node, &mut other] {
+            node.stack.ingress(world.now, &mut node.port.device(), 1000);
+        }
+        b.pump(world.now);
+        for node in [&mut b.node, &mut other] {
+            let _ = node.stack.egress(world.now, &mut node.port.device());
+        }
+        world.advance(1000);
+    }
+    let search = b.link.search(world.now).expect("it lasts");
+    assert_eq!(search.found, Sought::Refused);
+    // And the peer itself.
+    world.cut(&other, true);
+    let mut a = End::start(&mut world, 1, 2);
+    assert!(run(&mut world, &mut [&mut a, &mut b], 5 * SECOND, both_up));
+    for end in [&a, &b] {
+        assert_eq!(end.link.search(world.now), None);
+    }
 }
 
 #[test]
