@@ -3,6 +3,7 @@
 mod dialing;
 mod framing;
 mod peers;
+mod powercuts;
 mod security;
 mod trouble;
 

@@ -257,6 +257,8 @@ pub(crate) struct World {
     pub(crate) mtu: usize,
     pub(crate) features: Features,
     pub(crate) big_frames: bool,
+    /// The seed of the stacks that boot; drawn for each of them otherwise.
+    pub(crate) seed: Option<u64>,
 }
 
 impl World {
@@ -273,6 +275,7 @@ impl World {
             mtu: 1500,
             features: Features::default(),
             big_frames: false,
+            seed: None,
         }
     }
 
@@ -322,7 +325,8 @@ impl World {
         self.segment.borrow_mut().ports[port.index].inbox.clear();
         let mut addresses = heapless::Vec::new();
         addresses.push((addr, prefix)).expect("one fits");
-        let seed = self.segment.borrow_mut().random();
+        let drawn = self.segment.borrow_mut().random();
+        let seed = self.seed.unwrap_or(drawn);
         let nic = NicConfig {
             mac: [2, 0, 0, 0, 0, host],
             addresses,
@@ -344,6 +348,14 @@ impl World {
 
     pub(crate) fn cut(&mut self, node: &Node, cut: bool) {
         self.segment.borrow_mut().ports[node.port.index].cut = cut;
+    }
+
+    /// Cuts the node off, and what was on its way to it is lost.
+    pub(crate) fn power_off(&mut self, node: &Node) {
+        self.cut(node, true);
+        self.segment.borrow_mut().ports[node.port.index]
+            .inbox
+            .clear();
     }
 
     pub(crate) fn inject(&mut self, from: &Port, frame: &[u8]) {
