@@ -40,6 +40,7 @@ usage() {
     --fence-timeout 30s
                        how long a fence may take before the pair's policy for that follows
     --auto-promote     a client that connects is reason enough for a node to become Primary, if it may
+    --notify           the nodes have the arbiter run DRBD's handlers, which its configuration names (docs/ARBITER.md)
     --timeout 6s       a peer that was silent for so long is lost
     --metadata internal|external
                        at the end of each volume's disk (default), or on a small disk of its own
@@ -84,7 +85,7 @@ case $verb in
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
-dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care arbiter=1 auto_promote='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care arbiter=1 auto_promote='' notify='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
 guest_command='' guest_volume=0 grow_size='' grow_volume=0 config='' out=$here/target/image
 arguments=()
 
@@ -169,6 +170,11 @@ while (($#)); do
     --no-arbiter)
       [ "$verb" = up ] || die "$verb has no option --no-arbiter: ./run-qemu.sh help"
       arbiter=''
+      shift
+      ;;
+    --notify)
+      [ "$verb" = up ] || die "$verb has no option --notify: ./run-qemu.sh help"
+      notify=1
       shift
       ;;
     --auto-promote)

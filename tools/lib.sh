@@ -102,7 +102,7 @@ use_net() {
 }
 
 # The pair's settings, written by `up` and read by every later verb.
-settings=(size volumes mem accel machine port_a port_b net policy arbiter auto_promote smp metadata integrity)
+settings=(size volumes mem accel machine port_a port_b net policy arbiter auto_promote notify smp metadata integrity)
 save_settings() {
   local name
   for name in "${settings[@]}"; do printf '%s=%q\n' "$name" "${!name}"; done >pair.settings

@@ -67,6 +67,7 @@ write_config() {
     if fences; then
       printf '%s\n' "[management]" "peer = \"${management_ip[$peer]}:$management_port\""
       ! wants_arbiter || say "arbiter = \"${management_ip[host]}:$management_port\""
+      [ -z "$notify" ] || say "notify = true"
     fi
     for index in 0 1 2; do
       printf '%s\n' "[[nic]]" "mac = \"$(mac "$node" $index)\"" "roles = [\"${networks[index]}\"]"

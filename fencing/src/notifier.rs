@@ -72,6 +72,13 @@ impl Notifier {
         Ok(number)
     }
 
+    /// Whether the same waits that was not asked yet.
+    #[must_use]
+    pub fn waits(&self, event: Event, volume: Option<u8>) -> bool {
+        let mut later = self.waiting.iter().skip(1);
+        later.any(|told| told.event == event && told.volume == volume)
+    }
+
     /// What is to be asked, if anything.
     #[must_use]
     pub fn question(&self) -> Option<Request> {

@@ -166,6 +166,7 @@ pub fn hello_volume(volume: u16) -> HelloVolume {
         was_primary: false,
         steady: true,
         paused: false,
+        handler_due: false,
         seen: None,
     }
 }

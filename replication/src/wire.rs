@@ -358,6 +358,8 @@ pub struct HelloVolume {
     pub steady: bool,
     /// The sender's operator has paused the volume's resync.
     pub paused: bool,
+    /// The sender has a handler to run before a resync of the volume may begin.
+    pub handler_due: bool,
     /// The sender is Primary without a good disk of its own.
     pub seen: Option<Seen>,
 }

@@ -4,12 +4,18 @@ use super::reader::{At, Reader};
 use super::schema::{Draft, NicDraft, port, to_u16};
 use super::{Fencing, SECRET_BYTES, Secret, check, value};
 use alloc::format;
+use alloc::string::String;
 use core::net::SocketAddrV4;
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
+use replication::api::Micros;
 use toml::de::{DeTable, DeValue};
 
 /// UDP port of the management network, on nodes and arbiter.
 pub const MANAGEMENT_PORT: u16 = 7790;
+
+/// Longer than the arbiter gives a handler by default, so that its word comes before the node's patience ends.
+const NOTIFY_TIMEOUT_DEFAULT: Micros = 150_000_000;
+const NOTIFY_TIMEOUT: RangeInclusive<Micros> = 1_000_000..=7_200_000_000;
 
 /// The name by which the arbiter goes in datagrams; no node may have it.
 const ARBITER: &str = "arbiter";
@@ -23,6 +29,10 @@ pub struct Management {
     pub peer: Option<SocketAddrV4>,
     /// Where the arbiter is asked.
     pub arbiter: Option<SocketAddrV4>,
+    /// Whether the arbiter is told of the occasions for handlers.
+    pub notify: bool,
+    /// For how many microseconds it is asked about one.
+    pub notify_timeout: Micros,
     /// What the keys of the datagrams are made of: its own, or that of `[peer]`.
     pub secret: Secret,
 }
@@ -36,30 +46,48 @@ pub(super) struct ManagementDraft {
     arbiter: Option<At<SocketAddrV4>>,
     /// Whether one of them is given, well or not.
     somebody: bool,
+    notify: Option<At<bool>>,
+    notify_timeout: Micros,
+    arbiter_given: bool,
     secret: Option<At<Secret>>,
     /// Whether it is given, well or not.
     secret_given: bool,
 }
 
 pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> ManagementDraft {
-    let known = &["port", "peer", "arbiter", "secret"];
+    let known = &[
+        "port",
+        "peer",
+        "arbiter",
+        "notify",
+        "notify-timeout",
+        "secret",
+    ];
     let section = reader.section(root, "management", known);
     let section = section.as_ref();
     let endpoint = |v: &DeValue<'t>| value::endpoint(v, MANAGEMENT_PORT);
-    let port = match section {
-        Some(_) => {
-            let key = ("management", "port");
-            let port = reader.with_default(section, key, MANAGEMENT_PORT.into(), port);
-            port.value
-        }
-        None => MANAGEMENT_PORT.into(),
-    };
+    let (mut port_value, mut notify_timeout) = (MANAGEMENT_PORT.into(), NOTIFY_TIMEOUT_DEFAULT);
+    let mut notify = None;
+    if section.is_some() {
+        let key = |key| ("management", key);
+        port_value = reader
+            .with_default(section, key("port"), port_value, port)
+            .value;
+        notify = Some(reader.with_default(section, key("notify"), false, value::boolean));
+        let limits = |v: &DeValue<'t>| value::duration(v, NOTIFY_TIMEOUT);
+        notify_timeout = reader
+            .with_default(section, key("notify-timeout"), notify_timeout, limits)
+            .value;
+    }
     ManagementDraft {
         section: section.map(|section| section.span.clone()),
-        port,
+        port: port_value,
         peer: section.and_then(|section| reader.optional(section, "peer", endpoint)),
         arbiter: section.and_then(|section| reader.optional(section, "arbiter", endpoint)),
         somebody: section.is_some_and(|section| section.has("peer") || section.has("arbiter")),
+        notify,
+        notify_timeout,
+        arbiter_given: section.is_some_and(|section| section.has("arbiter")),
         secret: section
             .and_then(|section| reader.optional_secret(section, "secret", value::secret)),
         secret_given: section.is_some_and(|section| section.has("secret")),
@@ -75,6 +103,8 @@ impl ManagementDraft {
             port: to_u16(self.port),
             peer: self.peer.map(|peer| peer.value),
             arbiter: self.arbiter.map(|arbiter| arbiter.value),
+            notify: self.notify.is_some_and(|notify| notify.value),
+            notify_timeout: self.notify_timeout,
             secret: own.or_else(|| of_peer.cloned())?,
         })
     }
@@ -102,6 +132,15 @@ pub(super) fn check(reader: &mut Reader<'_>, draft: &Draft) {
         missing(
             "no [[nic]] has the role \"management\", expected one; it may have other roles, too",
         );
+    }
+    if let Some(notify) = management.notify.as_ref().filter(|notify| notify.value)
+        && !management.arbiter_given
+    {
+        let message = String::from(
+            "management: notify: found true, and there is no arbiter that could run handlers; expected its address \
+             (arbiter = \"...\")",
+        );
+        reader.problem(notify.span.clone(), message);
     }
     addresses(reader, draft, nic);
     for (section, name) in [("node", &draft.node_name), ("peer", &draft.peer_name)] {

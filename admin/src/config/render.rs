@@ -152,6 +152,8 @@ impl Page<'_> {
                 })?,
             }
         }
+        self.flag(SECTION, "notify", management.notify)?;
+        self.duration(SECTION, "notify-timeout", management.notify_timeout)?;
         if self.config.peer.secret.as_ref() == Some(&management.secret) {
             return self.absent("secret: that of [peer]");
         }

@@ -395,6 +395,7 @@ fn volume_of(victim: &Victim, input: &mut Input<'_>) -> Frame {
         crashed: flags & 2 != 0,
         was_primary: flags & 4 != 0,
         steady: flags & 8 != 0,
+        handler_due: flags & 16 != 0,
         ..hello_volume(volume(input))
     })
 }

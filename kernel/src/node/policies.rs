@@ -77,6 +77,9 @@ pub fn fencing(config: &Config) -> FencingConfig {
         retry: RETRY,
         auto_promote: chosen.auto_promote,
         // The floating address is nowhere then, so no client reaches the standby.
+        notify: management
+            .filter(|management| management.notify && management.arbiter.is_some())
+            .map(|management| management.notify_timeout),
         promote_at_loss: chosen.auto_promote && config.export.floating_address.is_some(),
     }
 }

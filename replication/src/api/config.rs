@@ -58,6 +58,9 @@ pub struct FencingConfig {
     /// With `auto_promote`: so is the loss of a peer that was Primary. For exports whose address moves with the Primary, so that
     /// its clients reach no standby.
     pub promote_at_loss: bool,
+    /// The arbiter is told of the occasions for handlers ([`fencing::Event`]), and this is for how many microseconds it is asked
+    /// about one; `None`: it is not told.
+    pub notify: Option<Micros>,
 }
 
 impl Default for FencingConfig {
@@ -72,6 +75,7 @@ impl Default for FencingConfig {
             retry: 250_000,
             auto_promote: false,
             promote_at_loss: false,
+            notify: None,
         }
     }
 }

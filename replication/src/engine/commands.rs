@@ -238,6 +238,7 @@ impl Engine {
             self.cooling_deadline(),
             self.fence.deadline(),
             self.auto_deadline(),
+            self.notify_deadline(),
         ]
         .into_iter()
         .flatten()

@@ -10,6 +10,7 @@ use crate::api::{
 };
 use crate::buf::Mem;
 use crate::mutation::{self, Mutation};
+use fencing::Event;
 
 impl Engine {
     pub(super) fn disk_done(
@@ -89,6 +90,7 @@ impl Engine {
                 "vol{index}: the disk could not write {len} bytes at {offset}: the client is told (on-io-error pass-on)"
             ),
         );
+        self.notify(Event::LocalIoError, Some(at));
         self.ensure_generation(at, mem);
         self.reopen_link();
     }
@@ -97,6 +99,7 @@ impl Engine {
     /// disk different from what was promised, so it is not used any more.
     fn disk_error(&mut self, at: usize, op: Op, reads: bool, error: DiskError, mem: &mut Mem<'_>) {
         let index = self.volumes[at].config.index;
+        self.notify(Event::LocalIoError, Some(at));
         if reads && error != DiskError::Gone {
             self.log(
                 Level::Error,

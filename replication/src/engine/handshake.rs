@@ -159,7 +159,9 @@ impl Engine {
         self.send(Frame::Hello(hello));
         for at in 0..self.volumes.len() {
             let paused = self.order.is_paused_here(self.volumes[at].config.index);
-            self.volumes[at].told = Some(self.volumes[at].hello(paused));
+            let mut told = self.volumes[at].hello(paused);
+            told.handler_due = self.handler_due(at);
+            self.volumes[at].told = Some(told);
             self.queue.push(Queued::HelloVolume(at));
         }
     }
@@ -339,6 +341,7 @@ impl Engine {
         if tentative {
             return self.foretold(peer.dry_run);
         }
+        self.notify_verdicts();
         let mut demotion = None;
         for at in 0..self.volumes.len() {
             let Some(found) = self.explained_of(at) else {
@@ -379,6 +382,10 @@ impl Engine {
         if let Some((index, verdict)) = demotion {
             return self.demote_first(index, verdict);
         }
+        if self.await_handlers() {
+            return;
+        }
+        self.handlers_not_needed();
         self.link.window = usize::from(peer.window);
         self.link.outstanding = 0;
         self.link.state = ConnectionState::Connected;

@@ -243,6 +243,7 @@ impl Engine {
             && self.peer_role == Role::Primary
             && !mutation::is(Mutation::LaggingIsSteady);
         self.auto.peer_lost(self.peer_role);
+        self.notify_lost();
         self.peer_role = Role::Unknown;
         self.granted = false;
         self.generation_taken = None;

@@ -36,6 +36,7 @@ mod link;
 mod liveness;
 mod locate;
 mod meta;
+mod notify;
 mod order;
 mod overlap;
 mod pages;
@@ -94,6 +95,7 @@ pub struct Engine {
     config: EngineConfig,
     fence: fence::Fence,
     auto: auto_promote::AutoPromote,
+    notify: notify::Notify,
     now: Micros,
     queue: Queue,
     slots: Slots,
@@ -172,6 +174,7 @@ impl Engine {
         let mut engine = Self {
             fence: fence::Fence::new(&config),
             auto: auto_promote::AutoPromote::new(now, &config),
+            notify: notify::Notify::new(),
             now,
             queue: Queue::new(slots),
             slots: Slots::new(slots),
@@ -373,6 +376,9 @@ impl Engine {
         self.run_ready(mem);
         self.pump_snapshots(mem);
         self.check_demotion();
+        self.notify_targets(self.connected());
+        self.notify_degraded();
+        self.pump_notify();
         self.save_all(mem);
     }
 

@@ -13,6 +13,7 @@ use crate::api::{DiskOp, DiskState, Level, Micros, ReplicationState, Role};
 use crate::buf::{Buf, Mem};
 use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
+use fencing::Event;
 use resync::codec::Decoder;
 use resync::{MAX_RUN, Scheduler};
 
@@ -23,6 +24,7 @@ impl Engine {
     /// A resync from this node begins: what is marked goes to the peer, whose copy bears `uuid` until it is
     /// whole. With `unite` the peer's marks are awaited and added first. The peer is told when this is durable.
     pub(super) fn begin_source(&mut self, at: usize, uuid: u64, unite: bool) {
+        self.resync_begins(at, Event::BeforeResyncSource);
         let now = self.now;
         let key = self.config.resync.csums.then(|| self.digest_key());
         let volume = &mut self.volumes[at];
@@ -276,6 +278,7 @@ impl Engine {
         if !self.take_snapshot(at, uuid, bytes) {
             return;
         }
+        self.resync_begins(at, Event::BeforeResyncTarget);
         let volume = &mut self.volumes[at];
         volume.disk = DiskState::Inconsistent;
         volume.replication = ReplicationState::SyncTarget;

@@ -12,6 +12,7 @@ use super::worker::Budget;
 use super::{Engine, text};
 use crate::api::{CommandId, Level, Micros, ReplicationState, Role, Text, VerifyReport};
 use crate::buf::{Mem, PAGE};
+use fencing::Event;
 use resync::digest::Digest;
 use resync::{BLOCK, Bitmap, MAX_RUN, Run, Side, Verify, VerifyOptions};
 
@@ -292,6 +293,7 @@ impl Engine {
                 (verify.active, verify.finished, verify.cursor) = (false, true, 0);
                 volume.progress = None;
                 self.log_findings(at);
+                self.notify_differences(at);
                 self.tell_state();
             } else if verify.active && verify.save_at <= now {
                 verify.cursor = verify.state.position();
@@ -303,8 +305,15 @@ impl Engine {
                     text!("vol{index}: verify stopped at byte {cursor}: {why}"),
                 );
                 self.log_findings(at);
+                self.notify_differences(at);
                 self.tell_state();
             }
+        }
+    }
+
+    fn notify_differences(&mut self, at: usize) {
+        if self.volumes[at].verify.state.differing_blocks() > 0 {
+            self.notify(Event::OutOfSync, Some(at));
         }
     }
 

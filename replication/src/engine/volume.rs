@@ -332,6 +332,7 @@ impl Volume {
             steady: self.steady,
             seen: self.seen(),
             paused,
+            handler_due: false,
         }
     }
 }

@@ -60,6 +60,7 @@ const CRASHED: u8 = 2;
 const WAS_PRIMARY: u8 = 4;
 const STEADY: u8 = 8;
 const HELD: u8 = 16;
+const HANDLER_DUE: u8 = 32;
 const UNREADABLE: u8 = 1;
 const BUSY: u8 = 2;
 const PAUSED: u8 = 1;
@@ -713,7 +714,8 @@ fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mut Writer<'_
         | flag(volume.crashed, CRASHED)
         | flag(volume.was_primary, WAS_PRIMARY)
         | flag(volume.steady, STEADY)
-        | flag(volume.paused, HELD);
+        | flag(volume.paused, HELD)
+        | flag(volume.handler_due, HANDLER_DUE);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
@@ -750,6 +752,7 @@ fn decode_volume(header: &Header, mut body: Reader<'_>) -> Result<HelloVolume, W
         was_primary: header.flags & WAS_PRIMARY != 0,
         steady: header.flags & STEADY != 0,
         paused: header.flags & HELD != 0,
+        handler_due: header.flags & HANDLER_DUE != 0,
         seen: {
             let generations = [body.u64()?, body.u64()?];
             let instance = body.u64()?;

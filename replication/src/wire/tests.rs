@@ -90,13 +90,20 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
     (
         any::<(u16, u64, u32, bool)>(),
         disk(),
-        any::<(u64, u64, [u64; 2], u64, u64, [bool; 4])>(),
+        any::<(u64, u64, [u64; 2], u64, u64, [bool; 5])>(),
     )
         .prop_map(
             |(
                 (volume, size, block_size, can_discard),
                 disk,
-                (current, bitmap, history, dirty, instance, [crashed, was_primary, steady, paused]),
+                (
+                    current,
+                    bitmap,
+                    history,
+                    dirty,
+                    instance,
+                    [crashed, was_primary, steady, paused, handler_due],
+                ),
             )| {
                 Frame::HelloVolume(HelloVolume {
                     volume,
@@ -113,6 +120,7 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     was_primary,
                     steady,
                     paused,
+                    handler_due,
                     seen: (instance % 2 == 1).then_some(Seen {
                         generations: [instance, current],
                         instance: bitmap,

@@ -33,6 +33,14 @@ fn sound_ones() {
     again.defaulted.clone_from(&config.defaulted);
     assert_eq!(again, config, "{rendered}");
 
+    assert_eq!(
+        (management.notify, management.notify_timeout),
+        (false, 150_000_000)
+    );
+    let told = SOUND.replace("secret", "notify = true\nnotify-timeout = \"1min\"\nsecret");
+    let told = parse(&fenced(&told)).unwrap().management.unwrap();
+    assert_eq!((told.notify, told.notify_timeout), (true, 60_000_000));
+
     // One who is asked is enough, and the secret of the link will do.
     for somebody in ["peer = \"10.99.0.2\"", "arbiter = \"10.99.0.3:1\""] {
         let text = fenced(&format!("[management]\n{somebody}\n"));
@@ -47,6 +55,16 @@ fn sound_ones() {
         );
         assert!(rendered.lines().all(|line| line.len() < 80), "{rendered}");
     }
+}
+
+#[test]
+fn handlers_need_an_arbiter() {
+    let text = fenced(
+        "[management]\npeer = \"10.99.0.2\"\nnotify = true\nsecret = \"sixteen letters!\"\n",
+    );
+    let said = "line 3, column 10: management: notify: found true, and there is no arbiter that could run handlers; \
+                expected its address (arbiter = \"...\")";
+    assert!(mistake_in(&text).starts_with(said), "{}", mistake_in(&text));
 }
 
 #[test]

@@ -145,6 +145,9 @@ impl Engine {
 
     /// An answer that came out of band.
     pub(super) fn told_by(&mut self, from: Party, answer: Answer, mem: &mut Mem<'_>) {
+        if from == Party::Arbiter && matches!(answer, Answer::Handled { .. }) {
+            return self.notified(&answer);
+        }
         self.fence_look(self.connected(), mem);
         self.fence_input(Input::Answer { from, answer }, mem);
     }

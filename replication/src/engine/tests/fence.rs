@@ -11,6 +11,12 @@ pub(in crate::engine) struct Management {
     pub peers: bool,
     /// What the arbiter was asked that changed something, in order.
     pub journal: Vec<(usize, Request)>,
+    /// The handlers that it was told to run, in order, each once.
+    pub handlers: Vec<(usize, u64, fencing::Event, Option<u8>)>,
+    /// Handlers run on, and are not answered.
+    pub handlers_hang: bool,
+    /// How handlers before a resync end.
+    pub exit_code: u8,
 }
 
 impl Management {
@@ -19,6 +25,9 @@ impl Management {
             arbiter: None,
             peers: false,
             journal: Vec::new(),
+            handlers: Vec::new(),
+            handlers_hang: false,
+            exit_code: 0,
         }
     }
 }
@@ -57,14 +66,37 @@ impl Pair {
 
     fn ask_arbiter(&mut self, n: usize, request: Request) {
         let name = self.nodes[n].config.node.clone();
-        let Some(arbiter) = &mut self.management.arbiter else {
+        let management = &mut self.management;
+        let Some(arbiter) = &mut management.arbiter else {
             return;
         };
+        if let Request::Notify {
+            number,
+            event,
+            volume,
+        } = request
+        {
+            let handler = (n, number, event, volume);
+            if !management.handlers.contains(&handler) {
+                management.handlers.push(handler);
+            }
+            if !management.handlers_hang {
+                let code = if event.awaited() {
+                    management.exit_code
+                } else {
+                    0
+                };
+                let answer = Answer::Handled { number, code };
+                let from = Party::Arbiter;
+                self.handle(n, Event::Answered { from, answer });
+            }
+            return;
+        }
         let verdict = arbiter
             .ask(&name, request)
             .expect("a question for an arbiter");
         if verdict.next != *arbiter {
-            self.management.journal.push((n, request));
+            management.journal.push((n, request));
         }
         *arbiter = verdict.next;
         let from = Party::Arbiter;

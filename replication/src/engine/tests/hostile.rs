@@ -174,6 +174,7 @@ impl Victim {
             was_primary: self.coin(),
             steady: self.coin(),
             paused: self.pick(4) == 0,
+            handler_due: false,
         })
     }
 

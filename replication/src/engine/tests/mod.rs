@@ -19,6 +19,7 @@ mod inspect;
 mod invalidate;
 mod liveness;
 mod mirror;
+mod notify;
 mod policies;
 mod random;
 mod repair;
