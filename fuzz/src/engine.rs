@@ -13,7 +13,7 @@ use crate::Target;
 use crate::input::Input;
 use victim::Victim;
 
-/// Input: moves, each a byte that says what happens and the bytes of its choices ([`moves`]).
+/// Input: a byte for the protocol ([`victim::mirroring`]), and moves, each a byte that says what happens and the bytes of its choices ([`moves`]).
 pub const TARGET: Target = Target {
     name: "engine",
     max_len: 1024,
@@ -23,7 +23,7 @@ pub const TARGET: Target = Target {
 
 fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut victim = Victim::new();
+    let mut victim = Victim::new(victim::mirroring(input.byte()));
     while !input.is_done() {
         moves::one(&mut victim, &mut input);
     }

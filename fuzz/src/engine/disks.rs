@@ -4,7 +4,7 @@ use replication::api::{DiskError, DiskOp, DiskToken};
 use replication::buf::{BufView, Pool, PoolMemory, VecMemory};
 use std::collections::VecDeque;
 
-/// Bytes of each data disk.
+/// Bytes of each data disk at first.
 pub const SIZE: u64 = 1 << 20;
 /// Bytes of the disk that holds the first volume's metadata; the second's is at the end of its data.
 pub const META: u64 = 64 << 10;
@@ -45,6 +45,18 @@ impl Disks {
             pending: VecDeque::new(),
             volumes: [0; 2],
             ..self
+        }
+    }
+
+    /// Bytes of a volume's data disk.
+    pub fn size(&self, volume: u16) -> u64 {
+        self.data[usize::from(volume)].len() as u64
+    }
+
+    /// A data disk has so many bytes now, if that is more.
+    pub fn enlarge(&mut self, volume: u16, size: u64) {
+        if let Some(disk) = self.data.get_mut(usize::from(volume)) {
+            disk.resize(disk.len().max(size as usize), 0);
         }
     }
 

@@ -7,7 +7,9 @@ use crate::input::Input;
 use replication::api::{
     ClientOp, Command, DiskError, DiskState, Event, LinkDownReason, Role, VolumeStatus,
 };
-use replication::wire::{Frame, HelloVolume, Refusal, VERSION};
+use replication::wire::{
+    Frame, HelloVolume, Refusal, Resize, ResizeAnswer, ResizeReply, ResizeStep, VERSION,
+};
 
 /// The moves. Each variant's number is the byte that asks for it.
 #[derive(Clone, Copy)]
@@ -30,9 +32,12 @@ pub enum Move {
     Damage,
     Reboot,
     Introduce,
+    Receive,
+    Lead,
+    Follow,
 }
 
-const MOVES: [Move; 18] = [
+const MOVES: [Move; 21] = [
     Move::LinkUp,
     Move::Meet,
     Move::Acknowledge,
@@ -51,6 +56,9 @@ const MOVES: [Move; 18] = [
     Move::Damage,
     Move::Reboot,
     Move::Introduce,
+    Move::Receive,
+    Move::Lead,
+    Move::Follow,
 ];
 
 /// More kinds of frames than there are.
@@ -76,6 +84,9 @@ pub fn one(victim: &mut Victim, input: &mut Input<'_>) {
         Move::Complete => complete(victim, input),
         Move::Frame => frame(victim, input),
         Move::Introduce => introduce(victim, input),
+        Move::Receive => receive(victim, input),
+        Move::Lead => lead(victim, input),
+        Move::Follow => follow(victim, input),
         Move::Client => client(victim, input),
         Move::Command => command(victim, input),
         Move::Tick => victim.tick(),
@@ -97,6 +108,7 @@ pub fn one(victim: &mut Victim, input: &mut Input<'_>) {
         Move::DiskChanged => {
             let volume = input.one_of(&[0, 1, 2]);
             let size = input.one_of(&[0, SIZE, SIZE * 2, SIZE / 2, SIZE * 4]);
+            victim.disks.enlarge(volume, size);
             victim.handle(Event::DiskChanged {
                 volume,
                 metadata: false,
@@ -182,6 +194,7 @@ fn len(input: &mut Input<'_>) -> u32 {
 fn meet(victim: &mut Victim, input: &mut Input<'_>) {
     victim.link_up();
     let mut opening = hello(role(input), 2);
+    opening.protocol = victim.protocol();
     let how = input.byte();
     opening.discard_my_data = how & 1 == 1;
     opening.dry_run = how & 6 == 6;
@@ -246,6 +259,63 @@ fn acknowledge(victim: &mut Victim, input: &mut Input<'_>) {
         };
         victim.hear(answer, None);
     }
+}
+
+/// Word that requests have come, though they are not done.
+fn receive(victim: &mut Victim, input: &mut Input<'_>) {
+    let count = input.one_of(&[1, 4, 256]);
+    let asked: Vec<_> = victim.asked.iter().copied().take(count).collect();
+    for request in asked {
+        victim.hear(Frame::Received { request }, None);
+    }
+}
+
+/// The peer has a volume grow.
+fn lead(victim: &mut Victim, input: &mut Input<'_>) {
+    let (exact, clean) = (input.coin(), input.coin());
+    let steps = [
+        ResizeStep::Prepare { exact, clean },
+        ResizeStep::Commit,
+        ResizeStep::Done,
+        ResizeStep::Cancel,
+    ];
+    let resize = Resize {
+        step: input.one_of(&steps),
+        volume: volume(input),
+        request: input.one_of(&[77, 78]),
+        size: size(input),
+    };
+    victim.hear(Frame::Resize(resize), None);
+}
+
+/// The peer grows as it was told, or does not.
+fn follow(victim: &mut Victim, input: &mut Input<'_>) {
+    let answers = [
+        ResizeAnswer::Done,
+        ResizeAnswer::Done,
+        ResizeAnswer::Done,
+        ResizeAnswer::DiskTooSmall,
+        ResizeAnswer::Busy,
+        ResizeAnswer::NoMemory,
+        ResizeAnswer::DiskFailed,
+    ];
+    let answer = input.one_of(&answers);
+    let other = input.coin().then(|| size(input));
+    if let Some(asked) = victim.grows {
+        let reply = ResizeReply {
+            request: asked.request,
+            size: other.unwrap_or(asked.size),
+            answer,
+        };
+        victim.hear(Frame::ResizeReply(reply), None);
+    }
+}
+
+/// A size that a volume might have.
+fn size(input: &mut Input<'_>) -> u64 {
+    let unit = input.one_of(&[4096, 65_536, 512, 1]);
+    let more = u64::from(input.byte());
+    input.one_of(&[SIZE, 2 * SIZE, 0, 4 * SIZE, u64::MAX - (1 << 30)]) + more * unit
 }
 
 fn complete(victim: &mut Victim, input: &mut Input<'_>) {
@@ -360,13 +430,13 @@ fn frame(victim: &mut Victim, input: &mut Input<'_>) {
 /// The frames of a handshake one by one, and with values that make no sense.
 fn introduce(victim: &mut Victim, input: &mut Input<'_>) {
     let frame = match input.coin() {
-        true => hello_of(input),
+        true => hello_of(victim, input),
         false => volume_of(victim, input),
     };
     victim.hear(frame, None);
 }
 
-fn hello_of(input: &mut Input<'_>) -> Frame {
+fn hello_of(victim: &Victim, input: &mut Input<'_>) -> Frame {
     let mut opening = hello(role(input), input.one_of(&[2, 1, 16]));
     let versions = [VERSION, VERSION - 1, VERSION + 1, u16::MAX, 0];
     opening.version_min = input.one_of(&versions);
@@ -376,6 +446,7 @@ fn hello_of(input: &mut Input<'_>) -> Frame {
     opening.node = name(input.one_of(&["b", "a", "c"]));
     opening.peer = name(input.one_of(&["a", "b"]));
     opening.resource = name(input.one_of(&["r0", "r1"]));
+    opening.protocol = victim.protocol();
     opening.features = u64::from(input.byte());
     Frame::Hello(opening)
 }

@@ -101,7 +101,65 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let compared = say(|frame| matches!(frame, Frame::Compared { .. }), 0);
     let damaged = [Move::Damage as u8, 1, 0, 32, 4, 1, 2, 3, 4];
     let unsaved = [Move::HoldMetadata as u8, 1];
-    vec![
+    // Both nodes' disks are larger; this node leads, and then follows.
+    let larger = [Move::DiskChanged as u8, 1, 2, Move::DiskChanged as u8, 0, 4];
+    let resize = [Move::Command as u8, 0, 12, 1];
+    let grows = [Move::Follow as u8, 0, 0];
+    let told = |step: u8, size: u8| [Move::Lead as u8, 0, 0, step, 0, 0, 0, 0, size];
+    let grown = [
+        &mirrored[..],
+        &acks,
+        &larger,
+        &resize,
+        &grows,
+        &all,
+        &grows,
+        &all,
+        &acks,
+        &all,
+    ]
+    .concat();
+    let led = [
+        &mirrored[..],
+        &acks,
+        &larger,
+        &told(0, 1),
+        &all,
+        &told(1, 1),
+        &all,
+        &told(2, 1),
+        &all,
+        &acks,
+    ]
+    .concat();
+    // Without FUA: answered early.
+    let early = |at: u8| [Move::Client as u8, 0, 0, 0, 1, at, 0];
+    let receive = [Move::Receive as u8, 2];
+    let behind_us = [
+        &mirrored[..],
+        &receive,
+        &early(20),
+        &early(30),
+        &early(40),
+        &early(50),
+        &early(60),
+        &all,
+        &receive,
+        &all,
+        &acks,
+        &early(70),
+        &all,
+        &acks,
+    ]
+    .concat();
+    let received = [
+        &target[..],
+        &say(|frame| matches!(frame, Frame::Write { .. }), 0),
+        &down,
+        &all,
+    ]
+    .concat();
+    let lives = vec![
         up.to_vec(),
         alone.clone(),
         mirrored.clone(),
@@ -127,13 +185,24 @@ pub fn seeds() -> Vec<Vec<u8>> {
         .concat(),
         [&mirrored[..], &verify, &all, &compared, &all, &acks].concat(),
         target,
-    ]
+        grown,
+        led,
+        behind_us,
+        received,
+    ];
+    // Protocol C, A that pulls ahead, and B.
+    let protocols = [0, 129, 2];
+    let all = lives
+        .iter()
+        .flat_map(|life| protocols.map(|protocol| [&[protocol], &life[..]].concat()));
+    all.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::disks::SIZE;
     use super::super::moves;
-    use super::super::victim::Victim;
+    use super::super::victim::{Victim, mirroring};
     use crate::input::Input;
     use std::collections::BTreeSet;
 
@@ -143,13 +212,19 @@ mod tests {
         let mut seen = BTreeSet::new();
         for seed in super::seeds() {
             let mut input = Input::new(&seed);
-            let mut victim = Victim::new();
+            let mut victim = Victim::new(mirroring(input.byte()));
             while !input.is_done() {
                 moves::one(&mut victim, &mut input);
                 let status = victim.status();
                 for volume in &status.volumes {
                     seen.insert(format!("{:?} {:?}", status.role, volume.replication));
                     seen.insert(format!("disk {:?}", volume.disk));
+                    if volume.size > SIZE {
+                        seen.insert(format!("grown, {:?}", status.role));
+                    }
+                    if volume.lag_bytes > 0 {
+                        seen.insert(format!("lag by {:?}", status.protocol));
+                    }
                 }
             }
             victim.end();
@@ -159,6 +234,10 @@ mod tests {
             "Primary Established",
             "Primary SyncSource",
             "Primary VerifyS",
+            "Primary Ahead",
+            "lag by A",
+            "lag by B",
+            "grown, Primary",
             "Secondary Established",
             "Secondary SyncTarget",
             "disk Inconsistent",

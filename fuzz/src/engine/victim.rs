@@ -1,15 +1,16 @@
 //! The engine under test and what surrounds it.
 
-use super::disks::{BLOCK, Disks, META, SIZE};
+use super::disks::{BLOCK, Disks, META};
 use crate::frames::{Fields, encoded, name};
 use replication::api::{
     Action, ClientOp, ClientRequest, Command, DiskError, EngineConfig, Event, LinkDownReason,
-    MetadataPlace, Micros, ResyncConfig, SnapshotPolicy, Status, Timers, VolumeConfig,
+    MetadataPlace, Micros, Mirroring, OnCongestion, Protocol, ResyncConfig, SnapshotPolicy, Status, Timers,
+    VolumeConfig,
 };
 use replication::buf::{Buf, Mem, Pool, PoolMemory, VecMemory};
 use replication::engine::Engine;
 use replication::lineage::Policies;
-use replication::wire::{Frame, HEADER_LEN, Header};
+use replication::wire::{Frame, HEADER_LEN, Header, Resize};
 use std::collections::{BTreeSet, VecDeque};
 
 const POOL_PAGES: u32 = 512;
@@ -31,6 +32,9 @@ pub struct Victim {
     pub meta_held: bool,
     /// Numbers of requests that the peer owes an answer.
     pub asked: VecDeque<u64>,
+    /// The step of a growth that the peer was last told to do.
+    pub grows: Option<Resize>,
+    mirroring: Mirroring,
     /// Generations that were mentioned.
     pub uuids: Vec<u64>,
     requests: BTreeSet<u64>,
@@ -39,11 +43,28 @@ pub struct Victim {
     boots: u64,
 }
 
-fn config(boots: u64) -> EngineConfig {
-    let volume = |index| VolumeConfig {
+/// How clients' writes are mirrored, by the first byte of an input: all protocols, with limits of congestion that are soon
+/// reached.
+pub fn mirroring(byte: u8) -> Mirroring {
+    let protocol = [Protocol::C, Protocol::A, Protocol::B][usize::from(byte & 63) % 3];
+    let on_congestion = match byte >> 6 {
+        1 => OnCongestion::Disconnect,
+        2 | 3 if protocol == Protocol::A => OnCongestion::PullAhead,
+        _ => OnCongestion::Block,
+    };
+    Mirroring {
+        protocol,
+        on_congestion,
+        congestion_fill: 16 << 10,
+        congestion_extents: None,
+    }
+}
+
+fn config(boots: u64, mirroring: Mirroring, disks: &Disks) -> EngineConfig {
+    let volume = |index: u16| VolumeConfig {
         index,
         block_size: BLOCK,
-        disk_bytes: SIZE,
+        disk_bytes: disks.size(index),
         metadata: match index {
             0 => MetadataPlace::External { disk_bytes: META },
             _ => MetadataPlace::Internal,
@@ -67,7 +88,7 @@ fn config(boots: u64) -> EngineConfig {
         },
         policies: Policies::default(),
         resync: ResyncConfig::default(),
-        mirroring: Default::default(),
+        mirroring,
         fencing: Default::default(),
         trouble: Default::default(),
         seed: 97 + boots,
@@ -77,8 +98,8 @@ fn config(boots: u64) -> EngineConfig {
 
 impl Victim {
     /// A node with fresh metadata on its disks, that has not met its peer.
-    pub fn new() -> Self {
-        let mut victim = Self::on(Disks::new(), 0, 0);
+    pub fn new(mirroring: Mirroring) -> Self {
+        let mut victim = Self::on(Disks::new(), 0, 0, mirroring);
         for volume in 0..2 {
             // Looking for foreign data would take most of a run's time; a move may ask for it.
             let force = true;
@@ -88,9 +109,9 @@ impl Victim {
     }
 
     /// A node that finds these disks when it boots.
-    fn on(disks: Disks, now: Micros, boots: u64) -> Self {
+    fn on(disks: Disks, now: Micros, boots: u64, mirroring: Mirroring) -> Self {
         let mut victim = Self {
-            engine: Engine::new(now, config(boots)),
+            engine: Engine::new(now, config(boots, mirroring, &disks)),
             pool: Pool::new(POOL_PAGES),
             memory: VecMemory::new(POOL_PAGES),
             disks,
@@ -99,6 +120,8 @@ impl Victim {
             wants_link: false,
             meta_held: false,
             asked: VecDeque::new(),
+            grows: None,
+            mirroring,
             uuids: vec![0, 1, 2],
             requests: BTreeSet::new(),
             commands: BTreeSet::new(),
@@ -115,8 +138,12 @@ impl Victim {
         let disks = std::mem::replace(&mut self.disks, Disks::new()).survive();
         let uuids = std::mem::take(&mut self.uuids);
         let next = self.next;
-        *self = Self::on(disks, self.now, self.boots + 1);
+        *self = Self::on(disks, self.now, self.boots + 1, self.mirroring);
         (self.uuids, self.next) = (uuids, next);
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        self.mirroring.protocol
     }
 
     pub fn status(&self) -> Status {
@@ -169,7 +196,13 @@ impl Victim {
                     self.disks.submit(token, volume, op, true, &self.pool);
                 }
                 Action::Size { volume, size } => {
-                    assert!(size <= SIZE, "larger than its disk");
+                    let room = self.disks.size(volume);
+                    assert!(size <= room, "larger than its disk");
+                    let before = self.disks.volumes[usize::from(volume)];
+                    assert!(
+                        size >= before,
+                        "vol{volume} shrinks from {before} to {size}"
+                    );
                     self.disks.volumes[usize::from(volume)] = size;
                 }
                 Action::Send { frame, payload } => {
@@ -211,8 +244,15 @@ impl Victim {
         let fields = Fields::of(head);
         let answer = matches!(
             frame,
-            Frame::Ack { .. } | Frame::Nack { .. } | Frame::PromoteReply { .. }
+            Frame::Ack { .. }
+                | Frame::Nack { .. }
+                | Frame::Received { .. }
+                | Frame::PromoteReply { .. }
+                | Frame::ResizeReply(_)
         );
+        if let Frame::Resize(resize) = frame {
+            self.grows = Some(resize);
+        }
         if fields.request != 0 && !answer {
             self.asked.push_back(fields.request);
         }
@@ -246,6 +286,7 @@ impl Victim {
         if self.wants_link && !self.up {
             self.up = true;
             self.asked.clear();
+            self.grows = None;
             self.handle(Event::LinkUp);
         }
     }
