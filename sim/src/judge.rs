@@ -285,6 +285,17 @@ impl World {
         }
     }
 
+    /// A source counts its target as UpToDate only when that is durable there: after a power cut it could not be promoted else,
+    /// though a fence may have been given back for it.
+    pub(crate) fn judge_synced(&mut self, n: usize, volume: usize) {
+        let whole = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
+        let durable = self.durable_metadata(n, volume).map(|s| s.disk);
+        if whole && self.same_link() && durable == Some(DiskState::Inconsistent) {
+            let detail = format!("node {} vol{volume}: {durable:?}", letter(n));
+            self.fail("the end of a resync is durable on the target first", detail);
+        }
+    }
+
     /// The Primary, which has lived all the time, serves from the peer's disk: that must have everything that was
     /// answered, whatever befell it since.
     fn judge_through(&mut self, peer: usize, volume: usize) {

@@ -48,10 +48,16 @@ impl World {
     /// Why it did not get there.
     pub fn healthy_pair(seed: u64, plan: Plan) -> Result<Self, String> {
         let mut world = Self::pair(seed, plan);
-        world.command(0, Command::NewCurrentUuid)?;
-        world.wait_in_sync()?;
-        world.command(0, Command::Primary { force: false })?;
+        world.become_healthy()?;
         Ok(world)
+    }
+
+    /// The two of [`Self::pair`] get in sync, and node 0 becomes Primary.
+    pub(crate) fn become_healthy(&mut self) -> Result<(), String> {
+        self.command(0, Command::NewCurrentUuid)?;
+        self.wait_in_sync()?;
+        self.command(0, Command::Primary { force: false })?;
+        Ok(())
     }
 
     /// Creates metadata for every volume of both nodes.

@@ -60,6 +60,7 @@ impl World {
         }
         let serves = status.serving && before.as_ref().is_none_or(|b| !b.serving);
         let (mut targets, mut whole, mut unnamed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut synced = Vec::new();
         let (mut verified, mut repaired, mut differs) = (0, 0, None);
         let (mut started, mut unfinished, mut failed) = (false, false, false);
         for (v, now) in status.volumes.iter().enumerate() {
@@ -107,6 +108,12 @@ impl World {
             {
                 whole.push(v);
             }
+            if was.is_some_and(|w| w.replication.is_source())
+                && now.replication == ReplicationState::Established
+                && now.peer_disk == DiskState::UpToDate
+            {
+                synced.push(v);
+            }
             started |=
                 now.replication.is_source() && was.is_none_or(|w| !w.replication.is_source());
         }
@@ -144,6 +151,9 @@ impl World {
         }
         for v in whole {
             self.becomes_whole(n, v);
+        }
+        for v in synced {
+            self.judge_synced(1 - n, v);
         }
         if promoted {
             self.promoted(n);
