@@ -10,7 +10,7 @@ use replication::api::{
     Command, CommandId, ConnectionState, DiskState, ReplicationState, Role, Status,
 };
 use replication::lineage::{Explanation, Verdict};
-use replication::ondisk;
+use replication::ondisk::{Finding, Repair, SuperblockError, Verdict as Worth};
 
 const BYTES: u64 = 4096;
 
@@ -139,18 +139,24 @@ impl World {
         let Some((_, found)) = found.filter(|(index, _)| *index == volume) else {
             return;
         };
-        let (verdict, text) = (found.verdict(), found.to_string());
+        let new = found.findings().any(|finding| finding == Finding::New);
+        // It may have looked while the copies were written in turn: for the next save, or after a crash, which may have cut a
+        // create-md short between them.
+        let between = |finding: &Finding| match finding {
+            Finding::Copy { repair, .. } => match repair {
+                Repair::Behind { .. } => true,
+                Repair::Bad(error) => new && *error == SuperblockError::Blank,
+            },
+            _ => false,
+        };
+        let wrong = |f: &Finding| f.verdict() != Worth::Good && !between(f);
+        let wrong = found.findings().find(wrong);
         if lied || !attached || self.mutation.is_some() {
             return;
         }
         self.stats.count(Kind::SoundInspections);
-        // It may have looked while the copies were written in turn: after a crash, which may have cut a create-md short
-        // between them, or for the next save.
-        let creating = text.contains("all zero; it is rewritten at the next attach")
-            && text.contains("note: new: never in sync");
-        let between = text.contains("save(s) older") || creating;
-        if verdict != ondisk::Verdict::Good && !between {
-            let detail = format!("node {} vol{volume}: {text}", letter(n));
+        if let Some(wrong) = wrong {
+            let detail = format!("node {} vol{volume}: {wrong}", letter(n));
             self.fail(
                 "of a disk that never lied inspect finds nothing wrong",
                 detail,
