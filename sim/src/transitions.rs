@@ -72,8 +72,8 @@ impl World {
                 let (blocks, copied) = before
                     .filter(|_| was_running)
                     .map_or((0, 0), |b| (b.differing_blocks, b.repaired_blocks));
-                repaired += u64::from(report.running && report.repaired_blocks > copied);
                 let moved = was_running || report.running;
+                repaired += u64::from(moved && report.repaired_blocks > copied);
                 if moved && report.differing_blocks > blocks {
                     differs = Some(v);
                 }
