@@ -4,8 +4,8 @@ use super::disks::{BLOCK, Disks, META};
 use crate::frames::{Fields, encoded, name};
 use replication::api::{
     Action, ClientOp, ClientRequest, Command, DiskError, EngineConfig, Event, LinkDownReason,
-    MetadataPlace, Micros, Mirroring, OnCongestion, Protocol, ResyncConfig, SnapshotPolicy, Status, Timers,
-    VolumeConfig,
+    MetadataPlace, Micros, Mirroring, OnCongestion, Protocol, ResyncConfig, SnapshotPolicy, Status,
+    Timers, VolumeConfig,
 };
 use replication::buf::{Buf, Mem, Pool, PoolMemory, VecMemory};
 use replication::engine::Engine;
