@@ -343,13 +343,16 @@ impl World {
         if !created {
             oracle.written_off[n][volume] = false;
         } else if std::mem::take(&mut oracle.named[n][volume]) {
-            oracle.written_off[n][volume] = true;
-            oracle.claims[n][volume] = false;
-            oracle.served[n][volume] = false;
-            if !told || !rotten {
+            // A disk that answers errors may show the older copy only, of before it got a generation.
+            if !(told && rotten || oracle.disks_failed()) {
                 let who = letter(n);
                 let detail = format!("node {who} vol{volume} (commanded: {told}, rot: {rotten})");
-                self.fail("metadata is lost only to rot", detail);
+                return self.fail("metadata is lost only to rot", detail);
+            }
+            if told {
+                oracle.written_off[n][volume] = true;
+                oracle.claims[n][volume] = false;
+                oracle.served[n][volume] = false;
             }
         }
     }
