@@ -168,6 +168,24 @@ impl World {
         }
     }
 
+    /// Whether what a volume would grow by is the same on both nodes, as who says `--assume-clean` vouches for. Metadata in use
+    /// there moves and leaves zeroes; remains of a `create-md` that was cut short, before the disk grew, stay.
+    pub(crate) fn adds_the_same(&self, volume: usize) -> bool {
+        let scar = self.plan.volumes[volume].scar();
+        let moves = [0, 1].map(|n: usize| {
+            let (at, layout) = self.metadata_now(n, volume);
+            let first = (layout.superblock_a / SECTOR) as usize;
+            at == volume && scar.contains(&self.nodes[n].disks[volume].number_of(first))
+        });
+        scar.into_iter().all(|sector| {
+            let left = |n: usize| match moves[n] {
+                true => 0,
+                false => self.nodes[n].disks[volume].current()[sector],
+            };
+            left(0) == left(1)
+        })
+    }
+
     /// At the end: both nodes agree on each volume's size, and what was metadata once is equal, too.
     pub(crate) fn judge_sizes(&mut self) {
         for volume in 0..self.plan.volumes.len() {

@@ -256,7 +256,7 @@ impl World {
                 volume,
                 // Other disks may have room for a page or two more, which nobody counts on.
                 size: (plan.small.is_none() || self.rng.coin()).then_some(size),
-                assume_clean: self.rng.coin() && !restored,
+                assume_clean: self.rng.coin() && !restored && self.adds_the_same(volume.into()),
             },
             0 | 1 => Command::PauseSync { volume: some },
             2 | 3 => Command::ResumeSync { volume: some },
