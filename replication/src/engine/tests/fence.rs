@@ -240,7 +240,7 @@ fn an_outage_without_writes_is_unfenced_once_and_only_when_every_volume_is_in_sy
                     0,
                     Request::Unfence {
                         episode: 1,
-                        vouched: 0
+                        vouched: 1
                     }
                 )
             ]
