@@ -112,6 +112,13 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
     world.only = options.only.clone();
     if options.fencing {
         world.with_management(seed);
+        if let Some(management) = &mut world.management {
+            management.defect = match options.mutation {
+                Some(Mutation::StaleUnfence) => Some(management::Defect::StaleUnfence),
+                Some(Mutation::ForgetfulArbiter) => Some(management::Defect::Forgetful),
+                _ => None,
+            };
+        }
     }
     if options.snapshots {
         world.with_snapshots(seed);

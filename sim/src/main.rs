@@ -90,6 +90,8 @@ impl Arguments {
                 "no mutation {name} (those of the engine need --features mutations)"
             ));
         }
+        // Defects of fencing show only with it.
+        self.options.fencing |= name.starts_with(mutants::FENCING);
         self.mutation = Some(name);
         Ok(())
     }

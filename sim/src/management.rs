@@ -10,8 +10,8 @@ use crate::world::{Time, World};
 use fencing::arbiter::Arbiter;
 use fencing::{Name, Own, Record};
 use replication::api::{
-    Answer, Command, DiskState, FencingConfig, OnTimeout, Party, Policy, Request, Role, Status,
-    VolumeStatus,
+    Answer, Command, ConnectionState, DiskState, FencingConfig, OnTimeout, Party, Policy, Request,
+    Role, Status, VolumeStatus,
 };
 use std::collections::BTreeSet;
 
@@ -46,6 +46,8 @@ pub struct Management {
     word_at: Time,
     /// Whose clients were frozen before and after the last step.
     frozen: [bool; 2],
+    /// Whose peer was connected without a disk before and after the last step, and not fenced.
+    lone: [bool; 2],
     /// Each node's own episode as it was last stored.
     stored: [Own; 2],
     released: BTreeSet<(usize, u64)>,
@@ -76,6 +78,18 @@ pub fn draw(seed: u64, timeout: Time) -> FencingConfig {
     }
 }
 
+/// Whether a Primary's connected peer has no disk for some volume, and is not fenced.
+fn lone(status: &Status) -> bool {
+    let gone = |v: &VolumeStatus| {
+        let missing = matches!(v.peer_disk, DiskState::Diskless | DiskState::Failed);
+        v.disk == DiskState::UpToDate && missing
+    };
+    status.role == Role::Primary
+        && status.connection == ConnectionState::Connected
+        && status.volumes.iter().any(gone)
+        && !matches!(status.fencing.record.own, Own::Held(..))
+}
+
 fn name(n: usize) -> Name {
     let mut name = Name::new();
     // One letter.
@@ -96,6 +110,7 @@ impl Management {
             word: false,
             word_at: 0,
             frozen: [false; 2],
+            lone: [false; 2],
             stored: [Own::None; 2],
             released: BTreeSet::new(),
             counts: [0; 4],
@@ -264,6 +279,7 @@ impl World {
             management.word = false;
         }
         management.frozen[n] = before.suspended.fencing && now.suspended.fencing;
+        management.lone[n] = lone(before) && lone(now);
         let (was, is) = (&before.fencing.record, &now.fencing.record);
         if matches!(is.own, Own::Requested(_)) && is.own != was.own {
             management.counts[0] += 1;
@@ -320,6 +336,15 @@ impl World {
             let detail = format!("node {}: {was:?}, the peer {other:?}", letter(n));
             return self.fail("a fenced node is not promoted without force", detail);
         }
+        let mark = was
+            .mark
+            .filter(|_| is.mark.is_none() && is.seen >= was.seen && !word);
+        let holds =
+            |mark| matches!(other, Some(Record { own: Own::Held(own, _), .. }) if own == mark);
+        if mark.is_some_and(holds) {
+            let detail = format!("node {}: {was:?}, the peer {other:?}", letter(n));
+            return self.fail("only who holds a fence ends it", detail);
+        }
         let frozen = before.suspended.fencing && now.suspended.fencing;
         let minted = |(a, b): (&VolumeStatus, &VolumeStatus)| {
             a.current_uuid != b.current_uuid
@@ -359,6 +384,10 @@ impl World {
         if management.frozen[n] {
             let detail = format!("node {}", letter(n));
             return self.fail("while it is frozen a node answers no change", detail);
+        }
+        if strict && management.lone[n] {
+            let detail = format!("node {}: the peer's disk is gone", letter(n));
+            return self.fail("what only one disk gets is answered under a fence", detail);
         }
         // One that still thinks that it is connected has its peer's acknowledgement of that change.
         if strict && self.holds_fence(1 - n) && !self.oracle.connected(n) {

@@ -12,6 +12,9 @@ use std::time::Instant;
 /// Seeds within which a defect must show.
 pub(crate) const SEEDS: std::ops::Range<u64> = 0..8000;
 
+/// How the names of defects of fencing begin: they show only with it.
+pub(crate) const FENCING: &str = "fence-";
+
 /// Makes a defect of the engine active; `false` if there is none of that name in this build.
 pub(crate) fn select(name: &str) -> bool {
     replication::mutation::select(name)
@@ -101,11 +104,12 @@ fn hunt(name: &str, arguments: &Arguments) -> Option<(u64, String)> {
 fn hunt_in(seeds: Range<u64>, name: &str) -> Option<(u64, String)> {
     let mut from = seeds.start;
     while from < seeds.end {
-        let output = output(from..seeds.end, Some(name));
+        let output = output(from..seeds.end, Some(name), false);
         let after = |key: &str| output.lines().find_map(|l| l.trim().strip_prefix(key));
         let seed = after("FAILED: seed ")?.trim().parse().ok()?;
         let rule = after("rule:")?.trim().to_owned();
-        if !self::output(seed..seed + 1, None).contains("FAILED: seed") {
+        let fencing = name.starts_with(FENCING);
+        if !self::output(seed..seed + 1, None, fencing).contains("FAILED: seed") {
             return Some((seed, rule));
         }
         from = seed + 1;
@@ -113,13 +117,16 @@ fn hunt_in(seeds: Range<u64>, name: &str) -> Option<(u64, String)> {
     None
 }
 
-fn output(seeds: std::ops::Range<u64>, mutation: Option<&str>) -> String {
+fn output(seeds: std::ops::Range<u64>, mutation: Option<&str>, fencing: bool) -> String {
     let Ok(program) = std::env::current_exe() else {
         return String::new();
     };
     let mut command = Command::new(program);
     command.args(["--seeds", &format!("{}..{}", seeds.start, seeds.end)]);
     command.arg("--no-shrink");
+    if fencing {
+        command.arg("--fencing");
+    }
     if let Some(name) = mutation {
         command.args(["--mutation", name]);
     }

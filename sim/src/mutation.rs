@@ -19,12 +19,16 @@ pub enum Mutation {
     LoseResyncBlock,
     /// The Secondary writes one sector beside the place.
     Misdirect,
+    /// At the arbiter an UNFENCE counts for whatever is held, whatever its number.
+    StaleUnfence,
+    /// The arbiter forgets whom it granted a fence.
+    ForgetfulArbiter,
     /// The Primary reads what was there at the last flush.
     StaleRead,
 }
 
 /// All of them, with the name the command line knows.
-pub const MUTATIONS: [(&str, Mutation); 7] = [
+pub const MUTATIONS: [(&str, Mutation); 9] = [
     ("lose-mirrored-write", Mutation::LoseMirroredWrite),
     ("reorder-overlapping", Mutation::ReorderOverlapping),
     ("lose-flush", Mutation::LoseFlush),
@@ -32,6 +36,8 @@ pub const MUTATIONS: [(&str, Mutation); 7] = [
     ("lose-resync-block", Mutation::LoseResyncBlock),
     ("misdirect", Mutation::Misdirect),
     ("stale-read", Mutation::StaleRead),
+    ("fence-stale-unfence", Mutation::StaleUnfence),
+    ("fence-forgetful-arbiter", Mutation::ForgetfulArbiter),
 ];
 
 impl World {

@@ -6,6 +6,7 @@ use super::super::volume::Volume;
 use crate::api::{DiskState, ReplicationState, Role};
 use crate::buf::Mem;
 use crate::lineage::JUST_CREATED;
+use crate::mutation::{self, Mutation};
 use fencing::api::{Disk, Input, View};
 
 fn grade(volume: &Volume) -> Disk {
@@ -47,6 +48,16 @@ fn lone(volume: &Volume) -> bool {
 }
 
 impl Engine {
+    fn pair_in_sync(&self) -> bool {
+        if mutation::is(Mutation::UnfenceOnConnect) {
+            true
+        } else if mutation::is(Mutation::UnfencePerVolume) {
+            self.volumes.iter().any(in_sync)
+        } else {
+            self.volumes.iter().all(in_sync)
+        }
+    }
+
     fn fence_view(&self, connected: bool) -> View {
         let primary = self.role == Role::Primary || self.fence.promoted.is_some();
         View {
@@ -55,10 +66,17 @@ impl Engine {
             connection: self.fence.connection,
             // A peer that is lost may have come to have everything in the last moment, a resync's target too.
             peer_may_be_current: connected || !self.fence.peer_fenced,
-            in_sync: connected && self.volumes.iter().all(in_sync),
-            lone: primary && connected && self.volumes.iter().any(lone),
+            in_sync: connected && self.pair_in_sync(),
+            lone: primary
+                && connected
+                && self.volumes.iter().any(lone)
+                && !mutation::is(Mutation::LoneNotFenced),
             elsewhere: primary && self.volumes.iter().any(|v| v.seen().is_some()),
-            agreed: if connected { self.fence.agreed } else { 0 },
+            agreed: if connected && !mutation::is(Mutation::NotVouched) {
+                self.fence.agreed
+            } else {
+                0
+            },
             disk: (self.volumes.iter().map(grade).min()).unwrap_or(Disk::Unusable),
         }
     }
@@ -81,6 +99,13 @@ impl Engine {
             }
             self.fence.view = Some(view);
             self.fence_input(Input::View(view), mem);
+            let mark = self.fence.status().record.mark;
+            if let Some(mark) = mark
+                && view.in_sync
+                && mutation::is(Mutation::UnfenceOnTarget)
+            {
+                self.fence_input(Input::ReleaseByHand(mark), mem);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::api::{
     Party, Policy, Request, Role,
 };
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 use fencing::api::{Action, Config, Denied, Input, Thaw, Timer, View};
 use fencing::{Fencer, Own, RECORD_LEN, Record, Status};
 
@@ -103,7 +104,7 @@ impl Fence {
 
     /// Whether clients wait until it is decided who may go on.
     pub fn frozen(&self) -> bool {
-        self.fencer.frozen()
+        self.fencer.frozen() && !mutation::is(Mutation::ThawBeforeGrant)
     }
 
     /// When the first timer goes off.
@@ -349,6 +350,10 @@ impl Engine {
     }
 
     fn promotion_denied(&mut self, why: Denied) {
+        if mutation::is(Mutation::DenialIgnored) && matches!(why, Denied::Fenced(_)) {
+            self.fence.promoted = Some(false);
+            return;
+        }
         let Some((id, force)) = self.take_fencing_task() else {
             return;
         };
