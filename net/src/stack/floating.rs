@@ -47,8 +47,7 @@ impl Stack {
             let mut full = false;
             self.iface
                 .update_ip_addrs(|own| full = own.push(cidr).is_err());
-            if full || !self.outbox.add(cidr) {
-                self.give_up_address(address);
+            if full {
                 return Err(StackError::Address(address, prefix));
             }
         }
@@ -65,7 +64,6 @@ impl Stack {
         let ip = IpAddress::from(address);
         self.iface
             .update_ip_addrs(|own| own.retain(|cidr| cidr.address() != ip));
-        self.outbox.remove(ip);
         self.announcements = Announcements::default();
     }
 

@@ -10,47 +10,28 @@ use smoltcp::wire::{
 
 /// Solicitations that may wait; more are dropped (every caller repeats them).
 const QUEUE: usize = 8;
-/// Own addresses: those of the configuration, and one that moves.
-const OWN: usize = 5;
 const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// Frames that wait for the next round of sending.
 #[derive(Debug)]
 pub(super) struct Outbox {
     mac: EthernetAddress,
-    own: heapless::Vec<IpCidr, OWN>,
-    /// The own address that is to be announced next.
-    announce_next: usize,
+    /// The place of the own address that is to be announced next; `None`: none is.
+    announce_next: Option<usize>,
     solicits: heapless::Deque<IpAddress, QUEUE>,
 }
 
 impl Outbox {
-    pub(super) fn new(mac: EthernetAddress, own: &[IpCidr]) -> Self {
+    pub(super) fn new(mac: EthernetAddress) -> Self {
         Self {
             mac,
-            announce_next: own.len(),
-            own: own.iter().copied().collect(),
+            announce_next: None,
             solicits: heapless::Deque::new(),
         }
     }
 
-    /// Has one own address more; `false`: there is no room.
-    pub(super) fn add(&mut self, cidr: IpCidr) -> bool {
-        let before = self.announce_next >= self.own.len();
-        let added = self.own.push(cidr).is_ok();
-        if before {
-            self.announce_next = self.own.len();
-        }
-        added
-    }
-
-    pub(super) fn remove(&mut self, address: IpAddress) {
-        self.own.retain(|cidr| cidr.address() != address);
-        self.announce_next = self.announce_next.min(self.own.len());
-    }
-
     pub(super) fn announce(&mut self) {
-        self.announce_next = 0;
+        self.announce_next = Some(0);
     }
 
     pub(super) fn solicit(&mut self, addr: IpAddress) {
@@ -61,12 +42,16 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.announce_next >= self.own.len() && self.solicits.is_empty()
+        self.announce_next.is_none() && self.solicits.is_empty()
     }
 
-    /// Sends what waits, as far as the device has room.
-    pub(super) fn send<D: Device>(&mut self, now: Instant, device: &mut D) {
-        while let Some(cidr) = self.own.get(self.announce_next) {
+    /// Sends what waits from the interface with these addresses, as far as the device has room.
+    pub(super) fn send<D: Device>(&mut self, now: Instant, device: &mut D, own: &[IpCidr]) {
+        while let Some(next) = self.announce_next {
+            let Some(cidr) = own.get(next) else {
+                self.announce_next = None;
+                break;
+            };
             let Some(tx) = device.transmit(now) else {
                 return;
             };
@@ -81,10 +66,10 @@ impl Outbox {
                     self.send_ndisc(tx, own, ALL_NODES, advert);
                 }
             }
-            self.announce_next += 1;
+            self.announce_next = Some(next + 1);
         }
         while let Some(&target) = self.solicits.front() {
-            if let Some(source) = self.source_for(target) {
+            if let Some(source) = source_for(own, target) {
                 let Some(tx) = device.transmit(now) else {
                     return;
                 };
@@ -105,12 +90,6 @@ impl Outbox {
             }
             self.solicits.pop_front();
         }
-    }
-
-    /// The own address in whose prefix `target` lies.
-    fn source_for(&self, target: IpAddress) -> Option<IpAddress> {
-        let cidr = self.own.iter().find(|cidr| cidr.contains_addr(&target))?;
-        Some(cidr.address())
     }
 
     /// A broadcast request for `target`; for the own address this is a gratuitous ARP.
@@ -168,6 +147,12 @@ impl Outbox {
             );
         });
     }
+}
+
+/// The own address in whose prefix `target` lies.
+fn source_for(own: &[IpCidr], target: IpAddress) -> Option<IpAddress> {
+    let cidr = own.iter().find(|cidr| cidr.contains_addr(&target))?;
+    Some(cidr.address())
 }
 
 /// The multicast group in which the owner of `addr` listens (RFC 4291, 2.7.1).

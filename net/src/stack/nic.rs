@@ -106,7 +106,7 @@ impl Stack {
             groups: heapless::Vec::new(),
             dirty: Arc::new(SlotSet::new()),
             wakers: Vec::with_capacity(total),
-            outbox: Outbox::new(mac, &cidrs),
+            outbox: Outbox::new(mac),
             announcements: Announcements::default(),
             link_up: true,
             draining: 0,
@@ -187,7 +187,8 @@ impl Stack {
         self.maintain(now);
         self.announce_taken(now);
         let mut watched = Watched::new(device);
-        self.outbox.send(instant(now), &mut watched);
+        self.outbox
+            .send(instant(now), &mut watched, self.iface.ip_addrs());
         while self
             .iface
             .poll_egress(instant(now), &mut watched, &mut self.sockets)
