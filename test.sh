@@ -53,7 +53,7 @@ unit_tests() {
     cargo test --quiet --no-fail-fast "${packages[@]}"
   fi && cargo test --quiet -p e2e --test layers --test pages
 }
-fencing_simulator() { cargo run --quiet --profile sim -p sim -- --fencing --seeds "0..${FENCING_SEEDS:-1000}"; }
+fencing_simulator() { cargo run --quiet --profile sim -p sim -- --fencing --seeds "0..${FENCING_SEEDS:-200}"; }
 simulator() { cargo run --quiet --profile sim -p sim -- --seeds "0..${SEEDS:-5000}"; }
 pairs() {
   local tests=() name
@@ -75,7 +75,7 @@ step "clippy, kernel" lint_kernel
 step shellcheck lint_scripts
 step "unit and property tests, layers" unit_tests
 step "simulator, ${SEEDS:-5000} seeds" simulator
-step "simulator with fencing, ${FENCING_SEEDS:-1000} seeds" fencing_simulator
+step "simulator with fencing, ${FENCING_SEEDS:-200} seeds" fencing_simulator
 step "kernel build" ./run-qemu.sh build
 [ -n "$quick" ] || step "QEMU pairs with real clients" pairs
 
