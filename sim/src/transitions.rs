@@ -1,5 +1,6 @@
 //! The oracle's judgements of what nodes say of themselves: promotion, resync, UpToDate.
 
+use crate::fault::Fault;
 use crate::history::{History, Level};
 use crate::oracle::Branch;
 use crate::request::Request;
@@ -337,6 +338,10 @@ impl World {
     fn judge_metadata(&mut self, n: usize, volume: usize) {
         let found = self.metadata(n, volume, None);
         let created = found.is_some_and(|s| s.current == JUST_CREATED);
+        // What a disk does not write in its place may hit metadata (docs/FAULT_MODEL.md).
+        let lied = Fault::ALL
+            .iter()
+            .any(|fault| fault.lies() && self.stats.struck(*fault) > 0);
         let oracle = &mut self.oracle;
         let told = std::mem::take(&mut oracle.creating[n][volume]);
         let rotten = std::mem::take(&mut oracle.rotten[n][volume]);
@@ -344,7 +349,7 @@ impl World {
             oracle.written_off[n][volume] = false;
         } else if std::mem::take(&mut oracle.named[n][volume]) {
             // A disk that answers errors may show the older copy only, of before it got a generation.
-            if !(told && rotten || oracle.disks_failed()) {
+            if !(told && (rotten || lied) || oracle.disks_failed()) {
                 let who = letter(n);
                 let detail = format!("node {who} vol{volume} (commanded: {told}, rot: {rotten})");
                 return self.fail("metadata is lost only to rot", detail);
