@@ -14,6 +14,17 @@ pub(crate) const SEEDS: std::ops::Range<u64> = 0..8000;
 
 /// How the names of defects of fencing begin: they show only with it.
 pub(crate) const FENCING: &str = "fence-";
+/// Defects of snapshots: they show only with those.
+const OF_SNAPSHOTS: &[&str] = &["overwrite-before-copy"];
+
+/// What a defect needs in order to show.
+fn option(name: &str) -> Option<&'static str> {
+    if name.starts_with(FENCING) {
+        Some("--fencing")
+    } else {
+        OF_SNAPSHOTS.contains(&name).then_some("--snapshots")
+    }
+}
 
 /// Makes a defect of the engine active; `false` if there is none of that name in this build.
 pub(crate) fn select(name: &str) -> bool {
@@ -104,12 +115,11 @@ fn hunt(name: &str, arguments: &Arguments) -> Option<(u64, String)> {
 fn hunt_in(seeds: Range<u64>, name: &str) -> Option<(u64, String)> {
     let mut from = seeds.start;
     while from < seeds.end {
-        let output = output(from..seeds.end, Some(name), false);
+        let output = output(from..seeds.end, name, true);
         let after = |key: &str| output.lines().find_map(|l| l.trim().strip_prefix(key));
         let seed = after("FAILED: seed ")?.trim().parse().ok()?;
         let rule = after("rule:")?.trim().to_owned();
-        let fencing = name.starts_with(FENCING);
-        if !self::output(seed..seed + 1, None, fencing).contains("FAILED: seed") {
+        if !self::output(seed..seed + 1, name, false).contains("FAILED: seed") {
             return Some((seed, rule));
         }
         from = seed + 1;
@@ -117,17 +127,16 @@ fn hunt_in(seeds: Range<u64>, name: &str) -> Option<(u64, String)> {
     None
 }
 
-fn output(seeds: std::ops::Range<u64>, mutation: Option<&str>, fencing: bool) -> String {
+/// What a run of these seeds says, with the defect or without, but with what it needs.
+fn output(seeds: std::ops::Range<u64>, name: &str, defect: bool) -> String {
     let Ok(program) = std::env::current_exe() else {
         return String::new();
     };
     let mut command = Command::new(program);
     command.args(["--seeds", &format!("{}..{}", seeds.start, seeds.end)]);
     command.arg("--no-shrink");
-    if fencing {
-        command.arg("--fencing");
-    }
-    if let Some(name) = mutation {
+    command.args(option(name));
+    if defect {
         command.args(["--mutation", name]);
     }
     let output = command.output();
