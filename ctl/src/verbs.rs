@@ -90,39 +90,29 @@ mod tests {
     }
 
     #[test]
-    fn the_console_understands_every_verb_with_all_of_its_options() {
+    fn the_console_understands_every_verb_with_each_of_its_options() {
         for spec in verbs() {
-            let mut words = vec![spec.name];
             let word = match spec.operand().trim_matches(['[', ']']) {
                 "VOL" => Some("vol0"),
                 "N" | "EPISODE" => Some("5"),
                 "" => None,
                 fixed => Some(fixed),
             };
-            words.extend(word);
-            let options: Vec<_> = spec.options().collect();
-            for &(name, _, takes_value) in &options {
-                // The options of verify exclude one another.
-                if name != "--abort" {
-                    words.push(name);
-                    words.extend(takes_value.then_some(if name == "--level" {
-                        "warn"
-                    } else {
-                        "4096"
-                    }));
-                }
+            // One at a time: some exclude one another, and one is required.
+            let mut options: Vec<Vec<&str>> = Vec::new();
+            for (name, _, takes_value) in spec.options() {
+                let value = takes_value.then_some(if name == "--level" { "warn" } else { "4096" });
+                options.push([name].into_iter().chain(value).collect());
             }
-            if spec.name == "verify" {
-                words = vec![
-                    "verify", "vol0", "--start", "4096", "--stop", "8192", "--repair",
-                ];
+            if options.is_empty() {
+                options.push(Vec::new());
             }
-            let line = sent(&words);
-            assert!(
-                admin::verbs::parse(&line, &[0]).is_ok_and(|verb| verb.is_some()),
-                "{line}: {:?}",
-                admin::verbs::parse(&line, &[0])
-            );
+            for option in options {
+                let words = [spec.name].into_iter().chain(word).chain(option);
+                let line = sent(&words.collect::<Vec<_>>());
+                let understood = admin::verbs::parse(&line, &[0]);
+                assert!(matches!(understood, Ok(Some(_))), "{line}: {understood:?}");
+            }
         }
     }
 
