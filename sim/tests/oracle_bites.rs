@@ -2,25 +2,34 @@
 //! found within a few seeds, and as the kind of fault that they are.
 
 use sim::{MUTATIONS, Mutation, Options, run_seed};
+use std::ops::Range;
 
 /// Seeds within which a fault must show.
 const SEEDS: u64 = 60;
 
 /// The rules that the fault breaks, in seeds that pass without it.
-fn caught_as(mutation: Mutation) -> Vec<&'static str> {
-    let options = Options {
-        mutation: Some(mutation),
+fn caught_as(mutation: Mutation, fencing: bool, seeds: Range<u64>) -> Vec<&'static str> {
+    let sound = || Options {
+        fencing,
         ..Options::default()
     };
-    (0..SEEDS)
+    let options = Options {
+        mutation: Some(mutation),
+        ..sound()
+    };
+    seeds
         .filter_map(|seed| Some((seed, run_seed(seed, &options).violation?.rule)))
-        .filter(|(seed, _)| run_seed(*seed, &Options::default()).violation.is_none())
+        .filter(|(seed, _)| run_seed(*seed, &sound()).violation.is_none())
         .map(|(_, rule)| rule)
         .collect()
 }
 
 fn must_be_caught(mutation: Mutation, as_one_of: &[&str]) {
-    let rules = caught_as(mutation);
+    let rules = caught_as(mutation, false, 0..SEEDS);
+    assert_caught(mutation, &rules, as_one_of);
+}
+
+fn assert_caught(mutation: Mutation, rules: &[&str], as_one_of: &[&str]) {
     assert!(
         rules.iter().any(|rule| as_one_of.contains(rule)),
         "{mutation:?} was not found as one of {as_one_of:?}, but as {rules:?}"
@@ -69,6 +78,27 @@ fn a_read_of_old_data() {
 }
 
 #[test]
+fn a_late_unfence_that_the_arbiter_obeys() {
+    let rules = caught_as(Mutation::StaleUnfence, true, 0..SEEDS);
+    assert_caught(
+        Mutation::StaleUnfence,
+        &rules,
+        &["an UNFENCE undoes no newer fence"],
+    );
+}
+
+/// Shows in one seed of some hundred only.
+#[test]
+fn an_arbiter_that_forgets() {
+    let rules = caught_as(Mutation::ForgetfulArbiter, true, 420..430);
+    assert_caught(
+        Mutation::ForgetfulArbiter,
+        &rules,
+        &["a fenced node is not promoted without force"],
+    );
+}
+
+#[test]
 fn every_mutation_has_its_test() {
-    assert_eq!(MUTATIONS.len(), 7);
+    assert_eq!(MUTATIONS.len(), 9);
 }

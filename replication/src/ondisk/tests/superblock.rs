@@ -41,8 +41,9 @@ fn the_other_fields_are_where_the_document_says() {
         let at = 144 + index * 8;
         assert_eq!(page[at..at + 8], word.to_le_bytes(), "byte {at}");
     }
-    assert_eq!(page[240..496], [0x5a; RESERVE]);
-    assert!(is_blank(&page[496..]));
+    assert_eq!(page[240..432], [0x5a; RESERVE]);
+    // No reserve, no snapshot, nothing moved.
+    assert!(is_blank(&page[432..]));
 }
 
 #[test]

@@ -531,7 +531,12 @@ impl World {
             Verdict::SplitBrain if !both_went_on => {
                 Err("a split brain, but not both went on alone".to_string())
             }
-            Verdict::Unrelated if !self.nodes.iter().any(|node| node.founded) => {
+            // Two former generations are remembered: who missed a declaration long ago may be a stranger by now. That is a
+            // refusal, and nothing is lost by it.
+            Verdict::Unrelated
+                if !self.nodes.iter().any(|node| node.founded)
+                    && !self.seen.contains("declaration missed") =>
+            {
                 Err("unrelated, but both descend from the same data".to_string())
             }
             Verdict::SplitBrain | Verdict::Unrelated => {
