@@ -75,8 +75,9 @@ fn the_operations_page_does_what_it_says() {
     let pair = Pair::prepare();
     for step in steps {
         let refused = step.shown.iter().any(|line| line.starts_with("error:"));
-        // What only looks is repeated until it shows what is written: a node comes up, a resync ends.
-        let looks = ["status", "explain", "log", "version"]
+        // What only looks is repeated until it shows what is written: a node comes up, a resync ends. So is a start, since
+        // the QEMU of a node that powers off takes a moment to end.
+        let looks = ["status", "explain", "log", "version", " start "]
             .iter()
             .any(|verb| step.command.contains(verb));
         let end = Instant::now() + Duration::from_secs(if looks { 90 } else { 0 });

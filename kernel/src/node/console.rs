@@ -248,18 +248,7 @@ impl Terminal {
             node.core.event(Event::Tick);
         }
         signals::DATA_PATH.signal(());
-        let mut waited = Duration::from_ticks(0);
-        while waited < SAVE_PATIENCE {
-            let saved = match &appliance.borrow().node {
-                Some(node) => node.core.engine.is_saved(),
-                None => true,
-            };
-            if saved {
-                return;
-            }
-            Timer::after(SAVE_POLL).await;
-            waited += SAVE_POLL;
-        }
+        saved(appliance).await;
     }
 
     /// Says good-bye to everybody and does not come back.
@@ -274,10 +263,28 @@ impl Terminal {
         self.send().await;
         signals::DATA_PATH.signal(());
         Timer::after(FAREWELL).await;
+        // That the connection ended may have been noted, too: not with one copy of a superblock only.
+        saved(appliance).await;
         if reboot {
             power::reboot()
         } else {
             power::poweroff()
         }
+    }
+}
+
+/// Waits until everything that the node knows is on its disks, as long as these answer.
+async fn saved(appliance: &'static RefCell<Appliance>) {
+    let mut waited = Duration::from_ticks(0);
+    while waited < SAVE_PATIENCE {
+        let saved = match &appliance.borrow().node {
+            Some(node) => node.core.engine.is_saved(),
+            None => true,
+        };
+        if saved {
+            return;
+        }
+        Timer::after(SAVE_POLL).await;
+        waited += SAVE_POLL;
     }
 }
