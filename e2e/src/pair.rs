@@ -66,11 +66,14 @@ impl Pair {
         pair
     }
 
-    /// What the arbiter stored, oldest first, as `FENCE a 1`.
+    /// What the arbiter stored of fences, oldest first, as `FENCE a 1`; not that it has learnt the pair's identity.
     pub fn journal(&self) -> Vec<String> {
         let text = self.must_script(&["arbiter", "journal"]);
         let line = |line: &str| line.split(' ').skip(2).collect::<Vec<_>>().join(" ");
-        text.lines().map(line).collect()
+        let fences = text.lines().map(line);
+        fences
+            .filter(|line| !line.starts_with("IDENTITY"))
+            .collect()
     }
 
     /// `./run-qemu.sh kill arbiter`, or `start`.
