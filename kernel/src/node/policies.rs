@@ -76,10 +76,10 @@ pub fn fencing(config: &Config) -> FencingConfig {
         peer_wait: PEER_WAIT,
         retry: RETRY,
         auto_promote: chosen.auto_promote,
-        // The floating address is nowhere then, so no client reaches the standby.
         notify: management
             .filter(|management| management.notify && management.arbiter.is_some())
             .map(|management| management.notify_timeout),
+        // The floating address is nowhere then, so no client reaches the standby.
         promote_at_loss: chosen.auto_promote && config.export.floating_address.is_some(),
     }
 }
