@@ -13,6 +13,7 @@
 //!   the line with the log.
 //! - [`verbs`]: the grammar of the commands and their help.
 //! - [`status`]: what `status`, `disks` and `net` print, as text and as JSON.
+//! - [`events`]: what has become of these states, line by line.
 //! - [`log`]: the bounded log behind the `log` verb.
 
 extern crate alloc;
@@ -21,6 +22,8 @@ extern crate std;
 
 pub mod config;
 pub mod console;
+pub mod events;
+mod json;
 pub mod log;
 mod nearest;
 pub mod status;

@@ -5,6 +5,7 @@ use super::{
     NodeInfo, Refusal, Usage, connection_name, disk_state_name, metadata_name, permille,
     phase_name, policy_name, replication_name, role_name,
 };
+use crate::json::Json;
 use core::fmt::{self, Write};
 use replication::api::{
     Grantors, OwnFence, Progress, ReplicationState, SnapshotReport, SnapshotStage, Status,
@@ -19,7 +20,7 @@ pub const SCHEMA: u32 = 1;
 /// # Errors
 /// Those of `out`.
 pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::Result {
-    let mut json = Json { out, comma: false };
+    let mut json = Json::new(out);
     json.object(None, |json| {
         json.number("schema", SCHEMA.into())?;
         json.string("version", node.version)?;
@@ -56,8 +57,8 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
             json.number("written_bytes", client.written_bytes)?;
             json.number("connected_us", client.connected_for)
         })?;
-        json.usage("memory", node.memory)?;
-        json.usage("buffers", node.pool)?;
+        usage(json, "memory", node.memory)?;
+        usage(json, "buffers", node.pool)?;
         json.number("allocations", node.allocations)
     })?;
     out.write_char('\n')
@@ -73,7 +74,7 @@ pub fn refused_json(refusal: Refusal<'_>, node: &NodeInfo<'_>, out: &mut dyn Wri
         Refusal::Config(errors) => (errors.problems(), &[][..]),
         Refusal::Devices(sentences) => (&[][..], sentences),
     };
-    let mut json = Json { out, comma: false };
+    let mut json = Json::new(out);
     json.object(None, |json| {
         json.number("schema", SCHEMA.into())?;
         json.string("version", node.version)?;
@@ -210,95 +211,9 @@ fn progress(json: &mut Json<'_>, key: &str, progress: Option<&Progress>) -> fmt:
     })
 }
 
-/// Writes JSON without white space.
-pub(super) struct Json<'a> {
-    out: &'a mut dyn Write,
-    /// Whether something stands before the next member on its level.
-    comma: bool,
-}
-
-impl Json<'_> {
-    fn key(&mut self, key: &str) -> fmt::Result {
-        if core::mem::replace(&mut self.comma, true) {
-            self.out.write_char(',')?;
-        }
-        write!(self.out, "\"{key}\":")
-    }
-
-    /// A member whose value is written as it is.
-    fn raw(&mut self, key: &str, value: fmt::Arguments<'_>) -> fmt::Result {
-        self.key(key)?;
-        self.out.write_fmt(value)
-    }
-
-    pub(super) fn number(&mut self, key: &str, value: u64) -> fmt::Result {
-        self.raw(key, format_args!("{value}"))
-    }
-
-    pub(super) fn bool(&mut self, key: &str, value: bool) -> fmt::Result {
-        self.raw(key, format_args!("{value}"))
-    }
-
-    pub(super) fn optional(&mut self, key: &str, value: Option<u64>) -> fmt::Result {
-        match value {
-            Some(value) => self.number(key, value),
-            None => self.raw(key, format_args!("null")),
-        }
-    }
-
-    pub(super) fn string(&mut self, key: &str, value: &str) -> fmt::Result {
-        self.key(key)?;
-        self.out.write_char('"')?;
-        for c in value.chars() {
-            match c {
-                '"' | '\\' => write!(self.out, "\\{c}")?,
-                ' '..='~' => self.out.write_char(c)?,
-                _ => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        write!(self.out, "\\u{unit:04x}")?;
-                    }
-                }
-            }
-        }
-        self.out.write_char('"')
-    }
-
-    pub(super) fn object(
-        &mut self,
-        key: Option<&str>,
-        members: impl FnOnce(&mut Self) -> fmt::Result,
-    ) -> fmt::Result {
-        if let Some(key) = key {
-            self.key(key)?;
-        }
-        self.out.write_char('{')?;
-        self.comma = false;
-        members(self)?;
-        self.comma = true;
-        self.out.write_char('}')
-    }
-
-    fn array<T>(
-        &mut self,
-        key: &str,
-        items: &[T],
-        mut members: impl FnMut(&mut Self, &T) -> fmt::Result,
-    ) -> fmt::Result {
-        self.key(key)?;
-        self.out.write_char('[')?;
-        for (place, item) in items.iter().enumerate() {
-            if place > 0 {
-                self.out.write_char(',')?;
-            }
-            self.object(None, |json| members(json, item))?;
-        }
-        self.out.write_char(']')
-    }
-
-    fn usage(&mut self, key: &str, usage: Usage) -> fmt::Result {
-        self.object(Some(key), |json| {
-            json.number("used", usage.used)?;
-            json.number("total", usage.total)
-        })
-    }
+fn usage(json: &mut Json<'_>, key: &str, usage: Usage) -> fmt::Result {
+    json.object(Some(key), |json| {
+        json.number("used", usage.used)?;
+        json.number("total", usage.total)
+    })
 }

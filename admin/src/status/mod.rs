@@ -11,7 +11,7 @@ mod tables;
 mod text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use explain::{Explained, explain, forecast};
 pub use fence::{fence, policy_name};

@@ -55,7 +55,7 @@ pub fn explain_roles(status: &Status, now: Micros, out: &mut dyn Write) -> fmt::
     }
 }
 
-pub(super) fn json(json: &mut super::json::Json<'_>, status: &Status, now: Micros) -> fmt::Result {
+pub(super) fn json(json: &mut crate::json::Json<'_>, status: &Status, now: Micros) -> fmt::Result {
     json.object(Some("promotion"), |json| {
         json.bool("auto", status.auto_promote)?;
         json.number("waiting_clients", status.waiting_clients.into())?;

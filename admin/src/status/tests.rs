@@ -8,7 +8,7 @@ use replication::api::{
 use std::string::String;
 use std::vec::Vec;
 
-fn volume(index: u16) -> VolumeStatus {
+pub(crate) fn volume(index: u16) -> VolumeStatus {
     VolumeStatus {
         index,
         size: 1 << 30,
@@ -32,7 +32,7 @@ fn volume(index: u16) -> VolumeStatus {
     }
 }
 
-fn status() -> Status {
+pub(crate) fn status() -> Status {
     let name = |text| Name::try_from(text).unwrap();
     Status {
         node: name("a"),
@@ -56,7 +56,7 @@ fn status() -> Status {
 }
 
 /// A Primary that has lost its peer and holds the fence by the arbiter's word, the peer not having answered.
-fn fencing() -> Status {
+pub(crate) fn fencing() -> Status {
     let mut status = status();
     let by = Grantors {
         peer: false,
