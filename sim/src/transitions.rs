@@ -640,9 +640,9 @@ impl World {
                 return;
             }
             // A fence takes the place of the operator's word against a Primary that cannot be seen, not against newer data.
-            // But an operator who forces the peer of a holder has made a split brain: the holder may go on, too.
-            let by_fence =
-                worth.is_some() && self.holds_fence(n) || !rival && self.word_against_fence(n);
+            // But an operator who forces the peer of a holder has made a split brain: the holder may go on, too, also while
+            // that peer serves, unless it has heard of it (`Fencer`'s tests).
+            let by_fence = worth.is_some() && self.holds_fence(n) || self.word_against_fence(n);
             if !(forced && self.plan.reckless || by_fence) {
                 let detail = format!(
                     "node {} (forced: {forced}, rival Primary: {rival})",

@@ -176,7 +176,9 @@ impl fmt::Display for Denied {
                 f,
                 "the peer fences this node by episode {episode}: it may have newer data; bring it back, or, if it is gone for good, 'primary --force'"
             ),
-            Self::PeerIsPrimary => f.write_str("the peer says that it is Primary"),
+            Self::PeerIsPrimary => f.write_str(
+                "the peer says that it is Primary; if it is surely off by now, 'primary --force'",
+            ),
             Self::Disk(Disk::Outdated) => f.write_str(
                 "the disk is Outdated: the peer has newer data; bring it back, or, if it is gone for good, 'primary --force'",
             ),

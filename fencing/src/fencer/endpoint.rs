@@ -20,6 +20,7 @@ impl Fencer {
             },
             (Request::Unfence { episode, .. }, Party::Peer) => {
                 if episode < EPISODE_MAX {
+                    self.rival = false;
                     self.lifted(episode);
                 }
                 Answer::Released { episode }
@@ -76,6 +77,7 @@ impl Fencer {
         }
         match self.record.own {
             Own::Held(own, _) => {
+                self.rival = peer_is_primary;
                 return Err(Refusal::Held {
                     holder: self.config.node.clone(),
                     episode: own,

@@ -78,6 +78,8 @@ pub struct Fencer {
     forced: bool,
     /// The node is Primary by the operator's word, and the peer has not been back since.
     by_force: bool,
+    /// The peer, which this node fences, says that it is Primary all the same: by an operator's word.
+    rival: bool,
     /// The connection after whose loss the episode was asked for; none: in an earlier life.
     asked_after: Option<u64>,
     peer: Progress,
@@ -142,6 +144,7 @@ impl Fencer {
             promoting: false,
             forced: false,
             by_force: false,
+            rival: false,
             asked_after: None,
             query: Progress::default(),
             reply: None,
@@ -308,6 +311,7 @@ impl Fencer {
         let old = core::mem::replace(&mut self.view, new);
         if new.connected {
             self.told = false;
+            self.rival = false;
             self.deny(Denied::PeerIsBack);
         }
         self.by_force &= new.primary && !new.connected;
@@ -364,6 +368,8 @@ impl Fencer {
             self.push(Action::Promotion(Ok(())));
         } else if self.config.policy == Policy::DontCare {
             self.deny(Denied::PeerUnreachable);
+        } else if self.rival && self.holds() {
+            self.deny(Denied::PeerIsPrimary);
         } else if !self.anybody_to_ask() && !self.holds() {
             self.deny(Denied::NobodyToAsk);
         }

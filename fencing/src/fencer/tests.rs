@@ -245,6 +245,54 @@ fn held_it_survives_a_reboot_and_lets_the_node_become_primary_alone() {
 }
 
 #[test]
+fn who_holds_a_fence_and_hears_that_the_peer_is_primary_all_the_same_leaves_it_to_the_operator() {
+    let held = Record {
+        seen: 1,
+        own: Own::Held(
+            1,
+            Grantors {
+                peer: false,
+                arbiter: true,
+            },
+        ),
+        ..Record::default()
+    };
+    let asks = |primary| {
+        request(Request::Outdate {
+            episode: 2,
+            vouched: 2,
+            primary,
+        })
+    };
+    let told = || {
+        let mut fencer = Fencer::new(config(), held, 0);
+        let secondary = View {
+            primary: false,
+            ..lost(0)
+        };
+        settle(&mut fencer, Input::View(secondary));
+        settle(&mut fencer, asks(true));
+        fencer
+    };
+    let promote = |force| Input::Promote { force };
+    let granted = Action::Promotion(Ok(()));
+    let denied = Action::Promotion(Err(Denied::PeerIsPrimary));
+    assert_eq!(settle(&mut told(), promote(false)), [denied]);
+    assert!(settle(&mut told(), promote(true)).contains(&granted));
+    // It is not Primary any more, or gives back what it asked for.
+    let over = request(Request::Unfence {
+        episode: 2,
+        vouched: 0,
+    });
+    for input in [asks(false), over] {
+        let mut fencer = told();
+        settle(&mut fencer, input);
+        let actions = settle(&mut fencer, promote(false));
+        assert!(actions.contains(&granted), "{actions:?}");
+    }
+}
+
+#[test]
 fn the_arbiters_refusal_outdates_a_primary_and_its_request_is_given_back() {
     let mut fencer = alone();
     let refused = Answer::Refused {
