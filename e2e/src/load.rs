@@ -39,6 +39,18 @@ struct Sector {
     zeroed: u32,
 }
 
+impl Sector {
+    /// It was read and shows this write, so it is the last one from now on.
+    fn is(&mut self, shown: u32) {
+        (self.issued, self.answered) = (shown, shown);
+        if self.zeroed > shown {
+            // These zeroes never reached the disk, and later numbers must not make them lawful again. Older ones stay
+            // known: until a flush covers what was written over them, a crash may bring them back.
+            self.zeroed = u32::MAX;
+        }
+    }
+}
+
 /// The part of the load that one connection has to itself.
 #[derive(Debug)]
 struct Region {
@@ -283,13 +295,7 @@ impl Region {
                 false => read_stamp(number, bytes),
             };
             match shown {
-                Some(shown) if (least..=sector.issued).contains(&shown) => {
-                    (sector.issued, sector.answered) = (shown, shown);
-                    if shown != sector.zeroed {
-                        // Zeroes are over, until they are written again.
-                        sector.zeroed = u32::MAX;
-                    }
-                }
+                Some(shown) if (least..=sector.issued).contains(&shown) => sector.is(shown),
                 _ => {
                     self.failure.get_or_insert(format!(
                         "sector {number} of {} shows {shown:?} (none: nothing that was ever written there), which is not \
@@ -319,4 +325,82 @@ fn stamp(sector: u64, number: u32) -> [u8; SECTOR] {
 fn read_stamp(sector: u64, bytes: &[u8]) -> Option<u32> {
     let number = u32::from_le_bytes(bytes[8..12].try_into().expect("4 bytes"));
     (bytes == stamp(sector, number)).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WROTE: u8 = 0xff;
+
+    /// A region with one sector of which these writes are known.
+    fn region(sector: Sector) -> Region {
+        Region {
+            export: "vol0".into(),
+            windows: vec![0],
+            sectors: vec![sector],
+            last: sector.issued,
+            random: Random::new(1),
+            failure: None,
+        }
+    }
+
+    /// Whether the sector may show this write, or zeroes for `None`.
+    fn may_show(region: &mut Region, write: Option<u32>, survives: Survives) -> bool {
+        let bytes = write.map_or([0; SECTOR], |number| stamp(0, number));
+        region.failure = None;
+        region.judge(0, 0, &bytes, survives);
+        region.failure.is_none()
+    }
+
+    /// Zeroes that no flush covered, overwritten by data that none covered either: both, and what was flushed, may be there
+    /// after a crash of both nodes, also when a client read the data in between.
+    #[test]
+    fn zeroes_beneath_an_unflushed_write_may_come_back() {
+        let written = Sector {
+            issued: 9,
+            answered: 9,
+            flushed: 5,
+            zeroed: 7,
+        };
+        let mut read = region(written);
+        assert!(may_show(&mut read, Some(9), Survives::Answered));
+        assert!(may_show(&mut read, None, Survives::Flushed));
+        assert_eq!((read.sectors[0].issued, read.sectors[0].zeroed), (7, 7));
+    }
+
+    #[test]
+    fn zeroes_beneath_a_flushed_write_may_not_come_back() {
+        let mut flushed = region(Sector {
+            issued: 9,
+            answered: 9,
+            flushed: 9,
+            zeroed: 7,
+        });
+        assert!(!may_show(&mut flushed, None, Survives::Flushed));
+        assert!(!may_show(&mut flushed, Some(8), Survives::Flushed));
+        assert!(may_show(&mut flushed, Some(9), Survives::Flushed));
+    }
+
+    /// The crash lost the zeroes; a later write must not make them look lawful.
+    #[test]
+    fn lost_zeroes_stay_lost() {
+        let mut lost = region(Sector {
+            issued: 7,
+            answered: 7,
+            flushed: 5,
+            zeroed: 7,
+        });
+        assert!(may_show(&mut lost, Some(6), Survives::Flushed));
+        lost.sectors[0].issued = 9;
+        assert!(!may_show(&mut lost, None, Survives::Flushed));
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_a_failure() {
+        let mut region = region(Sector::default());
+        region.judge(0, 0, &[WROTE; SECTOR], Survives::Flushed);
+        assert!(region.failure.is_some());
+        assert!(may_show(&mut region, None, Survives::Answered), "a blank disk");
+    }
 }
