@@ -393,8 +393,8 @@ impl World {
             let same = was == self.generation(1 - n, v);
             // Unless a Primary's disk failed and then the peer crashed, who alone had something: docs/FAULT_MODEL.md.
             let excused = self.oracle.disks_failed() || self.oracle.torn_out;
-            let more = mine == Some(Level::Answered) && theirs == Some(Level::Lagging);
-            if more && same && !excused {
+            let may_have_more = mine == Some(Level::Answered) && theirs == Some(Level::Lagging);
+            if may_have_more && same && !excused && self.lacks_answered(1 - n, v) {
                 let who = letter(n);
                 let detail = format!("vol{v}: node {who} has more than its source");
                 self.fail("the better copy is never the target", detail);
@@ -417,6 +417,17 @@ impl World {
         }
     }
 
+    /// Whether an answered write is missing on this disk. One that lagged when its Primary was lost may have had all the same, and
+    /// then a copy of it has no more than it.
+    fn lacks_answered(&self, n: usize, volume: usize) -> bool {
+        let history = &self.oracle.branches[self.oracle.of[n][volume]].volumes[volume];
+        let disk = self.nodes[n].disks[volume].current();
+        (0..self.plan.volumes[volume].places.sectors).any(|sector| {
+            let passed_over = self.in_flight(volume, sector) || self.unjudged(volume, sector);
+            !passed_over && !history.legal(sector, disk[sector], Level::Answered)
+        })
+    }
+
     /// The target of a resync says that it has all: its source may not know yet, or be gone.
     fn becomes_whole(&mut self, n: usize, volume: usize) {
         let source = 1 - n;
@@ -436,11 +447,11 @@ impl World {
             return;
         }
         let (mut level, mut lags) = (Level::Answered, false);
-        // A source that has just left it by protocol A counts no more what was on its way.
+        // A source that has just left it counts no more what was on its way (A), or received and not written yet (B).
         let left = of_source[0] != self.generation(n, volume);
         let may_lag = self.oracle.lag(source, volume) > 0
             || self.oracle.lagged[source][volume]
-            || (left && self.plan.mirroring.protocol == Protocol::A);
+            || (left && self.plan.mirroring.protocol != Protocol::C);
         for sector in 0..self.plan.volumes[volume].places.sectors {
             if self.in_flight(volume, sector) {
                 continue;
