@@ -9,7 +9,7 @@ use super::meta::{Lane, Meta};
 use super::pages::{bits_of, put};
 use super::volume::Volume;
 use super::{Engine, text};
-use crate::api::{DiskError, DiskOp, Level, MetadataPlace, Text};
+use crate::api::{DiskError, DiskOp, Level, MetadataPlace, Role, Text};
 use crate::buf::{Buf, BufView, MAX_BUF, Mem, PAGE};
 use crate::mutation::{self, Mutation};
 use crate::ondisk::{self, Disks, Layout, LayoutError};
@@ -30,6 +30,8 @@ pub(super) struct Growth {
     dead: bool,
     /// It may go on to the new size as soon as it is ready.
     committed: bool,
+    /// The peer has the new size already, durably.
+    peer_has: bool,
     buf: Buf,
     /// The bitmap of the larger volume.
     dirty: Bitmap,
@@ -185,6 +187,7 @@ impl Engine {
             busy: false,
             dead: false,
             committed: false,
+            peer_has: false,
             buf,
             dirty,
         }));
@@ -192,6 +195,14 @@ impl Engine {
             self.growth_ready(at);
         }
         Ok(())
+    }
+
+    /// What has just begun to grow follows the peer, which has the new size: it goes on to it as soon as there is room.
+    pub(super) fn grow_as_peer(&mut self, at: usize) {
+        if let Some(growth) = &mut self.volumes[at].growth {
+            growth.peer_has = true;
+        }
+        self.commit_growth(at);
     }
 
     /// There is room: go on to the new size. [`Engine::growth_ended`] is called when it is durable.
@@ -302,8 +313,14 @@ impl Engine {
                     }
                 }
                 Stage::Saving if !self.volumes[at].saving() => {
-                    if let Some(growth) = self.volumes[at].growth.take() {
+                    let growth = self.volumes[at].growth.take();
+                    let peer_has = growth.as_ref().is_some_and(|growth| growth.peer_has);
+                    if let Some(growth) = growth {
                         mem.free(growth.buf);
+                    }
+                    if peer_has && self.role == Role::Primary && !self.connected() {
+                        // Promoted meanwhile, and alone: no handshake tells its clients.
+                        self.offer(at);
                     }
                     let (index, size) = (self.volumes[at].config.index, to.volume_bytes);
                     self.log(Level::Info, text!("vol{index}: has {size} bytes now"));

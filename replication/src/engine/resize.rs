@@ -558,7 +558,7 @@ impl Engine {
                     );
                     // The peer's marks may be gone already: here the new part counts as out of sync.
                     match self.start_growth(at, size, false, mem) {
-                        Ok(()) => self.commit_growth(at),
+                        Ok(()) => self.grow_as_peer(at),
                         Err(error) => {
                             let why = text!("vol{index}: cannot grow to {size} bytes: {error}");
                             self.complain(Level::Error, why);

@@ -283,6 +283,36 @@ fn both_crash_at_any_step() {
     });
 }
 
+/// No handshake tells its clients of the size that it reaches only after its promotion.
+#[test]
+fn a_node_promoted_alone_while_it_grows_as_its_peer_has_offers_the_new_size() {
+    for (make, largest) in KINDS {
+        let mut pair = enlarged(make);
+        pair.start(0, resize(None, false));
+        while size(&pair, 1) == OLD {
+            assert!(pair.step(), "the node that follows never grew");
+        }
+        pair.cut();
+        pair.reboot(0);
+        pair.nodes[0].may_allocate = true;
+        pair.run();
+        assert_eq!((size(&pair, 0), size(&pair, 1)), (OLD, largest));
+        pair.network = true;
+        while !pair.nodes[0].logged("and so does this node") {
+            if !pair.step() {
+                pair.wait(500_000);
+            }
+        }
+        pair.cut();
+        assert_eq!(size(&pair, 0), OLD, "it is promoted before it has grown");
+        pair.ok(0, Command::Primary { force: true });
+        assert_eq!(pair.nodes[0].role(), Role::Primary);
+        pair.run();
+        assert_eq!(size(&pair, 0), largest);
+        assert_eq!(pair.nodes[0].sizes[&0], largest);
+    }
+}
+
 #[test]
 fn refusals_say_what_to_do() {
     let mut pair = pair_of(internal);
