@@ -401,6 +401,9 @@ mod tests {
         let mut region = region(Sector::default());
         region.judge(0, 0, &[WROTE; SECTOR], Survives::Flushed);
         assert!(region.failure.is_some());
-        assert!(may_show(&mut region, None, Survives::Answered), "a blank disk");
+        assert!(
+            may_show(&mut region, None, Survives::Answered),
+            "a blank disk"
+        );
     }
 }
