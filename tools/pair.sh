@@ -214,8 +214,28 @@ accepted() { run_command "$1" 20 && [ "$mark_value" = 0 ]; }
 # decided COMMAND - accepted, or refused for a reason that waiting does not change.
 decided() { accepted "$1" || [[ "${lines[*]}" == *create-md* ]]; }
 refused() {
-  warn "node $1 refuses: ${lines[*]:-no answer on its console}"
+  local why="${lines[*]:-no answer on its console}"
+  warn "node $1 refuses: $why"
+  close_line
+  [[ "$why" != *'not connected'* ]] || why_not_met
   die "its log is $dir/$1.log"
+}
+
+# why_not_met - what can be seen from here of two nodes that run and do not find each other: whether frames are sent and
+# received. It asks twice, since a counter that stands still is the sign.
+why_not_met() {
+  local node wire
+  [ "$net" != user ] || alive wire || warn "the cable between the nodes has ended: $(tail -n 1 wire.err)"
+  for _ in 1 2; do
+    for node in a b; do
+      open_line $node.console
+      if run_command net 10; then warn "$node: ${lines[*]}"; else warn "$node does not answer on its console"; fi
+      close_line
+    done
+    pause 2
+  done
+  # What of the cable's own sockets is full.
+  if wire=$(process_of wire) && command -v ss >/dev/null; then ss -xp | grep -F "pid=$wire," >&2 || :; fi
 }
 
 # greets NODE - its NBD server sends its greeting.

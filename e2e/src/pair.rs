@@ -408,6 +408,9 @@ impl Drop for Pair {
             for node in [Node::A, Node::B] {
                 let log = self.dir.path().join(format!("{}.log", node.name()));
                 eprintln!("end of {}'s log:\n{}", node.name(), tail(&log, 40));
+                // Whether frames come through: of a node that is not there, that it is not.
+                let net = self.script(&["exec", node.name(), "net"]);
+                eprintln!("{}{}", text(&net.stdout), text(&net.stderr));
             }
         }
         if self.dir.path().join("pair.settings").exists() {
