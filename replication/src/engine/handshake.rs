@@ -309,7 +309,8 @@ impl Engine {
                 | Refusal::PrimaryIsTarget
                 | Refusal::BothPrimary
         );
-        let next = if conflict {
+        let decided = reason == Refusal::PrimaryIsTarget && self.fence_decides(self.role);
+        let next = if conflict && !decided {
             Next::StandAlone
         } else {
             Next::RetrySlowly
@@ -325,6 +326,12 @@ impl Engine {
             let own = self.link.next;
             self.close_link(own);
         }
+    }
+
+    /// Whether it is not up to the operator which of two Primaries goes on: one that was paused, or cut off, has a successor
+    /// that fences it, and yields when it hears of that. Then the nodes can meet.
+    fn fence_decides(&self, peer: Role) -> bool {
+        self.fences() && self.role == Role::Primary && peer == Role::Primary
     }
 
     fn conclude(&mut self, mem: &mut Mem<'_>) {
@@ -371,7 +378,13 @@ impl Engine {
                 ),
             );
             let reason = text!("{}", refusal_text(refusal, index));
-            return self.refuse(refusal, index, Next::StandAlone, reason);
+            let decided = refusal == Refusal::PrimaryIsTarget && self.fence_decides(peer.role);
+            let next = if decided {
+                Next::RetrySlowly
+            } else {
+                Next::StandAlone
+            };
+            return self.refuse(refusal, index, next, reason);
         }
         if let Some((index, reason)) = self.target_obstacle() {
             return self.refuse(Refusal::Snapshot, index, Next::RetrySlowly, reason);
