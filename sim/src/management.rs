@@ -3,12 +3,16 @@
 //! Everything here is drawn from a stream of random numbers of its own, and only where a plan has a fencing policy: a
 //! seed without one draws what it always drew.
 
+mod script;
+
+pub use script::{Message, Pick};
+
 use crate::rng::Rng;
 use crate::schedule::{NodeEvent, Occurrence};
 use crate::trace::letter;
 use crate::world::{Time, World};
 use fencing::arbiter::Arbiter;
-use fencing::{Name, Own, Record};
+use fencing::{Episode, Name, Own, Record};
 use replication::api::{
     Answer, Command, ConnectionState, DiskState, FencingConfig, OnTimeout, Party, Policy, Request,
     Role, Status, VolumeStatus,
@@ -53,7 +57,13 @@ pub struct Management {
     released: BTreeSet<(usize, u64)>,
     /// Fences begun, granted, given back; messages lost.
     pub counts: [u64; 4],
+    /// Nothing is drawn any more: what a script does not disturb arrives.
     ended: bool,
+    /// What a script holds back.
+    pick: Option<Pick>,
+    held: Vec<Message>,
+    /// Who held the fence at the arbiter, change by change.
+    journal: Vec<Option<(Name, Episode)>>,
 }
 
 /// The plan's fencing, from its own stream.
@@ -115,6 +125,9 @@ impl Management {
             released: BTreeSet::new(),
             counts: [0; 4],
             ended: false,
+            pick: None,
+            held: Vec::new(),
+            journal: Vec::new(),
         }
     }
 
@@ -127,7 +140,7 @@ impl Management {
         if !self.ended && self.rng.one_in(90) {
             self.down_until = now + self.rng.below(6 * timeout);
         }
-        let lost = !self.ended && (now < self.cut[path] || self.rng.percent(10));
+        let lost = now < self.cut[path] || !self.ended && self.rng.percent(10);
         if lost {
             self.counts[3] += 1;
             return Vec::new();
@@ -157,6 +170,9 @@ impl World {
 
     /// A node asks out of band.
     pub(crate) fn asks(&mut self, n: usize, to: Party, request: Request) {
+        if self.holds_back(Message::Question(n, to, request)) {
+            return;
+        }
         let path = if to == Party::Arbiter { n } else { 2 };
         for delay in self.paths(path) {
             if to == Party::Arbiter {
@@ -172,7 +188,7 @@ impl World {
 
     /// A node answers its peer.
     pub(crate) fn answers(&mut self, n: usize, to: Party, answer: &Answer) {
-        if to == Party::Peer {
+        if to == Party::Peer && !self.holds_back(Message::Answer(1 - n, to, answer.clone())) {
             for delay in self.paths(2) {
                 let event = NodeEvent::Answered(Party::Peer, answer.clone());
                 self.later(1 - n, delay, event);
@@ -186,7 +202,7 @@ impl World {
         let Some(management) = &mut self.management else {
             return;
         };
-        if !management.ended && self.now < management.down_until {
+        if self.now < management.down_until {
             return;
         }
         let mut asked = request;
@@ -217,9 +233,18 @@ impl World {
             );
             return;
         }
+        if let Some(management) = &mut self.management
+            && after != before
+        {
+            management.journal.push(after.clone());
+        }
         self.trace.line(self.now, "ARBITER", || {
             format!("{from} {request:?}: {after:?}")
         });
+        let answer = Message::Answer(from, Party::Arbiter, verdict.answer.clone());
+        if self.holds_back(answer) {
+            return;
+        }
         for delay in self.paths(from) {
             let event = NodeEvent::Answered(Party::Arbiter, verdict.answer.clone());
             self.later(from, delay, event);
@@ -238,6 +263,9 @@ impl World {
     pub(crate) fn end_management_faults(&mut self) {
         if let Some(management) = &mut self.management {
             management.ended = true;
+            management.cut = [0; 3];
+            management.down_until = 0;
+            management.pick = None;
         }
     }
 

@@ -6,7 +6,7 @@ use crate::stamp::Value;
 use crate::stats::Kind;
 use crate::trace::Trace;
 use crate::world::{Time, World};
-use replication::api::{Command, ConnectionState, DiskState, Role, Status};
+use replication::api::{Command, ConnectionState, DiskState, Policy, Role, Status};
 
 /// How long a scenario waits for what must come: a minute of simulated time.
 const PATIENCE: Time = 60_000_000;
@@ -21,6 +21,9 @@ impl World {
             None,
             Trace::new(std::env::var_os("SIM_TRACE").is_some()),
         );
+        if world.plan.fencing.policy != Policy::DontCare {
+            world.with_calm_management(seed);
+        }
         world.boot(0);
         world.boot(1);
         world.create_all();
@@ -143,9 +146,26 @@ impl World {
         self.plain(n, Kinds::WriteZeroes, first, count, false)
     }
 
+    /// Submits a write of fresh stamps to one of several volumes.
+    pub fn write_to(&mut self, n: usize, volume: usize, first: usize, count: usize) -> Option<u64> {
+        self.on(n, volume, Kinds::Write, first, count, false)
+    }
+
     fn plain(
         &mut self,
         n: usize,
+        kind: Kinds,
+        first: usize,
+        count: usize,
+        fua: bool,
+    ) -> Option<u64> {
+        self.on(n, 0, kind, first, count, fua)
+    }
+
+    fn on(
+        &mut self,
+        n: usize,
+        volume: usize,
         kind: Kinds,
         first: usize,
         count: usize,
@@ -155,7 +175,7 @@ impl World {
             n,
             Wanted {
                 kind,
-                volume: 0,
+                volume,
                 first,
                 count,
                 fua,

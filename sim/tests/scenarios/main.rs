@@ -7,12 +7,14 @@
 mod clients;
 mod copies;
 mod disks;
+mod fencing;
 mod lineage;
 mod protocols;
 mod resize;
 mod restarts;
 mod resync;
 mod roles;
+mod snapshots;
 mod suite;
 
 use replication::api::{Command, ConnectionState, DiskState, Role};
