@@ -374,8 +374,10 @@ impl World {
             return self.fail("only who holds a fence ends it", detail);
         }
         let frozen = before.suspended.fencing && now.suspended.fencing;
+        // That of a resync which the operator asks for (invalidate-remote) is no client's.
         let minted = |(a, b): (&VolumeStatus, &VolumeStatus)| {
             a.current_uuid != b.current_uuid
+                && !b.replication.is_source()
                 && a.disk == b.disk
                 && before.role == Role::Primary
                 && a.disk == DiskState::UpToDate

@@ -23,14 +23,15 @@ fn saved_seeds_pass() {
 
 /// With fencing. What they found: 23 and 789: the record of the disk that was read first counted, not the newest; 278: a holder
 /// may go on beside a peer that the operator forced; 376: an old disk was promoted by a fence; 524: a mark whose end nobody
-/// could tell; 520: the same as 278, while that peer serves; 693 and 1615: what a peer acknowledged before it was gone counts.
+/// could tell; 520: the same as 278, while that peer serves; 550: a frozen node begins a
+/// generation for the resync that the operator asks for; 693 and 1615: what a peer acknowledged before it was gone counts.
 #[test]
 fn saved_fencing_seeds_pass() {
     let fencing = Options {
         fencing: true,
         ..Options::default()
     };
-    for seed in [23, 278, 376, 520, 524, 693, 789, 1615] {
+    for seed in [23, 278, 376, 520, 524, 550, 693, 789, 1615] {
         let outcome = run_seed(seed, &fencing);
         assert_eq!(outcome.violation, None, "saved seed {seed} with fencing");
     }
