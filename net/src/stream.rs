@@ -1,5 +1,7 @@
 //! A byte stream as the protocol code sees it: a TCP socket, or a pair of queues in a test.
 
+use replication::api::Micros;
+
 /// Non-blocking access to one connection's two directions.
 pub trait ByteStream {
     /// Bytes that can be read now.
@@ -13,4 +15,7 @@ pub trait ByteStream {
     fn writable(&self) -> usize;
     /// Queues up to `data.len()` bytes to be sent; returns how many were taken.
     fn write(&mut self, data: &[u8]) -> usize;
+    /// How long the acknowledgement of what arrives from now on may wait for bytes to travel with; `None`: not at all.
+    /// For a stream that acknowledges nothing this means nothing.
+    fn set_ack_delay(&mut self, _delay: Option<Micros>) {}
 }

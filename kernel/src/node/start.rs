@@ -420,7 +420,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 rx_bytes: budget.client_rx,
                 tx_bytes: budget.client_tx,
                 liveness: Some(CLIENT_LIVENESS),
-                // Some clients' sockets wait for the acknowledgement of a request's header before its payload.
+                // Until a client has an export open; then its session decides.
                 ack_delay: None,
             });
         }

@@ -1,7 +1,9 @@
 //! A TCP socket as a [`ByteStream`].
 
 use crate::stream::ByteStream;
+use replication::api::Micros;
 use smoltcp::socket::tcp::{Socket, State};
+use smoltcp::time::Duration;
 
 /// One connection's two directions, borrowed from its [`super::Stack`].
 pub struct TcpStream<'a> {
@@ -40,5 +42,9 @@ impl ByteStream for TcpStream<'_> {
 
     fn write(&mut self, data: &[u8]) -> usize {
         self.socket.send_slice(data).unwrap_or(0)
+    }
+
+    fn set_ack_delay(&mut self, delay: Option<Micros>) {
+        self.socket.set_ack_delay(delay.map(Duration::from_micros));
     }
 }

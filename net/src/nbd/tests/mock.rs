@@ -25,6 +25,8 @@ pub struct Pipe {
     /// Bytes that the server may still send.
     pub window: usize,
     pub closed: bool,
+    /// How long acknowledgements may wait.
+    pub ack_delay: Option<Micros>,
 }
 
 impl Pipe {
@@ -36,6 +38,7 @@ impl Pipe {
             outbound: Vec::new(),
             window: usize::MAX,
             closed: false,
+            ack_delay: None,
         }
     }
 
@@ -77,6 +80,9 @@ impl ByteStream for Pipe {
         self.outbound.extend_from_slice(&data[..n]);
         self.window -= if self.window == usize::MAX { 0 } else { n };
         n
+    }
+    fn set_ack_delay(&mut self, delay: Option<Micros>) {
+        self.ack_delay = delay;
     }
 }
 

@@ -113,3 +113,37 @@ fn a_reader_that_stops_holds_the_writer_back() {
     });
     assert!(done);
 }
+
+#[test]
+fn an_acknowledgement_that_may_wait_travels_with_the_answer() {
+    let mut world = World::new(17);
+    let mut a = world.node(1, &[group(6)]);
+    let mut b = world.node(2, &[group(6)]);
+    let (at_a, at_b) = connect(&mut world, &mut a, &mut b);
+    // What each round does: whether acknowledgements may wait, when the answer comes, and the frames that `b` sends.
+    for (delay, answer_after, frames) in
+        [(None, 500, 2), (Some(2000), 500, 1), (Some(2000), 5000, 2)]
+    {
+        b.stack.stream(at_b).expect("owned").set_ack_delay(delay);
+        world.run(&mut [&mut a, &mut b], SECOND, |_, _| false);
+        let before = world.traffic(&b).tx_frames;
+        assert_eq!(a.stack.stream(at_a).expect("owned").write(&[1; 28]), 28);
+        let asked = world.now;
+        let mut answered = false;
+        let done = world.run(&mut [&mut a, &mut b], SECOND, |nodes, now| {
+            let mut stream = nodes[1].stack.stream(at_b).expect("owned");
+            stream.read(&mut [0; 64]);
+            if !answered && now >= asked + answer_after {
+                answered = stream.write(&[2; 16]) == 16;
+            }
+            let mut stream = nodes[0].stack.stream(at_a).expect("owned");
+            stream.read(&mut [0; 64]) == 16
+        });
+        assert!(done, "no answer");
+        let sent = world.traffic(&b).tx_frames - before;
+        assert_eq!(
+            sent, frames,
+            "delay {delay:?}, answer after {answer_after} us"
+        );
+    }
+}
