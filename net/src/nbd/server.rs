@@ -80,6 +80,8 @@ pub struct SessionStatus<'a> {
 pub struct Server {
     exports: Vec<Export>,
     sessions: Vec<Session>,
+    /// No session from here on is used: what is asked in every turn need not look at the idle rest.
+    bound: usize,
     shared: Shared,
     serving: bool,
 }
@@ -109,6 +111,7 @@ impl Server {
         Self {
             exports,
             sessions: (0..slots).map(Session::new).collect(),
+            bound: 0,
             shared: Shared::new(limits, slots, pool),
             serving: false,
         }
@@ -153,6 +156,7 @@ impl Server {
             session.release(&mut self.shared, pool);
         }
         session.open(now, peer, self.serving);
+        self.bound = self.bound.max(usize::from(slot) + 1);
         Some(Accepted { slot, evicted })
     }
 
@@ -190,6 +194,7 @@ impl Server {
         let verdict = session.poll(&mut cx, stream, io);
         if verdict != Verdict::Continue {
             session.release(&mut self.shared, io.pool());
+            self.lower_bound();
         }
         verdict
     }
@@ -207,9 +212,20 @@ impl Server {
         match self.sessions.get_mut(usize::from(slot)) {
             Some(session) if session.phase != Phase::Free => {
                 session.release(&mut self.shared, pool);
+                self.lower_bound();
             }
             _ => {}
         }
+    }
+
+    /// The sessions that may be used.
+    fn used(&self) -> &[Session] {
+        &self.sessions[..self.bound]
+    }
+
+    fn lower_bound(&mut self) {
+        let last = self.used().iter().rposition(|s| s.phase != Phase::Free);
+        self.bound = last.map_or(0, |last| last + 1);
     }
 
     /// Takes the engine's answer to a request. The answer to a session that is no more only
@@ -266,14 +282,14 @@ impl Server {
     #[must_use]
     pub fn open_clients(&self) -> u32 {
         let open = |s: &&Session| s.phase == Phase::Transmission;
-        self.sessions.iter().filter(open).count() as u32
+        self.used().iter().filter(open).count() as u32
     }
 
     /// Clients that are connected and not greeted, since this node does not serve.
     #[must_use]
     pub fn waiting_clients(&self) -> u32 {
         let waits = |s: &&Session| s.phase == Phase::Withheld && !s.doomed && !s.refusing;
-        self.sessions.iter().filter(waits).count() as u32
+        self.used().iter().filter(waits).count() as u32
     }
 
     /// Nobody is to wait any longer: clients that were not greeted are greeted, and whatever export they ask for is refused
@@ -290,7 +306,7 @@ impl Server {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Micros> {
         let due = |s: &Session| s.due_at(&self.shared);
-        self.sessions.iter().filter_map(due).min()
+        self.used().iter().filter_map(due).min()
     }
 
     /// The sessions, for the console.

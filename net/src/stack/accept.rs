@@ -5,6 +5,7 @@ use super::conn::ConnHandle;
 use super::nic::Stack;
 use super::slot::SlotState;
 use replication::api::Micros;
+use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{CongestionControl, Socket, State};
 use smoltcp::time::Duration;
 
@@ -98,7 +99,7 @@ impl Stack {
     pub(super) fn freshen(&mut self, slot: usize) -> &mut Socket<'static> {
         let mut socket = match self.slots[slot].parked.take() {
             Some(socket) => socket,
-            None => self.remove(slot),
+            None => self.take_out(self.slots[slot].handle),
         };
         socket.abort();
         socket.set_congestion_control(CongestionControl::Reno);
@@ -114,8 +115,9 @@ impl Stack {
         self.sockets.get_mut(place)
     }
 
-    fn remove(&mut self, slot: usize) -> Socket<'static> {
-        match self.sockets.remove(self.slots[slot].handle) {
+    /// Takes a slot's socket out of the set.
+    pub(super) fn take_out(&mut self, handle: SocketHandle) -> Socket<'static> {
+        match self.sockets.remove(handle) {
             smoltcp::socket::Socket::Tcp(socket) => socket,
             smoltcp::socket::Socket::Udp(_) => panic!("a slot's socket is one of TCP"),
         }
@@ -130,7 +132,7 @@ impl Stack {
         socket.close();
         self.enter(slot, SlotState::Idle);
         if self.parks(self.slots[slot].group) {
-            self.slots[slot].parked = Some(self.remove(slot));
+            self.slots[slot].parked = Some(self.take_out(self.slots[slot].handle));
         }
     }
 

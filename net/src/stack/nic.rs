@@ -149,13 +149,16 @@ impl Stack {
             socket.register_recv_waker(&waker);
             socket.register_send_waker(&waker);
             self.wakers.push(waker);
+            // Parked at once, so that the set never has more places than sockets in use: smoltcp walks over all of them.
+            let handle = self.sockets.add(socket);
+            let parked = self.take_out(handle);
             self.slots.push(Slot {
                 group: number,
                 state: SlotState::Idle,
                 generation: 0,
                 order: 0,
-                handle: self.sockets.add(socket),
-                parked: None,
+                handle,
+                parked: Some(parked),
                 dialling: false,
             });
         }
