@@ -68,6 +68,8 @@ pub struct Core {
     pub close_link: bool,
     /// After that it is to be opened again.
     open_link: bool,
+    /// When the engine wants its next tick; `None` when that is to be asked anew.
+    timeout: Option<Option<Micros>>,
     /// The time of this turn.
     pub now: Micros,
 }
@@ -98,6 +100,7 @@ impl Core {
             sizes: Vec::with_capacity(MAX_VOLUMES),
             close_link: false,
             open_link: false,
+            timeout: None,
             now,
         };
         core.perform();
@@ -108,7 +111,15 @@ impl Core {
     pub fn event(&mut self, event: Event) {
         let mut mem = Mem::new(&mut self.pool, &mut self.payload);
         self.engine.handle(self.now, event, &mut mem);
+        self.timeout = None;
         self.perform();
+    }
+
+    /// When the engine wants its next tick. That changes only with an event, so the answer is kept until the next one.
+    pub fn timeout(&mut self) -> Option<Micros> {
+        *self
+            .timeout
+            .get_or_insert_with(|| self.engine.poll_timeout())
     }
 
     /// The link was closed: opens it again if the engine has asked for that meanwhile.

@@ -197,7 +197,7 @@ impl Node {
         }
         busy |= self.disks();
         busy |= self.link(now);
-        if self.core.engine.poll_timeout().is_some_and(|at| at <= now) {
+        if self.core.timeout().is_some_and(|at| at <= now) {
             self.core.event(Event::Tick);
         }
         self.accept(now);
@@ -253,7 +253,7 @@ impl Node {
     pub fn deadline(&mut self, now: Micros) -> Micros {
         let stacks = self.ports.iter_mut().filter_map(|port| port.due(now));
         let others = [
-            self.core.engine.poll_timeout(),
+            self.core.timeout(),
             self.core.link.poll_at(),
             self.sessions_at,
         ];

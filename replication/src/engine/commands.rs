@@ -216,32 +216,28 @@ impl Engine {
     /// When to send [`crate::api::Event::Tick`] at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Micros> {
-        let task = self
-            .task
-            .map(|task| task.deadline)
-            .filter(|at| *at < Micros::MAX);
-        let deferred = self.deferred.iter().map(|waiting| waiting.deadline).min();
-        [
-            self.link_deadline(),
-            self.dry_run_deadline(),
-            self.inspection_deadline(),
-            task,
-            deferred,
-            self.resync_retry,
-            self.ahead_deadline(),
-            self.verify_deadline(),
-            self.attach_deadline(),
-            self.detach_deadline(),
-            self.rollback_deadline(),
-            self.hang_deadline(),
-            self.starved_until,
-            self.cooling_deadline(),
-            self.fence.deadline(),
-            self.auto_deadline(),
-            self.notify_deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        // Asked after every event: an array to iterate over would cost as much as all the rest.
+        let mut due = Micros::MAX;
+        let mut consider = |at: Option<Micros>| due = due.min(at.unwrap_or(Micros::MAX));
+        consider(self.task.map(|task| task.deadline));
+        for waiting in &self.deferred {
+            consider(Some(waiting.deadline));
+        }
+        consider(self.link_deadline());
+        consider(self.dry_run_deadline());
+        consider(self.inspection_deadline());
+        consider(self.resync_retry);
+        consider(self.ahead_deadline());
+        consider(self.verify_deadline());
+        consider(self.attach_deadline());
+        consider(self.detach_deadline());
+        consider(self.rollback_deadline());
+        consider(self.hang_deadline());
+        consider(self.starved_until);
+        consider(self.cooling_deadline());
+        consider(self.fence.deadline());
+        consider(self.auto_deadline());
+        consider(self.notify_deadline());
+        (due < Micros::MAX).then_some(due)
     }
 }
