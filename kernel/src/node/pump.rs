@@ -523,15 +523,18 @@ impl Node {
         }
     }
 
-    /// Gives disks and NICs everything that was made, and rings each doorbell once.
+    /// Gives disks and NICs everything that was made, and rings each doorbell once. The link goes first: a write's way
+    /// to the peer's disk and back is longer than that to the own one, and where the processor itself carries out a
+    /// doorbell (no ioeventfd) whatever is handed over before it waits for that.
     fn hand_over(&mut self, now: Micros) {
+        let port = &mut self.ports[self.link_port];
+        port.dirty |= self.core.link.flush(&mut port.stack, &self.core.payload);
+        port.hand_over(now);
         for disk in &mut self.core.disks {
             disk.kick();
         }
-        let port = &mut self.ports[self.link_port];
-        port.dirty |= self.core.link.flush(&mut port.stack, &self.core.payload);
-        for port in &mut self.ports {
-            port.hand_over(now);
+        for at in (0..self.ports.len()).filter(|at| *at != self.link_port) {
+            self.ports[at].hand_over(now);
         }
     }
 }
