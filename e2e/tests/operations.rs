@@ -1,4 +1,4 @@
-//! docs/OPERATIONS.md as a test: its commands are run in their order, and what it shows must come.
+//! docs/OPERATIONS.md and docs/QUICKSTART.md as tests: their commands are run in their order, and what they show must come.
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 use e2e::Pair;
@@ -69,9 +69,19 @@ fn run(pair: &Pair, command: &str) -> Output {
 
 #[test]
 fn the_operations_page_does_what_it_says() {
-    let page = std::fs::read_to_string(checkout().join("docs/OPERATIONS.md")).expect("the page");
+    follow("docs/OPERATIONS.md", 30);
+}
+
+#[test]
+fn the_quick_start_does_what_it_says() {
+    follow("docs/QUICKSTART.md", 12);
+}
+
+/// Does what a page says, which has at least so many steps.
+fn follow(page: &str, least: usize) {
+    let page = std::fs::read_to_string(checkout().join(page)).expect("the page");
     let steps = steps(&page);
-    assert!(steps.len() > 30, "{}", steps.len());
+    assert!(steps.len() >= least, "{}", steps.len());
     let pair = Pair::prepare();
     for step in steps {
         let refused = step.shown.iter().any(|line| line.starts_with("error:"));
