@@ -13,6 +13,7 @@ pub mod api;
 pub mod buf;
 pub mod crc32c;
 pub mod engine;
+pub mod latency;
 pub mod lineage;
 pub mod mutation;
 pub mod ondisk;

@@ -230,7 +230,7 @@ impl Engine {
                 }
             }
         };
-        (slot.remote, slot.tried) = (Remote::Sent, true);
+        (slot.remote, slot.tried, slot.sent) = (Remote::Sent, true, self.now);
         let payload = slot.buf.as_ref().map(Buf::view);
         self.count_sent();
         self.queue.push(Queued::Send { frame, payload });
@@ -333,7 +333,13 @@ impl Engine {
     }
 
     /// A client is about to have its answer.
-    pub(super) fn client_served(&mut self, op: Op, len: u32, fua: bool, began: Micros) {
+    pub(super) fn client_served(
+        &mut self,
+        at: usize,
+        op: Op,
+        (len, fua): (u32, bool),
+        began: Micros,
+    ) {
         let class = match op {
             Op::Read => Class::read(len),
             Op::Write => Class::write(len, fua),
@@ -341,6 +347,8 @@ impl Engine {
             _ => Class::Other,
         };
         self.controller.client_finished(self.now, class, began);
+        let took = self.now.saturating_sub(began);
+        self.volumes[at].latencies.request.record(took);
     }
 
     fn finish_client(&mut self, slot: Slot, pool: &mut Mem<'_>) {
@@ -348,7 +356,7 @@ impl Engine {
         if slot.answered {
             self.caught_up(&slot);
         } else {
-            self.client_served(slot.op, slot.len, slot.fua, slot.began);
+            self.client_served(slot.volume, slot.op, (slot.len, slot.fua), slot.began);
         }
         if slot.error.is_some() && slot.changes_data() && slot.tried {
             let volume = &mut self.volumes[slot.volume];

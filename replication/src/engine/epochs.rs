@@ -111,8 +111,8 @@ impl Engine {
         let slot = slots.at(id);
         slot.answered = true;
         let (request, op, len, fua) = (slot.request, slot.op, slot.len, slot.fua);
-        let began = slot.began;
-        let lag = &mut volumes[slot.volume].lag;
+        let (began, at) = (slot.began, slot.volume);
+        let lag = &mut volumes[at].lag;
         lag.requests += 1;
         lag.bytes += u64::from(len);
         if slot.epoch == epochs.sending {
@@ -121,7 +121,7 @@ impl Engine {
         if slot.locks_range() {
             overlaps.let_readers_in(id, |unblocked| slots.push(ready, unblocked));
         }
-        self.client_served(op, len, fua, began);
+        self.client_served(at, op, (len, fua), began);
         self.queue.push(Queued::Reply {
             id: request,
             result: Ok(()),

@@ -54,6 +54,8 @@ impl Engine {
         flush.busy = false;
         let served = core::mem::replace(&mut flush.running, List::EMPTY);
         self.op_ended(at);
+        let took = self.awake.saturating_sub(self.volumes[at].flush.since);
+        self.volumes[at].latencies.flush.record(took);
         let local = match result {
             // Of a disk that failed meanwhile it is worth nothing.
             Ok(()) if !self.volumes[at].usable() => Local::Failed,

@@ -69,6 +69,8 @@ impl Engine {
         let slot = self.slots.at(id);
         slot.at_disk = false;
         let (at, waits) = (slot.volume, slot.local == Local::Disk);
+        let took = self.awake.saturating_sub(slot.since);
+        self.volumes[at].latencies.disk.record(took);
         if let Some(lent) = slot.lent.take() {
             mem.free(lent);
         }

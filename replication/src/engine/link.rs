@@ -364,7 +364,11 @@ impl Engine {
         let (owner, op, at) = (slot.owner, slot.op, slot.volume);
         let (offset, len, fua) = (slot.offset, u64::from(slot.len), slot.fua_there);
         let tracked = core::mem::take(&mut slot.tracked);
+        let took = self.now.saturating_sub(slot.sent);
         let volume = &mut self.volumes[at];
+        if owner == Owner::Client {
+            volume.latencies.peer.record(took);
+        }
         if tracked && ok {
             volume.peer_flushed();
         } else if tracked && let Some(meta) = &mut volume.meta {

@@ -145,6 +145,8 @@ pub(super) struct Slot {
     pub at_disk: bool,
     /// Since when, by the clock of [`super::Engine::stay_awake`].
     pub since: Micros,
+    /// When the peer was asked for it.
+    pub sent: Micros,
     /// Of a read that was answered by the peer while the disk hangs: the buffer that the disk has.
     pub lent: Option<Buf>,
     /// The peer, whose disk is good, has done it.
@@ -200,6 +202,7 @@ impl Slot {
             tracked: false,
             at_disk: false,
             since: 0,
+            sent: 0,
             lent: None,
             acked: false,
             fua_there: false,

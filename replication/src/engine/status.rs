@@ -7,6 +7,7 @@ use crate::api::{
     DiskState, MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Text,
     VolumeStatus,
 };
+use crate::latency::Latencies;
 
 impl Engine {
     /// Everything an operator may ask.
@@ -33,6 +34,13 @@ impl Engine {
                 .map(|at| self.volume_status(at, now))
                 .collect(),
         }
+    }
+
+    /// How long the requests of each volume take, and where, since the node started; by the volume's index.
+    pub fn latencies(&self) -> impl Iterator<Item = (u16, &Latencies)> {
+        self.volumes
+            .iter()
+            .map(|volume| (volume.config.index, &*volume.latencies))
     }
 
     fn volume_status(&self, at: usize, now: Micros) -> VolumeStatus {

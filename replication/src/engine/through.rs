@@ -385,7 +385,7 @@ impl Engine {
         self.lighten(id, mem);
         let request = self.slots.wire_id(id);
         let slot = self.slots.at(id);
-        slot.remote = Remote::Sent;
+        (slot.remote, slot.sent) = (Remote::Sent, self.now);
         let (offset, len) = (slot.offset, slot.len);
         let volume = self.volumes[slot.volume].config.index;
         self.count_sent();
@@ -426,8 +426,11 @@ impl Engine {
         self.send(Frame::Ack { request: reply });
         self.link.outstanding -= 1;
         self.link.last_progress = self.now;
-        let good = self.volumes[self.slots.at(id).volume].good();
         let slot = self.slots.at(id);
+        let volume = &mut self.volumes[slot.volume];
+        let good = volume.good();
+        let took = self.now.saturating_sub(slot.sent);
+        volume.latencies.peer.record(took);
         slot.remote = Remote::Done;
         slot.local = Local::Done;
         let repairs = slot.repair && good && !slot.at_disk;

@@ -14,6 +14,7 @@ use super::snapshot::{Copies, Rolling};
 use super::through::Through;
 use super::verify::Verifying;
 use crate::api::{CommandId, DiskState, Micros, ReplicationState, Role, VolumeConfig};
+use crate::latency::Latencies;
 use crate::lineage::{Generations, JUST_CREATED, Rule, Side, Verdict};
 use crate::mutation::{self, Mutation};
 use crate::ondisk::{Depth, Snapshot, Survey};
@@ -137,6 +138,8 @@ pub(super) struct Volume {
     /// The peer has marks that it tells at the beginning of each resync.
     pub peer_marks: bool,
     pub flush: FlushQueue,
+    /// How long its requests take, and where.
+    pub latencies: Box<Latencies>,
     pub source: Option<SyncSource>,
     /// On a resync's target: the sending of its bitmap.
     pub sending: Option<Encoder>,
@@ -223,6 +226,7 @@ impl Volume {
                 busy: false,
                 since: 0,
             },
+            latencies: Box::default(),
             source: None,
             sending: None,
             sync_total: 0,

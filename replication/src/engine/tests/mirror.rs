@@ -1,6 +1,7 @@
 //! Mirrored writes: both disks before the answer, order of overlapping ones, flushes.
 
 use super::*;
+use crate::latency::Histogram;
 
 #[test]
 fn a_write_is_answered_when_both_disks_have_it() {
@@ -207,4 +208,46 @@ fn a_read_shows_nothing_that_a_failover_could_take_back() {
     pair.run();
     assert_eq!(pair.nodes[0].replies[&id].1, [1; 512]);
     pair.assert_in_sync();
+}
+
+#[test]
+fn the_time_of_a_request_is_counted_where_it_was_spent() {
+    let mut pair = Pair::ready();
+    let of = |pair: &Pair, n: usize| {
+        let mut all = pair.nodes[n].engine.latencies();
+        let (volume, latencies) = all.next().expect("a volume");
+        assert_eq!(volume, 0);
+        let figures = |h: &Histogram| (h.counts().iter().sum::<u64>(), h.sum());
+        [
+            figures(&latencies.request),
+            figures(&latencies.disk),
+            figures(&latencies.flush),
+            figures(&latencies.peer),
+        ]
+    };
+    let spent = |before: [(u64, u64); 4], after: [(u64, u64); 4]| {
+        core::array::from_fn(|n| (after[n].0 - before[n].0, after[n].1 - before[n].1))
+    };
+    let before = [of(&pair, 0), of(&pair, 1)];
+    pair.nodes[1].disk_held = true;
+    pair.write(0, 0, 4096, 1);
+    pair.run();
+    pair.now += 10_000;
+    pair.nodes[1].disk_held = false;
+    pair.run();
+    let after = [of(&pair, 0), of(&pair, 1)];
+    let a: [_; 4] = spent(before[0], after[0]);
+    assert_eq!(a, [(1, 10_000), (1, 0), (0, 0), (1, 10_000)]);
+    let b: [_; 4] = spent(before[1], after[1]);
+    assert_eq!(b, [(0, 0), (1, 10_000), (0, 0), (0, 0)]);
+
+    pair.nodes[0].disk_held = true;
+    pair.submit(0, 0, |_| ClientOp::Flush);
+    pair.run();
+    pair.now += 300;
+    pair.nodes[0].disk_held = false;
+    pair.run();
+    let a: [_; 4] = spent(after[0], of(&pair, 0));
+    assert_eq!(a, [(1, 300), (0, 0), (1, 300), (1, 0)]);
+    assert_eq!(spent(after[1], of(&pair, 1))[2], (1, 0));
 }
