@@ -1,12 +1,12 @@
 //! Checks of values against each other.
 
-use super::management;
 use super::reader::{At, Reader};
 use super::schema::{Draft, NicDraft};
 use super::{
     AfterSb0Pri, AfterSb2Pri, Metadata, NicSelector, OnCongestion, Protocol, Roles, RrConflict,
     SECRET_BYTES,
 };
+use super::{http, management};
 use crate::units::{ExactDuration, ExactSize};
 use alloc::format;
 use core::net::SocketAddrV4;
@@ -25,6 +25,7 @@ pub(super) fn all(reader: &mut Reader<'_>, draft: &Draft) {
         reachable(reader, draft, ("peer: address", peer), nic, "replication");
     }
     management::check(reader, draft);
+    http::check(reader, draft);
     floating_address(reader, draft);
     ports(reader, draft);
     volumes(reader, draft);

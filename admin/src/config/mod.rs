@@ -7,6 +7,7 @@
 
 mod check;
 pub mod devices;
+mod http;
 mod lists;
 mod management;
 mod policies;
@@ -20,6 +21,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use http::{HTTP_PORT, Http};
 pub use management::{MANAGEMENT_PORT, Management};
 pub use policy::{
     AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, DiskPolicy, Fencing, Integrity, Metadata, OnCongestion,
@@ -225,6 +227,8 @@ pub struct Config {
     pub net: NetTimes,
     /// `[management]`, if there is one.
     pub management: Option<Management>,
+    /// `[http]`, if there is one.
+    pub http: Option<Http>,
     /// Every `[[nic]]`, in the order of the text; 1 to [`NICS_MAX`].
     pub nics: Vec<Nic>,
     /// `[replication]`.

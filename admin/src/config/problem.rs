@@ -201,7 +201,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// What a person may call a secret.
-const SECRET_WORDS: [&str; 4] = ["secret", "password", "passphrase", "psk"];
+const SECRET_WORDS: [&str; 5] = ["secret", "password", "passphrase", "psk", "token"];
 
 /// Shortest word that may be one of them mistyped; `pass-on` is none.
 const SECRET_WORD_MIN: usize = 5;

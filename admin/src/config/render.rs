@@ -42,6 +42,7 @@ pub(super) fn render(config: &Config, out: &mut dyn fmt::Write) -> fmt::Result {
     page.duration("net", "connect-interval", config.net.connect_interval)?;
 
     page.management()?;
+    page.http()?;
     page.replication()?;
     page.resync()?;
 
@@ -158,6 +159,19 @@ impl Page<'_> {
             return self.absent("secret: that of [peer]");
         }
         self.key(SECTION, "secret", format_args!("\"(set)\""))
+    }
+
+    fn http(&mut self) -> fmt::Result {
+        const SECTION: &str = "http";
+        let Some(http) = &self.config.http else {
+            return Ok(());
+        };
+        self.header("\n[http]")?;
+        self.key(SECTION, "port", format_args!("{}", http.port))?;
+        match http.token {
+            Some(_) => self.key(SECTION, "token", format_args!("\"(set)\"")),
+            None => self.absent("token: nobody gives commands"),
+        }
     }
 
     fn replication(&mut self) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! The sections and keys, their defaults and limits. `docs/CONFIG.md` says the same for people.
 
+use super::http::{self, HttpDraft};
 use super::management::{self, ManagementDraft};
 use super::policies::{ReplicationDraft, ResourceDraft, ResyncDraft};
 use super::reader::{At, Reader, Section};
@@ -34,6 +35,7 @@ const SECTIONS: &[&str] = &[
     "net",
     "nic",
     "management",
+    "http",
     "replication",
     "resync",
     "disk",
@@ -71,6 +73,7 @@ pub(super) struct Draft {
     pub(super) integrity: At<Integrity>,
     pub(super) resource: ResourceDraft,
     pub(super) management: ManagementDraft,
+    pub(super) http: HttpDraft,
     pub(super) replication: ReplicationDraft,
     pub(super) resync: ResyncDraft,
     pub(super) timeout: At<Micros>,
@@ -118,6 +121,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
     let connect_interval = reader.with_default(net, key, S, times(CONNECT_INTERVAL));
 
     let management = management::read(&mut reader, root);
+    let http = http::read(&mut reader, root);
     let replication = policies::read_replication(&mut reader, root);
     let resync = policies::read_resync(&mut reader, root);
     let disk = policies::read_disk(&mut reader, root);
@@ -156,6 +160,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
         integrity,
         resource,
         management,
+        http,
         timeout,
         ping_interval,
         replication,
@@ -199,6 +204,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
             connect_interval: connect_interval.value,
         },
         management: draft.management.finish(secret.as_ref()),
+        http: draft.http.finish(),
         nics: draft.nics.into_iter().map(|draft| draft.nic).collect(),
         replication: draft.replication.replication,
         resync: draft.resync.resync,

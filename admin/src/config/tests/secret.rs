@@ -29,6 +29,8 @@ fn no_mistake_shows_a_secret() {
         "shared_secret",
         "password",
         "passphrase",
+        "token",
+        "bearer-token",
         "PSK",
     ] {
         told(&peer(&format!("{key} = \"xyzzy-xyzzy-xyzzy\"")));
