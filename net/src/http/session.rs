@@ -1,0 +1,368 @@
+//! One connection: its request, and the answer on its way.
+
+use super::documents::{DocumentId, Documents};
+use super::reply::{self, Code, Counts, Kind};
+use super::request::{self, Head, Method, Target};
+use super::{ANSWER_LIMIT, GRACE, HEAD_BYTES_MAX, IDLE_LIMIT, Page, REQUEST_LIMIT, Site};
+use crate::stream::ByteStream;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use replication::api::Micros;
+
+/// Room for the head of an answer, or all of a short one.
+const OUT_BYTES: usize = 768;
+
+/// What is to become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It goes on.
+    Continue,
+    /// The last answer was given: close it.
+    Close,
+    /// It is of no more use: reset it.
+    Abort,
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There is no connection.
+    Free,
+    /// Nothing of a request has come.
+    Idle,
+    /// A part of a head has come.
+    Head,
+    /// A document is asked for; of HEAD only its length is wanted.
+    Waiting { page: Page, no_body: bool },
+    /// The answer is being taken.
+    Answering,
+}
+
+/// What all sessions share.
+pub(super) struct Shared {
+    pub documents: Documents,
+    pub counts: Counts,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    state: State,
+    /// Since when it stands there.
+    since: Micros,
+    /// What was read and not used.
+    input: Vec<u8>,
+    /// There may be a whole request in `input`.
+    fresh: bool,
+    out: heapless::Vec<u8, OUT_BYTES>,
+    /// Bytes of `out` that were sent.
+    out_sent: usize,
+    /// The answer's body, unless it is in `out`, and how much of it was sent.
+    body: Option<DocumentId>,
+    body_sent: usize,
+    keep_alive: bool,
+    /// The stream took less than there was.
+    stalled: bool,
+}
+
+impl Session {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Free,
+            since: 0,
+            input: Vec::with_capacity(HEAD_BYTES_MAX),
+            fresh: false,
+            out: heapless::Vec::new(),
+            out_sent: 0,
+            body: None,
+            body_sent: 0,
+            keep_alive: false,
+            stalled: false,
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.state == State::Free
+    }
+
+    pub(super) fn open(&mut self, now: Micros) {
+        self.enter(State::Idle, now);
+        self.input.clear();
+        self.fresh = false;
+        self.keep_alive = false;
+    }
+
+    pub(super) fn release(&mut self, shared: &mut Shared) {
+        if let Some(body) = self.body.take() {
+            shared.documents.give_back(body);
+        }
+        self.state = State::Free;
+        self.out.clear();
+    }
+
+    fn enter(&mut self, state: State, now: Micros) {
+        self.state = state;
+        self.since = now;
+    }
+
+    /// When it must have a turn whatever the stream says.
+    fn deadline(&self) -> Option<Micros> {
+        let limit = match self.state {
+            State::Free => return None,
+            State::Idle => IDLE_LIMIT,
+            State::Head => REQUEST_LIMIT,
+            State::Waiting { .. } | State::Answering => ANSWER_LIMIT,
+        };
+        Some(self.since.saturating_add(limit))
+    }
+
+    /// When it is due; 0: at once.
+    pub(super) fn due_at(&self, shared: &Shared) -> Option<Micros> {
+        match self.state {
+            State::Idle | State::Head if self.fresh => Some(0),
+            State::Waiting { .. } if shared.documents.any_free() => Some(0),
+            State::Answering if !self.stalled => Some(0),
+            _ => self.deadline(),
+        }
+    }
+
+    /// Whether a turn would get anywhere.
+    pub(super) fn wants_poll<S: ByteStream>(
+        &self,
+        now: Micros,
+        shared: &Shared,
+        stream: &S,
+    ) -> bool {
+        if self.due_at(shared).is_some_and(|at| at <= now) {
+            return true;
+        }
+        match self.state {
+            State::Free => false,
+            State::Idle | State::Head => stream.readable() > 0 || stream.at_end(),
+            State::Waiting { .. } => false,
+            State::Answering => stream.writable() > 0 || stream.at_end(),
+        }
+    }
+
+    /// How dear it is, if it may make room for another connection: the smallest goes first.
+    pub(super) fn price(&self, now: Micros) -> Option<(u8, Micros)> {
+        match self.state {
+            State::Idle if !self.fresh => Some((0, self.since)),
+            State::Head if now.saturating_sub(self.since) > GRACE => Some((1, self.since)),
+            _ => None,
+        }
+    }
+
+    /// Since when it waits for a document.
+    pub(super) fn waits_since(&self) -> Option<Micros> {
+        matches!(self.state, State::Waiting { .. }).then_some(self.since)
+    }
+
+    /// A turn: at most one request.
+    pub(super) fn poll<S: ByteStream>(
+        &mut self,
+        now: Micros,
+        shared: &mut Shared,
+        stream: &mut S,
+    ) -> Verdict {
+        if matches!(self.state, State::Idle | State::Head) {
+            match self.receive(now, stream) {
+                Received::Whole(head) => self.take(head, now, shared),
+                Received::Nothing => return Verdict::Continue,
+                Received::Mistake(code) => {
+                    self.keep_alive = false;
+                    self.short(code, None, false, now, shared);
+                }
+                Received::End(verdict) => return verdict,
+            }
+        } else if let State::Waiting { no_body, .. } = self.state
+            && self.is_late(now)
+        {
+            self.short(Code::Unavailable, None, no_body, now, shared);
+        }
+        if self.state != State::Answering {
+            return Verdict::Continue;
+        }
+        self.send(now, shared, stream)
+    }
+
+    fn is_late(&self, now: Micros) -> bool {
+        self.deadline().is_some_and(|at| at <= now)
+    }
+
+    fn receive<S: ByteStream>(&mut self, now: Micros, stream: &mut S) -> Received {
+        let before = self.input.len();
+        self.input.resize(HEAD_BYTES_MAX, 0);
+        let read = stream.read(&mut self.input[before..]);
+        self.input.truncate(before + read);
+        let ended = stream.at_end();
+        if self.state == State::Idle && !self.input.is_empty() {
+            self.enter(State::Head, now);
+        }
+        if read > 0 || core::mem::take(&mut self.fresh) {
+            self.fresh = false;
+            match request::parse(&self.input) {
+                Ok(Some(head)) => return Received::Whole(head),
+                Ok(None) if self.input.len() == HEAD_BYTES_MAX => {
+                    return Received::Mistake(Code::HeadTooLarge);
+                }
+                Ok(None) => {}
+                Err(code) => return Received::Mistake(code),
+            }
+        }
+        match self.state {
+            _ if ended => Received::End(Verdict::Close),
+            State::Head if self.is_late(now) => Received::Mistake(Code::Timeout),
+            _ if self.is_late(now) => Received::End(Verdict::Close),
+            _ => Received::Nothing,
+        }
+    }
+
+    fn take(&mut self, head: Head, now: Micros, shared: &mut Shared) {
+        self.input.drain(..head.length);
+        // A body that nobody wants is not waited for.
+        self.keep_alive = head.keep_alive && head.body == 0;
+        let no_body = head.method == Method::Head;
+        let page = match head.target {
+            Target::Index | Target::Other => {
+                return self.short(Code::NotFound, None, no_body, now, shared);
+            }
+            Target::Health => Page::Health,
+            Target::Status => Page::Status,
+            Target::Metrics => Page::Metrics,
+        };
+        if !matches!(head.method, Method::Get | Method::Head) {
+            return self.short(
+                Code::Method,
+                Some("Allow: GET, HEAD\r\n"),
+                no_body,
+                now,
+                shared,
+            );
+        }
+        self.enter(State::Waiting { page, no_body }, now);
+    }
+
+    /// Makes the document that it waits for, for which there is memory.
+    pub(super) fn document<T: Site>(&mut self, now: Micros, shared: &mut Shared, site: &mut T) {
+        let State::Waiting { page, no_body } = self.state else {
+            return;
+        };
+        let Some(id) = shared.documents.take() else {
+            return;
+        };
+        let written = site.write(page, &mut shared.documents.writer(id));
+        let Ok(well) = written else {
+            shared.documents.give_back(id);
+            return self.short(Code::Internal, None, no_body, now, shared);
+        };
+        let kind = match page {
+            Page::Health => Kind::Text,
+            Page::Status => Kind::Json,
+            Page::Metrics => Kind::Metrics,
+        };
+        let code = if well { Code::Ok } else { Code::Unavailable };
+        let length = shared.documents.bytes(id).len();
+        self.begin(code, kind, length, None, now, shared);
+        if no_body {
+            shared.documents.give_back(id);
+        } else {
+            self.body = Some(id);
+        }
+    }
+
+    /// An answer of a sentence.
+    fn short(
+        &mut self,
+        code: Code,
+        header: Option<&str>,
+        no_body: bool,
+        now: Micros,
+        shared: &mut Shared,
+    ) {
+        let sentence = code.sentence();
+        self.begin(code, Kind::Text, sentence.len() + 1, header, now, shared);
+        if !no_body {
+            self.put(format_args!("{sentence}\n"));
+        }
+    }
+
+    /// The answer's head.
+    fn begin(
+        &mut self,
+        code: Code,
+        kind: Kind,
+        length: usize,
+        header: Option<&str>,
+        now: Micros,
+        shared: &mut Shared,
+    ) {
+        shared.counts.count(code);
+        self.enter(State::Answering, now);
+        self.out.clear();
+        (self.out_sent, self.body_sent, self.stalled) = (0, 0, false);
+        let keep_alive = self.keep_alive;
+        let fits = reply::head(code, kind, length, keep_alive, &mut Out(&mut self.out));
+        assert!(fits.is_ok(), "the head of an answer fits its memory");
+        self.put(format_args!("{}\r\n", header.unwrap_or_default()));
+    }
+
+    fn put(&mut self, text: core::fmt::Arguments<'_>) {
+        let fits = Out(&mut self.out).write_fmt(text);
+        assert!(fits.is_ok(), "a short answer fits its memory");
+    }
+
+    fn send<S: ByteStream>(&mut self, now: Micros, shared: &mut Shared, stream: &mut S) -> Verdict {
+        let body = self.body.map_or(&[][..], |id| shared.documents.bytes(id));
+        let all = write_on(stream, &self.out, &mut self.out_sent)
+            && write_on(stream, body, &mut self.body_sent);
+        self.stalled = !all;
+        if !all {
+            // Who closed their half may still read; who is late does not.
+            return if self.is_late(now) {
+                Verdict::Abort
+            } else {
+                Verdict::Continue
+            };
+        }
+        if let Some(id) = self.body.take() {
+            shared.documents.give_back(id);
+        }
+        if !self.keep_alive {
+            return Verdict::Close;
+        }
+        self.fresh = !self.input.is_empty();
+        let next = if self.fresh { State::Head } else { State::Idle };
+        self.enter(next, now);
+        Verdict::Continue
+    }
+}
+
+/// What came.
+enum Received {
+    Nothing,
+    Whole(Head),
+    Mistake(Code),
+    End(Verdict),
+}
+
+/// Sends what is left of `bytes`; answers whether nothing is.
+fn write_on<S: ByteStream>(stream: &mut S, bytes: &[u8], sent: &mut usize) -> bool {
+    while *sent < bytes.len() {
+        let taken = stream.write(&bytes[*sent..]);
+        if taken == 0 {
+            return false;
+        }
+        *sent += taken;
+    }
+    true
+}
+
+struct Out<'a>(&'a mut heapless::Vec<u8, OUT_BYTES>);
+
+impl Write for Out<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let added = self.0.extend_from_slice(text.as_bytes());
+        added.map_err(|_| core::fmt::Error)
+    }
+}
