@@ -15,6 +15,7 @@
 //! - [`status`]: what `status`, `disks` and `net` print, as text and as JSON.
 //! - [`events`]: what has become of these states, line by line.
 //! - [`log`]: the bounded log behind the `log` verb.
+//! - [`metrics`]: what a monitoring system asks over HTTP.
 
 extern crate alloc;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub mod console;
 pub mod events;
 mod json;
 pub mod log;
+pub mod metrics;
 mod nearest;
 pub mod status;
 mod text;
