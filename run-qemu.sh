@@ -33,6 +33,7 @@ usage() {
     --accel auto|kvm|tcg
     --machine q35|pc|microvm
     --nbd-ports A,B    host ports of the two exports (default 10809,10810)
+    --http-ports A,B   the nodes' web servers (docs/HTTP.md), and host ports for them (default: none)
     --net user|tap     tap needs root: bridges and offloads in a network namespace
     --policy dont-care|resource-only|resource-and-stonith
                        fencing policy; with the latter two, palisade-arbiter is started too (docs/FENCING.md)
@@ -85,7 +86,7 @@ case $verb in
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
-dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 net=user policy=dont-care arbiter=1 auto_promote='' notify='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 http_a='' http_b='' net=user policy=dont-care arbiter=1 auto_promote='' notify='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
 guest_command='' guest_volume=0 grow_size='' grow_volume=0 config='' out=$here/target/image
 arguments=()
 
@@ -103,6 +104,13 @@ whole() {
 # duration OPTION VALUE - the value must look like one; the nodes know the limits.
 duration() {
   [[ $2 =~ ^[0-9]{1,6}(ms|s|min)$ ]] || die "$1 $2: expected a time like 500ms, 6s or 2min"
+}
+# two_ports OPTION VALUE EXAMPLE - the value must be two ports that differ; they are in ports then.
+two_ports() {
+  IFS=, read -ra ports <<<"$2"
+  [[ $2 =~ ^[0-9]{1,5},[0-9]{1,5}$ ]] || die "$1 $2: expected two ports, like $3"
+  whole "$1" "${ports[0]}" 1 65535 && whole "$1" "${ports[1]}" 1 65535
+  ((ports[0] != ports[1])) || die "$1 $2: the two ports must differ"
 }
 
 take_option() {
@@ -133,12 +141,8 @@ take_option() {
     up:--timeout) duration "$1" "$2" && peer_timeout=$2 ;;
     up:--metadata) one_of "$1" "$2" internal external && metadata=$2 ;;
     up:--integrity) one_of "$1" "$2" crc32c aes-256-gcm chacha20-poly1305 && integrity=$2 ;;
-    up:--nbd-ports)
-      [[ $2 =~ ^([0-9]{1,5}),([0-9]{1,5})$ ]] || die "--nbd-ports $2: expected two ports, like 10809,10810"
-      port_a=${BASH_REMATCH[1]} port_b=${BASH_REMATCH[2]}
-      whole "$1" "$port_a" 1 65535 && whole "$1" "$port_b" 1 65535
-      ((port_a != port_b)) || die "--nbd-ports $2: the two ports must differ"
-      ;;
+    up:--nbd-ports) two_ports "$1" "$2" 10809,10810 && port_a=${ports[0]} port_b=${ports[1]} ;;
+    up:--http-ports) two_ports "$1" "$2" 7791,7792 && http_a=${ports[0]} http_b=${ports[1]} ;;
     image:--config)
       [ -n "$2" ] || die "--config takes a file"
       config=$2

@@ -55,6 +55,7 @@ package_of() {
     virt-xml-validate) say libvirt-clients libxml2-utils ;;
     systemd-analyze) say systemd ;;
     etcd) say etcd-server ;;
+    promtool) say prometheus ;;
     /usr/lib/drbd/*) say drbd-utils ;;
     *) say "$1" ;;
   esac
@@ -102,7 +103,7 @@ use_net() {
 }
 
 # The pair's settings, written by `up` and read by every later verb.
-settings=(size volumes mem accel machine port_a port_b net policy arbiter auto_promote notify smp metadata integrity)
+settings=(size volumes mem accel machine port_a port_b http_a http_b net policy arbiter auto_promote notify smp metadata integrity)
 save_settings() {
   local name
   for name in "${settings[@]}"; do printf '%s=%q\n' "$name" "${!name}"; done >pair.settings

@@ -3,10 +3,13 @@
 each, for QEMU's -netdev stream) and this machine, of which the nodes see one host with one UDP port. What they send
 there is passed on to the arbiter as datagrams of a socket per node, and what that answers goes back.
 
+Frames of QEMU's user networking, by which a node's web server is reached from the host (--http-ports), stay on their side: it
+looks at no hardware address, and that of one node would reset the connections of the other's.
+
 While the file `cut.peers` is in the working directory the switch carries nothing from node to node, but the arbiter
 goes on being reached.
 
-usage: management.py SOCKET-A SOCKET-B HOST-ADDRESS:PORT ARBITER-ADDRESS:PORT
+usage: management.py SOCKET-A SOCKET-B [HOST-ADDRESS:PORT ARBITER-ADDRESS:PORT]
 """
 
 import asyncio
@@ -23,6 +26,8 @@ FRAME_MAX = 64 * 1024
 # Bytes that wait for a node that does not read; beyond, frames are dropped, as by a switch.
 BACKLOG = 64 * 1024
 MAC = bytes.fromhex("525400000100")
+# How the hardware addresses of QEMU's user networking begin; an address of IPv4 follows.
+USER_NET = b"\x52\x55"
 BROADCAST = b"\xff" * 6
 ARP, IPV4, UDP = 0x0806, 0x0800, 17
 
@@ -93,16 +98,19 @@ class Caller(asyncio.DatagramProtocol):
 
 
 class Switch:
-    def __init__(self, address, port, arbiter):
+    def __init__(self, host, arbiter):
         self.ports = [Port(self), Port(self)]
-        self.address, self.port, self.arbiter = address.packed, port, arbiter
+        address, self.port = host or (None, None)
+        self.address, self.arbiter = address and address.packed, arbiter
         self.callers = {}
 
     def carry(self, source, frame):
         if len(frame) < 14:
             return
         to, kind = frame[:6], int.from_bytes(frame[12:14], "big")
-        if to in (MAC, BROADCAST):
+        if USER_NET in (frame[:2], frame[6:8]):
+            return
+        if self.arbiter and to in (MAC, BROADCAST):
             self.here(source, frame, kind)
         if to != MAC and not os.path.exists("cut.peers"):
             for port in self.ports:
@@ -151,9 +159,10 @@ def endpoint(text):
     return ipaddress.IPv4Address(address), int(port)
 
 
-async def main(paths, host, arbiter):
+async def main(paths, host=None, arbiter=None):
     loop = asyncio.get_running_loop()
-    switch = Switch(*endpoint(host), (str(endpoint(arbiter)[0]), endpoint(arbiter)[1]))
+    address, port = endpoint(arbiter) if arbiter else (None, None)
+    switch = Switch(endpoint(host) if host else None, arbiter and (str(address), port))
     for port, path in zip(switch.ports, paths):
         # Bound under another name first: whoever sees the socket may connect.
         await loop.create_unix_server(lambda port=port: port, path + ".new")
@@ -165,6 +174,6 @@ async def main(paths, host, arbiter):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) not in (3, 5):
         sys.exit(__doc__)
-    asyncio.run(main(sys.argv[1:3], sys.argv[3], sys.argv[4]))
+    asyncio.run(main(sys.argv[1:3], *sys.argv[3:]))

@@ -3,8 +3,9 @@
 #
 # --net user needs no privilege. Node to node, each QEMU is the client of a unix stream socket of wire.py, which
 # drops no frame while both nodes run and lets either be killed and booted again while the other goes on.
-# The management network is such a cable too, or, where an arbiter is to be reached, the switch of management.py.
-# The export is QEMU's user networking with one forwarded port.
+# The management network is such a cable too, or, where an arbiter or a web server is to be reached, the switch of management.py.
+# The export is QEMU's user networking with one forwarded port. With --http-ports the management network is a hub in each
+# QEMU, of the cable and of user networking with a forwarded port for the node's web server.
 #
 # --net tap (root) puts bridges and taps into a network namespace of this pair: that gives the guests the
 # checksum and segmentation offloads that only taps have, and addresses of their own.
@@ -17,6 +18,7 @@ declare -A management_ip=([a]=10.99.0.1 [b]=10.99.0.2 [host]=10.99.0.254)
 declare -A tap_ip=([host]=10.88.0.1 [a]=10.88.0.11 [b]=10.88.0.12 [floating]=10.88.0.10)
 declare -A mac_end=([a]=0a [b]=0b)
 nbd_port=10809
+http_port=7791
 
 # mac NODE NETWORK-INDEX
 mac() { printf '52:54:00:00:0%d:%s' $(($2 + 1)) "${mac_end[$1]}"; }
@@ -33,6 +35,14 @@ export_address() {
   else
     say "127.0.0.1:$port_b"
   fi
+}
+
+# http_address NODE - where its web server is, as export_address; nothing without one.
+http_address() {
+  local port=$http_a
+  [ "$1" = a ] || port=$http_b
+  if [ -z "$port" ]; then return; fi
+  if [ "$net" = tap ]; then say "${management_ip[$1]}:$http_port"; else say "127.0.0.1:$port"; fi
 }
 
 # tap_name NODE NETWORK-INDEX - unique per namespace.
@@ -73,11 +83,23 @@ netdev_args() {
       say -netdev "tap,id=net$index,ifname=$(tap_name "$1" $index),script=no,downscript=no"
     elif [ "$network" = export ]; then
       say -netdev "user,id=net$index,restrict=on,ipv6=off,hostfwd=tcp:$(export_address "$1")-$(export_ip "$1"):$nbd_port"
+    elif [ "$network" = management ] && [ -n "$http_a" ]; then
+      web_args "$1" $index
     else
       say -netdev "stream,id=net$index,server=off,addr.type=unix,addr.path=$1.$network"
     fi
     say -device "$(device net),id=$network,netdev=net$index,mac=$(mac "$1" $index),$(net_options "$network")"
   done
+}
+
+# web_args NODE INDEX - the management network with a way in from the host. Each QEMU's user networking is a host of its own there.
+web_args() {
+  local host=10.99.0.252
+  [ "$1" = a ] || host=10.99.0.253
+  say -netdev "hubport,id=net$2,hubid=0"
+  say -netdev "stream,id=cable,server=off,addr.type=unix,addr.path=$1.management" -netdev hubport,id=hub-cable,hubid=0,netdev=cable
+  say -netdev "user,id=web,net=10.99.0.0/24,host=$host,restrict=on,ipv6=off,hostfwd=tcp:$(http_address "$1")-${management_ip[$1]}:$http_port"
+  say -netdev hubport,id=hub-web,hubid=0,netdev=web
 }
 
 # Frames as large as the stream carries save interrupts and packets between the nodes; a receive ring as large
@@ -100,6 +122,8 @@ start_wires() {
   rm -f {a,b}.{replication,management}
   if wants_arbiter; then
     spawn switch python3 "$top/tools/management.py" {a,b}.management "${management_ip[host]}:$management_port" "$(arbiter_address)"
+  elif [ -n "$http_a" ]; then
+    spawn switch python3 "$top/tools/management.py" {a,b}.management
   else
     cables+=({a,b}.management)
   fi

@@ -69,6 +69,7 @@ write_config() {
       ! wants_arbiter || say "arbiter = \"${management_ip[host]}:$management_port\""
       [ -z "$notify" ] || say "notify = true"
     fi
+    [ -z "$http_a" ] || printf '%s\n' "[http]" "port = $http_port"
     for index in 0 1 2; do
       printf '%s\n' "[[nic]]" "mac = \"$(mac "$node" $index)\"" "roles = [\"${networks[index]}\"]"
       case ${networks[index]} in
@@ -143,7 +144,7 @@ why_qemu_failed() {
   local text
   text=$(grep -v 'module ui-' "$1.err" | tail -n 1 | sed 's/^qemu-system-x86_64: //')
   case $text in
-    *'host forwarding rule'*) say "port $(export_address "$1" | sed 's/.*://') is in use: choose others with --nbd-ports A,B" ;;
+    *'host forwarding rule'*) say "a port of node $1 is in use: choose others with --nbd-ports A,B or --http-ports A,B" ;;
     *'another process using the image'*) say "a disk image is in use by another process: $text" ;;
     *'attempt cancelled by timeout'*) say "no node serves the export; ./run-qemu.sh status$(dir_option) says why, and 'primary' on a node makes it serve" ;;
     *) say "QEMU: ${text:-ended without a word}" ;;

@@ -141,6 +141,9 @@ verb_up() {
     for node in "$port_a" "$port_b"; do
       port_free "$node" || die "port $node is in use: choose others with --nbd-ports A,B"
     done
+    for node in $http_a $http_b; do
+      port_free "$node" || die "port $node is in use: choose others with --http-ports A,B"
+    done
   fi
   trap 'end_pair' EXIT
   trap 'exit 130' INT TERM HUP
@@ -261,6 +264,7 @@ next_steps() {
   for ((volume = 0; volume < volumes; volume++)); do say "  nbd+unix:///vol$volume?socket=$dir/nbd.sock"; done
   say "Node a is nbd://$(export_address a)/vol0, node b nbd://$(export_address b)/vol0; a standby holds its greeting back."
   [ "$net" != tap ] || say "nbd://${tap_ip[floating]}:$nbd_port/vol0 is whichever node is Primary."
+  [ -z "$http_a" ] || say "Web:     http://$(http_address a)/ and http://$(http_address b)/"
   [ "$net" != tap ] || say "These addresses are in the network namespace palisade-$tag: ip netns exec palisade-$tag ..."
   say "Console: ./run-qemu.sh console a$option    (Ctrl-] leaves)"
   say "Next:    ./run-qemu.sh guest$option        a Linux guest whose disk is the export"

@@ -10,7 +10,7 @@ use admin::console::Output;
 use admin::status::{self, ClientInfo, ClientPhase, DiskInfo, NicInfo, NodeInfo, Refusal, Usage};
 use admin::verbs::{self, Verb};
 use net::nbd::Phase;
-use replication::api::{Micros, Role, Text};
+use replication::api::{Micros, Role, Status, Text};
 use replication::wire;
 
 use super::pump::{Node, Port};
@@ -103,7 +103,7 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
     let written = match verb {
         Verb::Help { about } => verbs::help(about, out),
         Verb::Status { json } => match (&appliance.node, &appliance.config) {
-            (Some(node), _) => write_status(node, json, out),
+            (Some(node), _) => write_status(node, json, &mut Vec::new(), out),
             (None, Err(Some(errors))) => write_refusal(Refusal::Config(errors), json, out),
             (None, _) => write_refusal(Refusal::Devices(&appliance.problems), json, out),
         },
@@ -185,43 +185,62 @@ fn search(node: &Node, now: Micros) -> Text {
     search.map_or_else(Text::new, |search| text!("{search}"))
 }
 
-fn write_status(node: &Node, json: bool, out: &mut dyn Write) -> core::fmt::Result {
+/// Makes a list of the clients; without allocating if there is room for all.
+pub fn clients(node: &Node, list: &mut Vec<ClientInfo>) {
     let now = time::now_micros();
     let volume_of = |export: &str| {
         export
             .strip_prefix("vol")
             .and_then(|digits| digits.parse().ok())
     };
-    let clients: Vec<ClientInfo> = node
-        .server
-        .sessions()
-        .map(|session| ClientInfo {
-            address: session.peer,
-            phase: match session.phase {
-                Phase::Free | Phase::Withheld => ClientPhase::Held,
-                Phase::Handshake => ClientPhase::Handshake,
-                Phase::Transmission => ClientPhase::Transmission,
-            },
-            volume: volume_of(session.export),
-            in_flight: session.in_flight,
-            read_bytes: session.read_bytes,
-            written_bytes: session.written_bytes,
-            connected_for: now.saturating_sub(session.since),
-        })
-        .collect();
+    list.clear();
+    list.extend(node.server.sessions().map(|session| ClientInfo {
+        address: session.peer,
+        phase: match session.phase {
+            Phase::Free | Phase::Withheld => ClientPhase::Held,
+            Phase::Handshake => ClientPhase::Handshake,
+            Phase::Transmission => ClientPhase::Transmission,
+        },
+        volume: volume_of(session.export),
+        in_flight: session.in_flight,
+        read_bytes: session.read_bytes,
+        written_bytes: session.written_bytes,
+        connected_for: now.saturating_sub(session.since),
+    }));
+}
+
+/// What `status` says beside the engine's part.
+pub fn info<'a>(node: &Node, clients: &'a [ClientInfo]) -> NodeInfo<'a> {
     let pool = &node.core.pool;
     let pool = Usage {
         used: pool.total_bytes() - pool.free_bytes(),
         total: pool.total_bytes(),
     };
-    let info = NodeInfo {
+    NodeInfo {
         allocations: node.allocations(),
-        ..node_info(pool, &clients)
-    };
+        ..node_info(pool, clients)
+    }
+}
+
+/// The engine's part, with how the search for the peer goes.
+pub fn status(node: &Node) -> Status {
+    let now = time::now_micros();
     let mut status = node.core.engine.status(now);
     if status.reason.is_empty() {
         status.reason = search(node, now);
     }
+    status
+}
+
+/// Writes `status`; `list` is room for the list of clients.
+pub fn write_status(
+    node: &Node,
+    json: bool,
+    list: &mut Vec<ClientInfo>,
+    out: &mut dyn Write,
+) -> core::fmt::Result {
+    clients(node, list);
+    let (status, info) = (status(node), info(node, list));
     if json {
         status::json(&status, &info, out)
     } else {
@@ -255,16 +274,8 @@ fn node_info<'a>(pool: Usage, clients: &'a [ClientInfo]) -> NodeInfo<'a> {
 
 fn disks(appliance: &Appliance) -> Vec<DiskInfo<'_>> {
     let mut list = Vec::new();
-    for disk in appliance.node.iter().flat_map(|node| &node.core.disks) {
-        let counters = disk.counters();
-        list.push(DiskInfo {
-            volume: Some(disk.volume()),
-            read_bytes: counters.read_bytes,
-            written_bytes: counters.written_bytes,
-            errors: counters.errors,
-            ..plain_disk(disk.driver(), "")
-        });
-    }
+    let used = appliance.node.iter().flat_map(|node| &node.core.disks);
+    list.extend(used.map(disk));
     list.extend(
         appliance
             .spare_disks
@@ -272,6 +283,18 @@ fn disks(appliance: &Appliance) -> Vec<DiskInfo<'_>> {
             .map(|spare| plain_disk(&spare.driver, &spare.problem)),
     );
     list
+}
+
+/// A disk that a volume uses.
+pub fn disk(disk: &super::disks::Disk) -> DiskInfo<'_> {
+    let counters = disk.counters();
+    DiskInfo {
+        volume: Some(disk.volume()),
+        read_bytes: counters.read_bytes,
+        written_bytes: counters.written_bytes,
+        errors: counters.errors,
+        ..plain_disk(disk.driver(), "")
+    }
 }
 
 fn plain_disk<'a>(driver: &'a super::disks::Driver, problem: &'a str) -> DiskInfo<'a> {
@@ -317,7 +340,8 @@ fn write_net(appliance: &Appliance, out: &mut dyn Write) -> core::fmt::Result {
     status::net(&list, out)
 }
 
-fn plain_nic(driver: &nic::Driver, index: u16) -> NicInfo<'_> {
+/// A card, whatever it is used for.
+pub fn plain_nic(driver: &nic::Driver, index: u16) -> NicInfo<'_> {
     let stats = driver.stats();
     let capabilities = driver.capabilities();
     NicInfo {

@@ -11,6 +11,7 @@ mod core;
 mod devices;
 mod disks;
 mod history;
+mod http;
 mod management;
 mod nic;
 mod payload;

@@ -1,5 +1,6 @@
 //! The data path: one turn takes what devices have brought, lets the protocols work, and hands over what they made.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -11,6 +12,7 @@ use replication::api::{Event, Micros};
 
 use super::core::Core;
 use super::disks::Role;
+use super::http::Http;
 use super::management::Management;
 use super::nic::Nic;
 use crate::{mem, time};
@@ -30,6 +32,8 @@ pub struct Port {
     pub stack: Stack,
     /// The group of NBD sockets, if clients come in here.
     pub export: Option<GroupId>,
+    /// The group of the web server's sockets, if it is here.
+    pub http: Option<GroupId>,
     /// Place in the configuration's list of NICs.
     pub place: usize,
     /// Place in the order of discovery.
@@ -46,11 +50,12 @@ pub struct Port {
 
 impl Port {
     /// A port whose stack was built over `nic`.
-    pub fn new(nic: Nic, stack: Stack, export: Option<GroupId>, place: usize, index: u16) -> Self {
+    pub fn new(nic: Nic, stack: Stack, place: usize, index: u16) -> Self {
         Self {
             nic,
             stack,
-            export,
+            export: None,
+            http: None,
             place,
             index,
             blocked: false,
@@ -122,6 +127,8 @@ pub struct Node {
     floating: Option<(usize, IpAddr)>,
     /// The end of the management network, if there is one.
     pub management: Option<Management>,
+    /// The web server, if there is one.
+    http: Option<Box<Http>>,
     conns: Vec<Conn>,
     open_clients: u32,
     waiting_clients: u32,
@@ -146,6 +153,7 @@ impl Node {
         link_port: usize,
         floating: Option<(usize, IpAddr)>,
         management: Option<Management>,
+        http: Option<Box<Http>>,
     ) -> Self {
         let conns = Vec::with_capacity(usize::from(server.slots()));
         Self {
@@ -155,6 +163,7 @@ impl Node {
             link_port,
             floating,
             management,
+            http,
             conns,
             open_clients: 0,
             waiting_clients: 0,
@@ -208,6 +217,10 @@ impl Node {
             busy |= management.turn(now, &mut self.core, &mut self.ports);
         }
         busy |= self.settle(now);
+        if let Some(mut http) = self.http.take() {
+            http.turn(now, self);
+            self.http = Some(http);
+        }
         self.hand_over(now);
         if core::mem::take(&mut self.sessions_due) {
             self.sessions_at = self.server.poll_timeout();
@@ -256,6 +269,7 @@ impl Node {
             self.core.timeout(),
             self.core.link.poll_at(),
             self.sessions_at,
+            self.http.as_ref().and_then(|http| http.due(now)),
         ];
         let due = others.into_iter().flatten().chain(stacks);
         due.fold(self.sweep_at, Micros::min).max(now)
@@ -331,6 +345,9 @@ impl Node {
         for conn in core::mem::take(&mut self.conns) {
             self.ports[conn.port].stack.abort(now, conn.handle);
             self.server.hang_up(conn.slot, &mut self.core.pool);
+        }
+        if let Some(mut http) = self.http.take() {
+            http.hang_up(now, self);
         }
         let stack = &mut self.ports[self.link_port].stack;
         self.core

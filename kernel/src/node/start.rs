@@ -19,6 +19,7 @@ use super::budget::{self, Budget};
 use super::core::Core;
 use super::devices::Devices;
 use super::disks::Disk;
+use super::http::{self, Http};
 use super::management::Management;
 use super::nic::Nic;
 use super::payload::Payload;
@@ -227,7 +228,8 @@ fn take_nics(
 /// Whether anything is done with the card at this place of the configuration.
 fn is_used(config: &Config, place: usize) -> bool {
     let roles = config.nics[place].roles;
-    roles.replication || roles.export || roles.management && config.management.is_some()
+    let management = config.management.is_some() || config.http.is_some();
+    roles.replication || roles.export || roles.management && management
 }
 
 fn build(
@@ -250,6 +252,10 @@ fn build(
                 .ok_or_else(|| format!("UDP port {} cannot be used for management", chosen.port))?,
         ),
     };
+
+    let mut web = ports.iter().enumerate();
+    let web = web.find_map(|(at, port)| Some((at, port.http?)));
+    let web = web.map(|(at, group)| Http::new(config, at, group));
 
     let mut engine = EngineConfig {
         node: config.node.name.clone(),
@@ -381,7 +387,7 @@ fn build(
         Some((ports.iter().position(there)?, IpAddr::V4(address)))
     });
     Ok(Node::new(
-        core, server, ports, link_port, floating, management,
+        core, server, ports, link_port, floating, management, web,
     ))
 }
 
@@ -397,7 +403,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
             continue;
         }
         // The peer link's sockets come first: smoltcp serves them in this order.
-        let mut groups: heapless::Vec<GroupConfig, 2> = heapless::Vec::new();
+        let mut groups: heapless::Vec<GroupConfig, 3> = heapless::Vec::new();
         if section.roles.replication {
             let _ = groups.push(GroupConfig {
                 port: Some(config.replication.port),
@@ -409,6 +415,13 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 // The peer never holds back small segments.
                 ack_delay: Some(LINK_ACK_DELAY),
             });
+        }
+        let mut web = None;
+        if let Some(config) = &config.http
+            && section.roles.management
+        {
+            web = Some(GroupId::new(groups.len() as u8));
+            let _ = groups.push(http::sockets(config.port));
         }
         let mut export = None;
         if section.roles.export {
@@ -439,7 +452,9 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
         let stack = Stack::new(time::now_micros(), &mut nic, &nic_config, &groups);
         let mut stack = stack.map_err(|error| format!("nic {index}: {error}"))?;
         stack.set_link(link_up);
-        ports.push(Port::new(nic, stack, export, taken.place, index));
+        let mut port = Port::new(nic, stack, taken.place, index);
+        (port.export, port.http) = (export, web);
+        ports.push(port);
     }
     Ok(ports)
 }

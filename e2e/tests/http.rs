@@ -1,0 +1,246 @@
+//! The web server on the management network.
+#![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+use e2e::load::{Load, Survives};
+use e2e::tools::{free_port, text, wait_for};
+use e2e::{Node, Pair};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A pair with web servers, and their ports.
+struct Web {
+    pair: Pair,
+    ports: [u16; 2],
+}
+
+impl Web {
+    fn boot(options: &[&str]) -> Self {
+        let ports = [free_port(), free_port()];
+        let chosen = format!("{},{}", ports[0], ports[1]);
+        let pair = Pair::boot_with(&[&["--http-ports", &chosen], options].concat());
+        Self { pair, ports }
+    }
+
+    fn connect(&self, node: Node) -> TcpStream {
+        let port = self.ports[usize::from(node == Node::B)];
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the forwarded port");
+        let time = Some(Duration::from_secs(40));
+        stream.set_read_timeout(time).expect("a time");
+        stream
+    }
+
+    /// Sends this and reads to the end. Of a connection that was reset: what came before.
+    fn say(&self, node: Node, words: &[u8]) -> String {
+        let mut stream = self.connect(node);
+        let _ = stream.write_all(words);
+        rest(&mut stream)
+    }
+
+    /// The code and the body of a GET.
+    fn get(&self, node: Node, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n");
+        let answer = self.say(node, request.as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+        (code(head), body.to_owned())
+    }
+}
+
+fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    text(&bytes)
+}
+
+fn code(answer: &str) -> u16 {
+    let code = answer
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3));
+    code.and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+/// The value of a sample.
+fn sample(metrics: &str, name: &str) -> f64 {
+    let of = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    of.and_then(|value| value.parse().ok()).expect(name)
+}
+
+#[test]
+fn documents_agree_with_the_console_and_prometheus_reads_them() {
+    let web = Web::boot(&["--volumes", "2"]);
+    web.pair
+        .qemu_io(&web.pair.uri(0), &["write -P 7 0 1M", "flush"], 60);
+    for node in [Node::A, Node::B] {
+        let (code, body) = web.get(node, "/healthz");
+        assert_eq!((code, &*body), (200, "ok\n"));
+        let (code, body) = web.get(node, "/status");
+        assert_eq!(code, 200);
+        let status: serde_json::Value = serde_json::from_str(&body).expect(&body);
+        let console = web.pair.must_exec(node, "status --json");
+        let mut console: serde_json::Value = serde_json::from_str(&console).expect(&console);
+        for changes in [
+            "uptime_us",
+            "memory",
+            "buffers",
+            "allocations",
+            "clients",
+            "open_clients",
+        ] {
+            console[changes] = status[changes].clone();
+        }
+        assert_eq!(status, console);
+
+        let (code, metrics) = web.get(node, "/metrics");
+        assert_eq!(code, 200);
+        let mut promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("promtool, of Debian's package prometheus");
+        let mut input = promtool.stdin.take().expect("its input");
+        input.write_all(metrics.as_bytes()).expect("it reads");
+        drop(input);
+        let output = promtool.wait_with_output().expect("it ends");
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+        assert!(
+            metrics.contains("palisade_volume_disk_state{volume=\"vol1\",state=\"UpToDate\"} 1\n")
+        );
+    }
+    let (_, metrics) = web.get(Node::A, "/metrics");
+    assert!(
+        sample(
+            &metrics,
+            "palisade_volume_written_bytes_total{volume=\"vol0\"}"
+        ) >= 1048576.0
+    );
+    for phase in [
+        "client_request",
+        "disk_request",
+        "disk_flush",
+        "peer_request",
+    ] {
+        let name = format!("palisade_{phase}_duration_seconds");
+        let count = sample(&metrics, &format!("{name}_count{{volume=\"vol0\"}}"));
+        let sum = sample(&metrics, &format!("{name}_sum{{volume=\"vol0\"}}"));
+        assert!(count >= 1.0 && sum > 0.0, "{name}: {count} in {sum} s");
+    }
+    // A node whose peer is gone is well; one that is told not to look for it is not.
+    web.pair.kill(Node::B);
+    wait_for("the loss of the peer", 30, || {
+        (web.get(Node::A, "/healthz") == (200, "ok, without the peer\n".into())).then_some(())
+    });
+    web.pair.must_exec(Node::A, "disconnect");
+    let (code, body) = web.get(Node::A, "/healthz");
+    assert!(code == 503 && body.contains("StandAlone"), "{code} {body}");
+}
+
+#[test]
+fn bad_requests_and_two_hundred_connections_do_not_disturb_storage() {
+    let web = Web::boot(&[]);
+    let memory = |web: &Web| {
+        let (_, body) = web.get(Node::A, "/status");
+        let status: serde_json::Value = serde_json::from_str(&body).expect(&body);
+        status["memory"]["used"].as_u64().expect("a number")
+    };
+    let load = Load::new(0, 64 << 20, 2, 5).start(web.pair.port(Node::A));
+    wait_for("requests", 20, || (load.done() > 50).then_some(()));
+    let before = memory(&web);
+
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: n\r\nX: {}\r\n\r\n",
+        "y".repeat(60_000)
+    );
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: n\r\n{}\r\n",
+        "X: y\r\n".repeat(100)
+    );
+    for (words, expected, word) in [
+        (&*long, 431, "4096 bytes"),
+        (&*many, 431, "32 header lines"),
+        (
+            "PUT /status HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n",
+            405,
+            "Allow: GET, HEAD\r\n",
+        ),
+        (
+            "DELETE /metrics HTTP/1.0\r\n\r\n",
+            405,
+            "Allow: GET, HEAD\r\n",
+        ),
+        (
+            "GET /../etc/passwd HTTP/1.0\r\n\r\n",
+            404,
+            "there is no such page",
+        ),
+        (
+            "POST /status HTTP/1.1\r\nHost: n\r\nContent-Length: 1000000\r\n\r\n",
+            413,
+            "512 bytes",
+        ),
+        ("NBDMAGIC\0\0\0\0\r\n\r\n", 400, "not an HTTP/1.1 request"),
+        ("GET / HTTP/2.0\r\n\r\n", 505, "HTTP/1.1"),
+    ] {
+        let answer = web.say(Node::A, words.as_bytes());
+        assert_eq!(code(&answer), expected, "{answer}");
+        assert!(answer.contains(word), "{answer}");
+    }
+
+    // Bytes that trickle in.
+    let mut slow = web.connect(Node::A);
+    let begun = Instant::now();
+    let answer = loop {
+        if slow.write_all(b"G").is_err() || begun.elapsed() > Duration::from_secs(60) {
+            break rest(&mut slow);
+        }
+        slow.set_read_timeout(Some(Duration::from_millis(500)))
+            .expect("a time");
+        let mut byte = [0; 1];
+        if slow.read(&mut byte).is_ok_and(|n| n == 1) {
+            slow.set_read_timeout(Some(Duration::from_secs(20)))
+                .expect("a time");
+            break text(&byte) + &rest(&mut slow);
+        }
+    };
+    assert_eq!(code(&answer), 408, "{answer}");
+    assert!(
+        begun.elapsed() >= Duration::from_secs(9),
+        "{:?}",
+        begun.elapsed()
+    );
+
+    // Two hundred at once, which begin a request and do not end it, and who asks meanwhile.
+    let done = load.done();
+    let crowd: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = web.connect(Node::A);
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
+            stream
+        })
+        .collect();
+    wait_for("an answer in the crowd", 40, || {
+        let answer = web.say(Node::A, b"GET /healthz HTTP/1.0\r\n\r\n");
+        (code(&answer) == 200).then_some(())
+    });
+    assert!(load.alive());
+    wait_for("requests in the crowd", 20, || {
+        (load.done() > done + 50).then_some(())
+    });
+    drop(crowd);
+    wait_for("an answer after the crowd", 40, || {
+        (code(&web.say(Node::A, b"GET /healthz HTTP/1.0\r\n\r\n")) == 200).then_some(())
+    });
+    // What lies in the console's answers is not the web's doing.
+    let after = memory(&web);
+    assert!(
+        after <= before + (256 << 10),
+        "{before} bytes before, {after} after"
+    );
+    let mut load = load.stop();
+    assert!(load.verify(web.pair.port(Node::A), Survives::Answered) > 0);
+}

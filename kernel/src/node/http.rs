@@ -1,0 +1,224 @@
+//! The web server: moves bytes between a stack's sockets and [`net::http::Server`], and tells it what its documents say.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+
+use admin::config::Config;
+use admin::metrics::{self, Sample};
+use admin::status::{ClientInfo, DiskInfo, NicInfo};
+use net::http::{BUSY, Budget, Page, Server, ServerConfig, Site, Verdict};
+use net::stack::{ConnHandle, GroupConfig, GroupId, Liveness};
+use net::stream::ByteStream;
+use replication::api::{MAX_VOLUMES, Micros};
+use replication::latency::Latencies;
+
+use super::answers;
+use super::pump::Node;
+use crate::time;
+
+/// Connections that are served at once.
+const CONNECTIONS: u16 = 12;
+/// More of them, which are told that all are taken, or on their way in.
+const BACKLOG: usize = 4;
+/// Documents on their way at once.
+const DOCUMENTS: usize = 2;
+/// Bytes of a document for each client: its part of `status --json`.
+const CLIENT_BYTES: usize = 256;
+/// Receive ring of a connection: requests are short.
+const RX_BYTES: usize = 4 << 10;
+/// Transmit ring of a connection: most documents of a small node at once.
+const TX_BYTES: usize = 16 << 10;
+/// A connection that is silent is asked for a sign of life after the first, and dropped after the second.
+const LIVENESS: Liveness = Liveness {
+    probe: 15_000_000,
+    timeout: 45_000_000,
+};
+
+/// The sockets of the web server on its card.
+pub fn sockets(port: u16) -> GroupConfig {
+    GroupConfig {
+        port: Some(port),
+        slots: usize::from(CONNECTIONS) + BACKLOG,
+        backlog: BACKLOG,
+        rx_bytes: RX_BYTES,
+        tx_bytes: TX_BYTES,
+        liveness: Some(LIVENESS),
+        ack_delay: None,
+    }
+}
+
+/// The server and where it lives.
+pub struct Http {
+    server: Server,
+    budget: Budget,
+    /// Place among the node's ports.
+    port: usize,
+    group: GroupId,
+    conns: Vec<(u16, ConnHandle)>,
+    /// Room for the list of clients in a document.
+    clients: Vec<ClientInfo>,
+}
+
+impl Http {
+    /// A server on the sockets `group` of the port at `port`, with all its memory.
+    pub fn new(config: &Config, port: usize, group: GroupId) -> Box<Self> {
+        let clients = usize::from(config.export.max_connections);
+        let server = ServerConfig {
+            slots: CONNECTIONS,
+            documents: DOCUMENTS,
+            document_bytes: metrics::bytes_max(config.volumes.len()) + clients * CLIENT_BYTES,
+        };
+        Box::new(Self {
+            server: Server::new(&server),
+            budget: Budget::default(),
+            port,
+            group,
+            conns: Vec::with_capacity(usize::from(CONNECTIONS)),
+            clients: Vec::with_capacity(clients),
+        })
+    }
+
+    /// When a turn is due, whatever comes in.
+    pub fn due(&self, now: Micros) -> Option<Micros> {
+        match self.budget.allows(now) {
+            true => self.server.poll_timeout(),
+            false => Some(self.budget.due()),
+        }
+    }
+
+    /// Drops every connection.
+    pub fn hang_up(&mut self, now: Micros, node: &mut Node) {
+        for (slot, handle) in self.conns.drain(..) {
+            node.ports[self.port].stack.abort(now, handle);
+            self.server.hang_up(slot);
+        }
+    }
+
+    /// Serves who has something to say, if it is time for it: at most one request of each connection and one document.
+    pub fn turn(&mut self, now: Micros, node: &mut Node) {
+        if !self.budget.allows(now) {
+            return;
+        }
+        let began = time::now_micros();
+        let mut worked = self.accept(now, node);
+        let mut at = 0;
+        while let Some(&(slot, handle)) = self.conns.get(at) {
+            let stream = node.ports[self.port].stack.stream(handle);
+            if stream.is_some_and(|stream| !self.server.wants_poll(slot, now, &stream)) {
+                at += 1;
+                continue;
+            }
+            worked = true;
+            at += usize::from(self.poll(at, now, node));
+        }
+        let mut site = View {
+            node,
+            clients: &mut self.clients,
+            counts: self.server.counts(),
+        };
+        if let Some(slot) = self.server.answer(now, &mut site) {
+            worked = true;
+            if let Some(at) = self.conns.iter().position(|conn| conn.0 == slot) {
+                self.poll(at, now, node);
+            }
+        }
+        if worked {
+            node.ports[self.port].wake();
+            self.budget.spent(began, time::now_micros());
+        }
+    }
+
+    /// Takes in new connections. `true`: there were some.
+    fn accept(&mut self, now: Micros, node: &mut Node) -> bool {
+        let stack = &mut node.ports[self.port].stack;
+        let mut any = false;
+        while let Some(handle) = stack.accept(self.group) {
+            any = true;
+            let Some(accepted) = self.server.accept(now) else {
+                if let Some(mut stream) = stack.stream(handle) {
+                    stream.write(BUSY);
+                }
+                stack.close(now, handle);
+                continue;
+            };
+            if accepted.evicted
+                && let Some(at) = self.conns.iter().position(|conn| conn.0 == accepted.slot)
+            {
+                stack.abort(now, self.conns.swap_remove(at).1);
+            }
+            self.conns.push((accepted.slot, handle));
+        }
+        any
+    }
+
+    /// A turn of one connection. `false`: it is gone, and another has its place in the list.
+    fn poll(&mut self, at: usize, now: Micros, node: &mut Node) -> bool {
+        let (slot, handle) = self.conns[at];
+        let stack = &mut node.ports[self.port].stack;
+        let verdict = match stack.stream(handle) {
+            Some(mut stream) => self.server.poll(slot, now, &mut stream),
+            None => {
+                self.server.hang_up(slot);
+                Verdict::Abort
+            }
+        };
+        match verdict {
+            Verdict::Continue => return true,
+            Verdict::Close => stack.close(now, handle),
+            Verdict::Abort => stack.abort(now, handle),
+        }
+        self.conns.swap_remove(at);
+        false
+    }
+}
+
+/// What the documents are made of.
+struct View<'a> {
+    node: &'a Node,
+    clients: &'a mut Vec<ClientInfo>,
+    counts: net::http::Counts,
+}
+
+impl Site for View<'_> {
+    fn write(&mut self, page: Page, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error> {
+        match page {
+            Page::Health => metrics::health(&answers::status(self.node), out),
+            Page::Status => {
+                answers::write_status(self.node, true, self.clients, out)?;
+                Ok(true)
+            }
+            Page::Metrics => {
+                self.metrics(out)?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl View<'_> {
+    fn metrics(&mut self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let node = self.node;
+        let status = answers::status(node);
+        answers::clients(node, self.clients);
+        // A volume has two disks at most, and there are not more cards and codes than that.
+        let disks = node.core.disks.iter().map(answers::disk);
+        let disks: heapless::Vec<DiskInfo<'_>, { 2 * MAX_VOLUMES }> = disks.collect();
+        let nics = node.ports.iter();
+        let nics = nics.map(|port| answers::plain_nic(port.nic.driver(), port.index));
+        let nics: heapless::Vec<NicInfo<'_>, { admin::config::NICS_MAX }> = nics.collect();
+        let latencies: heapless::Vec<(u16, &Latencies), MAX_VOLUMES> =
+            node.core.engine.latencies().collect();
+        let http: heapless::Vec<(u16, u64), 16> = self.counts.iter().collect();
+        let sample = Sample {
+            status: &status,
+            node: &answers::info(node, self.clients),
+            disks: &disks,
+            nics: &nics,
+            latencies: &latencies,
+            datagrams_dropped: node.management.as_ref().map(|end| end.dropped()),
+            http: &http,
+        };
+        metrics::write(&sample, out)
+    }
+}
