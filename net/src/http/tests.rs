@@ -376,8 +376,10 @@ fn a_full_table_makes_room_at_the_least_loss() {
         (accepted.slot, accepted.evicted),
         (slot(&world, idle), true)
     );
-    let mut pipe = Pipe::default();
-    pipe.inbound = b"GET".to_vec();
+    let mut pipe = Pipe {
+        inbound: b"GET".to_vec(),
+        ..Pipe::default()
+    };
     let verdict = world.server.poll(accepted.slot, world.now, &mut pipe);
     assert_eq!(verdict, Verdict::Continue);
     assert_eq!(world.server.accept(world.now), None, "both have just begun");
