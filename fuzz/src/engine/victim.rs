@@ -221,6 +221,7 @@ impl Victim {
                 Action::Serve(_)
                 | Action::Log { .. }
                 | Action::RefuseClients
+                | Action::Snapshot { .. }
                 | Action::Ask { .. }
                 | Action::Answer { .. } => {}
                 Action::CommandDone { id, result } => {

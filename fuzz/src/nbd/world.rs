@@ -41,7 +41,9 @@ impl SessionIo for Engine {
     fn submit(&mut self, request: ClientRequest) {
         assert!(self.has_room(), "submitted beyond the engine's room");
         let len = match &request.op {
-            ClientOp::Read(buf) | ClientOp::Write { buf, .. } => buf.len(),
+            ClientOp::Read(buf) | ClientOp::ReadSnapshot(buf) | ClientOp::Write { buf, .. } => {
+                buf.len()
+            }
             ClientOp::Discard { len, .. } | ClientOp::WriteZeroes { len, .. } => *len,
             ClientOp::Flush => 0,
         };
@@ -122,7 +124,7 @@ impl World {
         }
         let pool = &mut self.engine.pool;
         let buf = match request.op {
-            ClientOp::Read(buf) => {
+            ClientOp::Read(buf) | ClientOp::ReadSnapshot(buf) => {
                 let bytes = self.engine.memory.bytes_mut(buf.view());
                 for (at, byte) in (request.offset..).zip(bytes) {
                     *byte = content(at);

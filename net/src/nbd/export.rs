@@ -6,6 +6,8 @@ use replication::buf::PAGE;
 
 /// Longest name of an export, in bytes.
 pub const NAME_MAX: usize = 32;
+/// What the name of a snapshot's export has behind the volume's.
+pub const SNAPSHOT_SUFFIX: &str = "@before-resync";
 /// Longest description of an export, in bytes.
 pub const DESCRIPTION_MAX: usize = 128;
 /// Smallest block size the protocol is served with, in bytes.
@@ -21,6 +23,10 @@ pub struct Export {
     pub(super) size: u64,
     pub(super) block_size: u32,
     pub(super) fast_zero: bool,
+    /// The old content of a resync's target, read-only.
+    pub(super) snapshot: bool,
+    /// Clients may have it. Of a volume always.
+    pub(super) offered: bool,
 }
 
 /// Why an export cannot be offered.
@@ -95,6 +101,27 @@ impl Export {
             size,
             block_size,
             fast_zero,
+            snapshot: false,
+            offered: true,
+        })
+    }
+
+    /// The export of the old content that `volume` had before the resync to this node, read-only: its name is the volume's
+    /// and [`SNAPSHOT_SUFFIX`]. It is not offered before [`super::Server::offer_snapshot`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Name`]: it would be too long.
+    pub fn before_resync(volume: &Self) -> Result<Self, ExportError> {
+        let mut name = volume.name.clone();
+        name.push_str(SNAPSHOT_SUFFIX)
+            .map_err(|_| ExportError::Name)?;
+        Ok(Self {
+            name,
+            fast_zero: false,
+            snapshot: true,
+            offered: false,
+            ..volume.clone()
         })
     }
 
@@ -136,9 +163,11 @@ fn check_size(size: u64, block_size: u32) -> Result<(), ExportError> {
 #[must_use]
 pub fn find(exports: &[Export], name: &[u8]) -> Option<usize> {
     if name.is_empty() {
-        return (!exports.is_empty()).then_some(0);
+        return exports.iter().position(|e| e.offered);
     }
-    exports.iter().position(|e| e.name.as_bytes() == name)
+    exports
+        .iter()
+        .position(|e| e.offered && e.name.as_bytes() == name)
 }
 
 #[cfg(test)]

@@ -185,6 +185,10 @@ impl Session {
     fn list(&mut self, options: Options<'_>, from: usize) {
         let mut next = from;
         while let Some(export) = options.exports.get(next) {
+            if !export.offered {
+                next += 1;
+                continue;
+            }
             if self.out.room() < LIST_ENTRY_ROOM {
                 self.step = Step::List(next);
                 return;

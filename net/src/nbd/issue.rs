@@ -185,7 +185,11 @@ impl Session {
             id: self.request_id(Piece::Part(part)),
             volume: cx.exports[self.export].volume,
             offset,
-            op: ClientOp::Read(buf),
+            op: if cx.exports[self.export].snapshot {
+                ClientOp::ReadSnapshot(buf)
+            } else {
+                ClientOp::Read(buf)
+            },
         });
         true
     }

@@ -13,6 +13,9 @@
 //! and for the engine [`Server::on_reply`] per reply and [`Server::set_serving`] when the role
 //! changes. [`Server::poll_timeout`] says when to poll again at the latest.
 //!
+//! The old content of a resync's target is exported beside that, read-only ([`Export::before_resync`]): to connections to a
+//! port of its own ([`Server::accept_snapshots`]), in every role, while the engine has it ([`Server::offer_snapshot`]).
+//!
 //! # Memory
 //!
 //! A WRITE is admitted when the pool promises room for its whole payload, first come first served
@@ -45,7 +48,7 @@ mod session;
 mod shared;
 mod transmit;
 
-pub use export::{Export, ExportError};
+pub use export::{Export, ExportError, SNAPSHOT_SUFFIX};
 pub use server::{Accepted, Server, ServerConfig, SessionStatus};
 pub use session::{Phase, Verdict};
 

@@ -77,8 +77,16 @@ pub(super) fn list_entry(out: &mut Out, export: &Export) {
     out.put(name);
 }
 
-/// The flags of every export: the same on both nodes, in every state.
-fn transmission_flags(structured: bool) -> u16 {
+/// The flags of an export: of a volume's the same on both nodes, in every state.
+fn transmission_flags(export: &Export, structured: bool) -> u16 {
+    let df = if structured { tflag::SEND_DF } else { 0 };
+    if export.snapshot {
+        return tflag::HAS_FLAGS
+            | tflag::READ_ONLY
+            | tflag::CAN_MULTI_CONN
+            | tflag::SEND_CACHE
+            | df;
+    }
     let always = tflag::HAS_FLAGS
         | tflag::SEND_FLUSH
         | tflag::SEND_FUA
@@ -87,7 +95,7 @@ fn transmission_flags(structured: bool) -> u16 {
         | tflag::CAN_MULTI_CONN
         | tflag::SEND_CACHE
         | tflag::SEND_FAST_ZERO;
-    always | if structured { tflag::SEND_DF } else { 0 }
+    always | df
 }
 
 /// Answers an option whose data was too long to be stored and has been drained.
@@ -159,8 +167,9 @@ impl Options<'_> {
             // There is no way to say no but this one.
             return Next::Close;
         };
-        out.put_u64(self.exports[index].size);
-        out.put_u16(transmission_flags(agreed.structured));
+        let export = &self.exports[index];
+        out.put_u64(export.size);
+        out.put_u16(transmission_flags(export, agreed.structured));
         if !agreed.no_zeroes {
             out.put(&[0; EXPORT_NAME_ZEROES]);
         }
@@ -204,7 +213,7 @@ impl Options<'_> {
         reply_header(out, option, rep::INFO, 12);
         out.put_u16(info::EXPORT);
         out.put_u64(export.size);
-        out.put_u16(transmission_flags(agreed.structured));
+        out.put_u16(transmission_flags(export, agreed.structured));
         // A client that does not ask assumes 512 bytes to 32 MiB (proto.md, "Block size
         // constraints"); it must be told when that is wrong.
         let assumed = export.block_size == export::BLOCK_SIZE_MIN

@@ -87,6 +87,8 @@ pub mod info {
 pub mod tflag {
     /// Always set.
     pub const HAS_FLAGS: u16 = 1 << 0;
+    /// Nothing that changes data is taken.
+    pub const READ_ONLY: u16 = 1 << 1;
     /// FLUSH is known.
     pub const SEND_FLUSH: u16 = 1 << 2;
     /// The FUA flag is known.
@@ -162,6 +164,8 @@ pub const BASE_ALLOCATION: &[u8] = b"base:allocation";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Errno {
+    /// The export is read-only.
+    NotPermitted = 1,
     /// The disk failed.
     Io = 5,
     /// The request makes no sense.

@@ -140,6 +140,14 @@ fn check(
         cmd::BLOCK_STATUS if allocation => (cflag::REQ_ONE, Kind::Status, Errno::Invalid),
         _ => return Err(Errno::Invalid),
     };
+    if export.snapshot {
+        match kind {
+            Kind::Write | Kind::Trim | Kind::Zeroes { .. } => return Err(Errno::NotPermitted),
+            // It was not offered.
+            Kind::Flush => return Err(Errno::Invalid),
+            Kind::Read(_) | Kind::Status | Kind::Nothing => {}
+        }
+    }
     if header.flags & !(flags | cflag::FUA) != 0 {
         return Err(Errno::Invalid);
     }

@@ -79,6 +79,8 @@ pub struct SessionStatus<'a> {
 #[derive(Debug)]
 pub struct Server {
     exports: Vec<Export>,
+    /// What was there before resyncs to this node: offered while that can be read, whatever the role.
+    snapshots: Vec<Export>,
     sessions: Vec<Session>,
     /// No session from here on is used: what is asked in every turn need not look at the idle rest.
     bound: usize,
@@ -110,6 +112,7 @@ impl Server {
         };
         Self {
             exports,
+            snapshots: Vec::new(),
             sessions: (0..slots).map(Session::new).collect(),
             bound: 0,
             shared: Shared::new(limits, slots, pool),
@@ -124,10 +127,50 @@ impl Server {
     ///
     /// [`ExportError::Size`].
     pub fn set_size(&mut self, volume: u16, size: u64) -> Result<(), ExportError> {
-        for export in self.exports.iter_mut().filter(|e| e.volume == volume) {
+        let all = self.exports.iter_mut().chain(&mut self.snapshots);
+        for export in all.filter(|e| e.volume == volume) {
             export.set_size(size)?;
         }
         Ok(())
+    }
+
+    /// Also serves these ([`Export::before_resync`]), to connections that [`Server::accept_snapshots`] takes: on a port of
+    /// their own, since a standby keeps its greeting from who comes to the other one.
+    pub fn export_snapshots(&mut self, exports: Vec<Export>) {
+        self.snapshots = exports;
+    }
+
+    /// Whether the old content of a volume can be had now. Where it cannot any more, whoever reads it is doomed as by
+    /// [`Server::set_serving`].
+    pub fn offer_snapshot(&mut self, now: Micros, volume: u16, offered: bool, pool: &mut Pool) {
+        for export in self.snapshots.iter_mut().filter(|e| e.volume == volume) {
+            export.offered = offered;
+        }
+        if offered {
+            return;
+        }
+        for session in self.sessions.iter_mut().filter(|s| s.snapshots) {
+            let export = self.snapshots.get(session.export);
+            let reads = export.is_some_and(|export| export.volume == volume);
+            if session.phase == Phase::Transmission && reads {
+                let peer = session.peer;
+                session.release(&mut self.shared, pool);
+                session.open_snapshots(now, peer);
+                session.doomed = true;
+            }
+        }
+    }
+
+    /// As [`Server::accept`], for a connection to the snapshots. It is greeted whatever the role.
+    pub fn accept_snapshots(
+        &mut self,
+        now: Micros,
+        peer: SocketAddr,
+        pool: &mut Pool,
+    ) -> Option<Accepted> {
+        let (session, accepted) = self.take_slot(now, pool)?;
+        session.open_snapshots(now, peer);
+        Some(accepted)
     }
 
     /// The largest request that is accepted, in bytes.
@@ -146,6 +189,13 @@ impl Server {
     /// least loss among those without an open export makes room; `None` when every slot has an
     /// export open: refuse the connection.
     pub fn accept(&mut self, now: Micros, peer: SocketAddr, pool: &mut Pool) -> Option<Accepted> {
+        let serving = self.serving;
+        let (session, accepted) = self.take_slot(now, pool)?;
+        session.open(now, peer, serving);
+        Some(accepted)
+    }
+
+    fn take_slot(&mut self, now: Micros, pool: &mut Pool) -> Option<(&mut Session, Accepted)> {
         let free = self.sessions.iter().find(|s| s.phase == Phase::Free);
         let (slot, evicted) = match free {
             Some(session) => (session.slot, false),
@@ -155,9 +205,8 @@ impl Server {
         if evicted {
             session.release(&mut self.shared, pool);
         }
-        session.open(now, peer, self.serving);
         self.bound = self.bound.max(usize::from(slot) + 1);
-        Some(Accepted { slot, evicted })
+        Some((session, Accepted { slot, evicted }))
     }
 
     /// Silent connections go before such that have begun to negotiate, old ones before young;
@@ -188,7 +237,11 @@ impl Server {
         }
         let mut cx = Context {
             now,
-            exports: &self.exports,
+            exports: if session.snapshots {
+                &self.snapshots
+            } else {
+                &self.exports
+            },
             shared: &mut self.shared,
         };
         let verdict = session.poll(&mut cx, stream, io);
@@ -264,6 +317,7 @@ impl Server {
         self.serving = serving;
         for session in &mut self.sessions {
             match session.phase {
+                _ if session.snapshots => {}
                 Phase::Withheld if serving => session.admit(now),
                 // Of those that were refused one may still ask.
                 Phase::Handshake if serving => session.refusal = None,
@@ -281,7 +335,7 @@ impl Server {
     /// Clients that have an export open.
     #[must_use]
     pub fn open_clients(&self) -> u32 {
-        let open = |s: &&Session| s.phase == Phase::Transmission;
+        let open = |s: &&Session| s.phase == Phase::Transmission && !s.snapshots;
         self.used().iter().filter(open).count() as u32
     }
 
@@ -302,6 +356,14 @@ impl Server {
         }
     }
 
+    fn exports_of(&self, session: &Session) -> &[Export] {
+        if session.snapshots {
+            &self.snapshots
+        } else {
+            &self.exports
+        }
+    }
+
     /// When some session must be polled at the latest, whatever its stream says; 0: at once.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Micros> {
@@ -315,7 +377,7 @@ impl Server {
         self.sessions.iter().filter(used).map(|s| SessionStatus {
             phase: s.phase,
             peer: s.peer,
-            export: match (s.phase, self.exports.get(s.export)) {
+            export: match (s.phase, self.exports_of(s).get(s.export)) {
                 (Phase::Transmission, Some(export)) => export.name(),
                 _ => "",
             },

@@ -115,6 +115,8 @@ pub(super) struct Session {
     pub heard: bool,
     /// Must be dropped without a further word.
     pub doomed: bool,
+    /// It is for the snapshots.
+    pub snapshots: bool,
     /// Is not to wait for the greeting any longer.
     pub refusing: bool,
     /// Why it gets no export.
@@ -161,6 +163,7 @@ impl Session {
             since: 0,
             heard: false,
             doomed: false,
+            snapshots: false,
             refusing: false,
             refusal: None,
             dirty: false,
@@ -186,12 +189,19 @@ impl Session {
     /// Takes the free slot for a new connection.
     pub(super) fn open(&mut self, now: Micros, peer: SocketAddr, serving: bool) {
         debug_assert_eq!(self.phase, Phase::Free);
+        self.snapshots = false;
         self.peer = peer;
         self.since = now;
         self.phase = Phase::Withheld;
         if serving {
             self.admit(now);
         }
+    }
+
+    /// Takes the free slot for a new connection to what is exported of snapshots.
+    pub(super) fn open_snapshots(&mut self, now: Micros, peer: SocketAddr) {
+        self.open(now, peer, true);
+        self.snapshots = true;
     }
 
     /// Greets a withheld connection.

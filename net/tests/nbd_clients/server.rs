@@ -140,6 +140,7 @@ impl Engine {
                 self.pool.free(buf);
                 None
             }
+            ClientOp::ReadSnapshot(_) => unreachable!("no snapshot is exported"),
             ClientOp::WriteZeroes { len, .. } | ClientOp::Discard { len, .. } => {
                 disk[from..from + len as usize].fill(0);
                 None

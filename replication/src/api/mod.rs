@@ -66,6 +66,8 @@ pub struct ClientRequest {
 pub enum ClientOp {
     /// Fill the buffer's `len` bytes.
     Read(Buf),
+    /// Fill the buffer's `len` bytes with the old content, of before the resync to this node. Served whatever the role.
+    ReadSnapshot(Buf),
     /// Store the buffer's `len` bytes; with `fua` durably on both nodes before the answer.
     Write {
         /// The payload.
@@ -230,6 +232,14 @@ pub enum Action {
         volume: u16,
         /// Bytes.
         size: u64,
+    },
+    /// The old content of a volume, of before the resync to this node, can be read from now on
+    /// ([`ClientOp::ReadSnapshot`]), or not any more: who reads it is to be dropped.
+    Snapshot {
+        /// Index of the volume.
+        volume: u16,
+        /// Whether it can.
+        readable: bool,
     },
     /// Send a frame, after all sent before. The view stays valid until the peer's answer to it
     /// was delivered or [`Event::LinkDown`] was.

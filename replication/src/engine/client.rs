@@ -18,6 +18,7 @@ impl Engine {
             op,
         } = request;
         let (op, len, fua, buf) = match op {
+            ClientOp::ReadSnapshot(buf) => return self.read_old(id, volume, offset, buf),
             ClientOp::Read(buf) => (Op::Read, buf.len(), false, Some(buf)),
             ClientOp::Write { buf, fua } => (Op::Write, buf.len(), fua, Some(buf)),
             ClientOp::Flush => (Op::Flush, 0, false, None),
@@ -110,6 +111,7 @@ impl Engine {
     pub(super) fn start(&mut self, id: SlotId, pool: &mut Mem<'_>) {
         match self.slots.at(id).owner {
             Owner::Client => self.start_client(id, pool),
+            Owner::Old => self.start_old(id, pool),
             _ => self.start_here(id, pool),
         }
     }
@@ -134,7 +136,7 @@ impl Engine {
         let mirrors = match slot.owner {
             Owner::Client => true,
             Owner::Meta => !to_primary,
-            Owner::Peer | Owner::Resync | Owner::Abandoned => false,
+            Owner::Peer | Owner::Resync | Owner::Old | Owner::Abandoned => false,
         };
         let volume = &self.volumes[slot.volume];
         let usable = volume.usable();
@@ -328,6 +330,7 @@ impl Engine {
             Owner::Peer => self.finish_peer(slot, pool),
             Owner::Resync => self.finish_resync(slot, pool),
             Owner::Meta => self.finish_meta(&slot, pool),
+            Owner::Old => self.finish_old(slot, pool),
             Owner::Abandoned => {}
         }
     }

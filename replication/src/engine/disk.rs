@@ -33,6 +33,9 @@ impl Engine {
         let slot = self.slots.at(id);
         let (owner, op, at, fua, orphan) =
             (slot.owner, slot.op, slot.volume, slot.fua, slot.orphan);
+        if owner == Owner::Old {
+            return self.old_done(id, result, pool);
+        }
         let reads = op.reads() && !slot.rewrites;
         if slot.repair {
             // Whatever has become of the connection: what the peer sent is here.

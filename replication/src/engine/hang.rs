@@ -25,6 +25,11 @@ pub(super) fn abandoned_limit(max_requests: u16) -> usize {
 impl Engine {
     /// Issues an operation of a slot.
     pub(super) fn issue(&mut self, id: SlotId, op: DiskOp) {
+        self.issue_there(id, op, false);
+    }
+
+    /// As [`Engine::issue`], perhaps to the disk that has the metadata.
+    pub(super) fn issue_there(&mut self, id: SlotId, op: DiskOp, metadata: bool) {
         let now = self.awake;
         let slot = self.slots.at(id);
         slot.at_disk = true;
@@ -32,10 +37,11 @@ impl Engine {
         let at = slot.volume;
         self.op_begins(at);
         let volume = self.volumes[at].config.index;
-        self.queue.push(Queued::Disk {
-            token: id,
-            volume,
-            op,
+        let token = id;
+        self.queue.push(if metadata {
+            Queued::Meta { token, volume, op }
+        } else {
+            Queued::Disk { token, volume, op }
         });
     }
 

@@ -135,7 +135,7 @@ impl Engine {
     fn check_slots(&self) {
         let (mut clients, mut peers, mut resyncs, mut metas, mut sent, mut orphans) =
             (0, 0, 0, 0, 0, 0);
-        let mut abandoned = 0;
+        let (mut abandoned, mut olds) = (0, 0);
         let mut ops = [0; MAX_VOLUMES];
         for id in 0..self.slots.capacity() as SlotId {
             let Some(slot) = self.slots.get(id) else {
@@ -146,6 +146,7 @@ impl Engine {
                 Owner::Peer => peers += 1,
                 Owner::Resync => resyncs += 1,
                 Owner::Meta => metas += 1,
+                Owner::Old => olds += 1,
                 Owner::Abandoned => abandoned += 1,
             }
             ops[slot.volume] += u32::from(slot.at_disk);
@@ -176,9 +177,13 @@ impl Engine {
             "slots: clients, peer, resync, metadata, unanswered, orphans"
         );
         assert_eq!(
-            (self.slots.live(), self.abandoned),
-            (clients + peers + resyncs + metas + abandoned, abandoned),
-            "slots in use, and those abandoned"
+            (self.slots.live(), self.abandoned, self.olds_live),
+            (
+                clients + peers + resyncs + metas + olds + abandoned,
+                abandoned,
+                olds
+            ),
+            "slots in use, those abandoned, reads of old content"
         );
         for (volume, slots) in self.volumes.iter().zip(ops) {
             let lanes = volume.lane_since.iter().flatten().count() as u32;

@@ -292,7 +292,7 @@ impl Engine {
                 continue;
             };
             let (owner, local, sent) = (slot.owner, slot.local, slot.remote != Remote::None);
-            if owner == Owner::Abandoned {
+            if matches!(owner, Owner::Abandoned | Owner::Old) {
                 continue;
             } else if owner == Owner::Client {
                 if sent {

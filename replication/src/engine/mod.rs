@@ -56,7 +56,8 @@ mod volume;
 mod worker;
 
 use crate::api::{
-    Action, CommandId, DiskState, EngineConfig, Event, Level, MAX_VOLUMES, Micros, Role, Text,
+    Action, CommandId, DiskState, EngineConfig, Event, Level, MAX_VOLUMES, Micros, Role,
+    SnapshotPolicy, Text, VolumeConfig,
 };
 use crate::buf::Mem;
 use crate::mutation::{self, Mutation};
@@ -115,6 +116,8 @@ pub struct Engine {
     serving: bool,
     open_clients: u32,
     clients_live: usize,
+    /// Reads of old content.
+    olds_live: usize,
     peers_live: usize,
     resyncs_live: usize,
     metas_live: usize,
@@ -169,6 +172,7 @@ impl Engine {
         let slots = 2 * requests
             + 2 * usize::from(RESYNC_SLOTS)
             + 3 * config.volumes.len()
+            + olds_limit(&config)
             + hang::abandoned_limit(config.max_requests);
         let (order, problem) = order::order_of(&config);
         let mut engine = Self {
@@ -191,6 +195,7 @@ impl Engine {
             serving: false,
             open_clients: 0,
             clients_live: 0,
+            olds_live: 0,
             peers_live: 0,
             resyncs_live: 0,
             metas_live: 0,
@@ -264,6 +269,7 @@ impl Engine {
         Some(match self.queue.pop()? {
             Queued::Disk { token, volume, op } => Action::Disk { token, volume, op },
             Queued::Meta { token, volume, op } => Action::Meta { token, volume, op },
+            Queued::Snapshot { volume, readable } => Action::Snapshot { volume, readable },
             Queued::Size { volume, size } => Action::Size { volume, size },
             Queued::Send { frame, payload } => Action::Send { frame, payload },
             Queued::HelloVolume(at) => Action::Send {
@@ -307,7 +313,8 @@ impl Engine {
     /// here wait, and the others where they are.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.has_slots() && !self.suspended().any()
+        let olds = self.olds_live == 0 || self.olds_live < olds_limit(&self.config);
+        self.has_slots() && olds && !self.suspended().any()
     }
 
     fn has_slots(&self) -> bool {
@@ -479,5 +486,15 @@ fn draw(rng: &mut u64) -> u64 {
         if z != 0 {
             return z;
         }
+    }
+}
+
+/// Reads of old content that there must be room for.
+pub(in crate::engine) fn olds_limit(config: &EngineConfig) -> usize {
+    let off = |volume: &VolumeConfig| volume.snapshot == SnapshotPolicy::Off;
+    if config.volumes.iter().all(off) {
+        0
+    } else {
+        snapshot::OLDS_MAX
     }
 }

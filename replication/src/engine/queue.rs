@@ -24,6 +24,11 @@ pub(super) enum Queued {
         volume: u16,
         op: DiskOp,
     },
+    /// The volume's old content can be read, or not any more.
+    Snapshot {
+        volume: u16,
+        readable: bool,
+    },
     /// The volume's size is known, or changed.
     Size {
         volume: u16,

@@ -20,6 +20,8 @@ pub(super) enum Owner {
     Resync,
     /// The engine's own: a flush before extents are cooled, and words to the peer.
     Meta,
+    /// A client's, of the old content of a resync's target.
+    Old,
     /// Nobody's: it was ended for good when its disk did not answer in time. The disk may still use its
     /// buffer, so that and the number stay reserved until it answers.
     Abandoned,
@@ -175,6 +177,10 @@ pub(super) struct Slot {
     pub again: bool,
     /// It was under way when the present snapshot of its volume was taken, and belongs to the old content.
     pub before_snapshot: bool,
+    /// Of a read of old content: the snapshot, bytes that were read, and those of the piece that the disk is at.
+    pub old: u64,
+    pub progress: u32,
+    pub piece: u32,
     /// The end is decided.
     pub error: Option<ClientError>,
 }
@@ -217,6 +223,9 @@ impl Slot {
             tried: false,
             again: false,
             before_snapshot: false,
+            old: 0,
+            progress: 0,
+            piece: 0,
             error: None,
         }
     }

@@ -83,6 +83,8 @@ pub(super) struct Volume {
     pub copies: Option<Box<Copies>>,
     /// The old content is being written back.
     pub rolling: Option<Rolling>,
+    /// The snapshot whose content whoever exports it knows to be readable.
+    pub old_offered: Option<u64>,
     /// The operator wants the next resync to go without.
     pub snapshot_waived: bool,
     /// How a Primary goes on without a good disk.
@@ -191,6 +193,7 @@ impl Volume {
             snapshot: None,
             copies: None,
             rolling: None,
+            old_offered: None,
             snapshot_waived: false,
             through: Through::new(),
             detaching: None,

@@ -90,6 +90,7 @@ impl ByteStream for Pipe {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     Read(u64, u32),
+    Old(u64, u32),
     Write(u64, u32, bool),
     Flush,
     Discard(u64, u32, bool),
@@ -144,6 +145,15 @@ impl Engine {
                 self.seen.push(Seen::Read(request.offset, buf.len()));
                 let source = &self.disk[from..from + buf.len() as usize];
                 self.memory.bytes_mut(buf.view()).copy_from_slice(source);
+                (hit(buf.len(), self.fault), Some(buf))
+            }
+            ClientOp::ReadSnapshot(buf) => {
+                self.seen.push(Seen::Old(request.offset, buf.len()));
+                // The old content differs from the disk in every byte.
+                let source = &self.disk[from..from + buf.len() as usize];
+                for (to, from) in self.memory.bytes_mut(buf.view()).iter_mut().zip(source) {
+                    *to = !from;
+                }
                 (hit(buf.len(), self.fault), Some(buf))
             }
             ClientOp::Write { buf, fua } => {

@@ -11,5 +11,6 @@ mod lifecycle;
 mod memory;
 mod mock;
 mod negotiation;
+mod snapshots;
 mod transfer;
 mod wire;

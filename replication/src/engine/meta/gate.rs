@@ -76,7 +76,7 @@ impl Engine {
         let answers = match slot.owner {
             Owner::Client => slot.op != Op::Read,
             Owner::Peer => matches!(slot.op, Op::SyncEnd { .. }) && !slot.orphan,
-            Owner::Resync | Owner::Meta | Owner::Abandoned => false,
+            Owner::Resync | Owner::Meta | Owner::Old | Owner::Abandoned => false,
         };
         let early = match slot.owner {
             Owner::Client => mutation::is(Mutation::GenerationNotDurable),

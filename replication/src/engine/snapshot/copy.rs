@@ -92,6 +92,7 @@ impl Engine {
                 self.pump_rollback(at, mem);
             }
         }
+        self.offer_old();
         if !self.ready.is_empty() {
             self.run_ready(mem);
         }

@@ -22,6 +22,7 @@
 
 mod copy;
 mod load;
+mod read;
 mod rollback;
 
 use super::link::Next;
@@ -40,6 +41,7 @@ use ::resync::BLOCK;
 use ::resync::snapshot::Map;
 use copy::Stage;
 pub(super) use load::Loading;
+pub(super) use read::OLDS_MAX;
 pub(super) use rollback::Rolling;
 
 /// Why no more can be copied.

@@ -20,6 +20,7 @@ mod invalidate;
 mod liveness;
 mod mirror;
 mod notify;
+mod old_content;
 mod policies;
 mod random;
 mod repair;
@@ -86,6 +87,8 @@ pub(super) struct Node {
     pub may_allocate: bool,
     /// Sizes that clients were told.
     pub sizes: BTreeMap<u16, u64>,
+    /// Volumes whose old content can be read, and such where it could be.
+    pub old: BTreeMap<u16, bool>,
     /// Do not complete disk operations.
     pub disk_held: bool,
     pub ignores_discards: bool,
@@ -182,6 +185,7 @@ impl Node {
             serving: false,
             may_allocate: false,
             sizes: BTreeMap::new(),
+            old: BTreeMap::new(),
             disk_held: false,
             ignores_discards: false,
             reads_fail: false,
@@ -204,6 +208,10 @@ impl Node {
                 Action::Meta { token, volume, op } => self.meta_ops.push_back((token, volume, op)),
                 Action::Size { volume, size } => {
                     self.sizes.insert(volume, size);
+                }
+                Action::Snapshot { volume, readable } => {
+                    let before = self.old.insert(volume, readable).unwrap_or(false);
+                    assert_ne!(before, readable, "vol{volume}: told twice");
                 }
                 Action::Send { frame, payload } => {
                     assert!(

@@ -3,14 +3,14 @@
 use super::*;
 
 /// Bytes of the volume, which is the same on both nodes.
-const VOLUME: usize = 384 << 10;
+pub(super) const VOLUME: usize = 384 << 10;
 /// Blocks of 4 KiB that the roomy reserve holds.
 const ROOM: u64 = 98;
 /// Bytes of a reserve that is as large as the volume, with its tables.
-const ROOMY: u64 = 100 * 4096;
+pub(super) const ROOMY: u64 = 100 * 4096;
 
 /// With internal metadata, and so many bytes of reserve.
-fn guarded(node: &str, policy: SnapshotPolicy, reserve: u64) -> EngineConfig {
+pub(super) fn guarded(node: &str, policy: SnapshotPolicy, reserve: u64) -> EngineConfig {
     let peer = if node == "a" { "b" } else { "a" };
     let mut config = config(node, peer);
     let volume = &mut config.volumes[0];
@@ -23,8 +23,12 @@ fn guarded(node: &str, policy: SnapshotPolicy, reserve: u64) -> EngineConfig {
 
 /// In sync, with old data in 160 KiB; then `a` alone wrote new data into some of it, and elsewhere.
 fn parted_with(policy: SnapshotPolicy, reserve: u64) -> Pair {
-    let a = guarded("a", SnapshotPolicy::Off, reserve);
-    let mut pair = Pair::with(a, guarded("b", policy, reserve));
+    parted_of(guarded("b", policy, reserve))
+}
+
+pub(super) fn parted_of(b: EngineConfig) -> Pair {
+    let a = guarded("a", SnapshotPolicy::Off, b.volumes[0].snapshot_reserve);
+    let mut pair = Pair::with(a, b);
     pair.ok(0, Command::NewCurrentUuid);
     pair.ok(0, Command::Primary { force: false });
     for n in 0..5 {
@@ -43,17 +47,17 @@ fn parted_with(policy: SnapshotPolicy, reserve: u64) -> Pair {
     pair
 }
 
-fn parted() -> Pair {
+pub(super) fn parted() -> Pair {
     parted_with(SnapshotPolicy::Required, ROOMY)
 }
 
-fn volume(pair: &Pair, n: usize) -> Vec<u8> {
+pub(super) fn volume(pair: &Pair, n: usize) -> Vec<u8> {
     pair.nodes[n].disks[0][..VOLUME].to_vec()
 }
 
 /// Compares without printing half a megabyte.
 #[track_caller]
-fn same(one: &[u8], other: &[u8], context: &str) {
+pub(super) fn same(one: &[u8], other: &[u8], context: &str) {
     let differ = one.iter().zip(other).position(|(one, other)| one != other);
     assert_eq!(differ, None, "{context}: the first byte that differs");
     assert_eq!(one.len(), other.len(), "{context}");
@@ -65,7 +69,7 @@ fn report(pair: &Pair, n: usize) -> SnapshotReport {
 }
 
 /// Lets the nodes meet and so much happen.
-fn meet(pair: &mut Pair, steps: usize) {
+pub(super) fn meet(pair: &mut Pair, steps: usize) {
     pair.network = true;
     pair.now += 3_000_000;
     for n in 0..2 {
@@ -76,13 +80,13 @@ fn meet(pair: &mut Pair, steps: usize) {
     }
 }
 
-const ROLLBACK: Command = Command::Rollback {
+pub(super) const ROLLBACK: Command = Command::Rollback {
     volume: 0,
     dry_run: false,
 };
 
 /// In the middle of the resync, with something overwritten already; then the source is gone.
-fn bereft() -> (Pair, Vec<u8>) {
+pub(super) fn bereft() -> (Pair, Vec<u8>) {
     let mut pair = parted();
     let old = volume(&pair, 1);
     meet(&mut pair, 0);
