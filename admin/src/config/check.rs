@@ -276,6 +276,31 @@ fn ports(reader: &mut Reader<'_>, draft: &Draft) {
         };
         reader.problem(place.clone(), message);
     }
+    snapshot_port(reader, draft, shared);
+}
+
+/// Only where it is used: many configurations of before there were snapshots have that port for something else.
+fn snapshot_port(reader: &mut Reader<'_>, draft: &Draft, shared: bool) {
+    if !draft.has_snapshots() {
+        return;
+    }
+    let (replication, export, snapshot) =
+        (&draft.replication, &draft.export_port, &draft.snapshot_port);
+    let (other, whose) = if snapshot.value == export.value {
+        (&export.span, "the export's port")
+    } else if shared && u32::from(replication.replication.port) == snapshot.value {
+        (&replication.port, "the replication's on the same card")
+    } else {
+        return;
+    };
+    let message = format!(
+        "export: snapshot-port: found {}, which is {whose}; expected another (the default is {})",
+        snapshot.value,
+        super::SNAPSHOT_PORT
+    );
+    let defaulted = (reader.defaulted.iter()).any(|key| key == "export.snapshot-port");
+    let place = if defaulted { other } else { &snapshot.span };
+    reader.problem(place.clone(), message);
 }
 
 fn volumes(reader: &mut Reader<'_>, draft: &Draft) {

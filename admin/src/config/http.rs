@@ -79,6 +79,11 @@ pub(super) fn check(reader: &mut Reader<'_>, draft: &Draft) {
             "the replication's",
         ),
         (roles.export, draft.export_port.value, "the export's"),
+        (
+            roles.export && draft.has_snapshots(),
+            draft.snapshot_port.value,
+            "the snapshots'",
+        ),
     ];
     for (shared, port, whose) in others {
         if shared && port == http.port.value {

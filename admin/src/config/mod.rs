@@ -59,6 +59,8 @@ pub const REPLICATION_PORT: u16 = 7789;
 
 /// TCP port of the export (NBD's assigned one).
 pub const EXPORT_PORT: u16 = 10809;
+/// TCP port of what is exported of snapshots.
+pub const SNAPSHOT_PORT: u16 = 10810;
 
 /// What a panic does after its report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +182,8 @@ pub struct Nic {
 pub struct Export {
     /// TCP port on every card with the role export.
     pub port: u16,
+    /// TCP port of what is exported of snapshots, on the same cards, where a volume has any.
+    pub snapshot_port: u16,
     /// Client connections at once, over all volumes.
     pub max_connections: u16,
     /// How long a standby holds a new connection, silent, before it closes it; in microseconds.
@@ -319,6 +323,12 @@ impl Config {
     pub fn replication_listen(&self) -> SocketAddrV4 {
         let address = self.nics[self.replication_nic()].address.address;
         SocketAddrV4::new(address, self.replication.port)
+    }
+
+    /// Whether some volume keeps what a resync overwrites.
+    pub fn has_snapshots(&self) -> bool {
+        let mut volumes = self.volumes.iter();
+        volumes.any(|volume| volume.snapshot != SnapshotPolicy::Off)
     }
 
     /// Whether a key was left out and has its default: `net.timeout`, `volume 0.block-size`.

@@ -53,6 +53,8 @@ pub(super) fn render(config: &Config, out: &mut dyn fmt::Write) -> fmt::Result {
     let export = &config.export;
     page.header("\n[export]")?;
     page.key("export", "port", format_args!("{}", export.port))?;
+    let port = format_args!("{}", export.snapshot_port);
+    page.key("export", "snapshot-port", port)?;
     page.key(
         "export",
         "max-connections",

@@ -6,7 +6,7 @@ use super::policies::{ReplicationDraft, ResourceDraft, ResyncDraft};
 use super::reader::{At, Reader, Section};
 use super::{
     Config, ConfigErrors, EXPORT_PORT, Export, Integrity, NetTimes, Nic, Node, OnPanic, Peer,
-    REPLICATION_PORT, Secret, Volume,
+    REPLICATION_PORT, SNAPSHOT_PORT, Secret, SnapshotPolicy, Volume,
 };
 use super::{check, lists, policies, value};
 use alloc::format;
@@ -79,11 +79,20 @@ pub(super) struct Draft {
     pub(super) timeout: At<Micros>,
     pub(super) ping_interval: At<Micros>,
     pub(super) export_port: At<u32>,
+    pub(super) snapshot_port: At<u32>,
     pub(super) floating_address: Option<At<Ipv4Addr>>,
     pub(super) nics: Vec<NicDraft>,
     /// Whether every `[[nic]]` of the text is in `nics`.
     pub(super) nics_complete: bool,
     pub(super) volumes: Vec<VolumeDraft>,
+}
+
+impl Draft {
+    /// Whether some volume keeps what a resync overwrites.
+    pub(super) fn has_snapshots(&self) -> bool {
+        let mut volumes = self.volumes.iter();
+        volumes.any(|v| v.volume.snapshot != SnapshotPolicy::Off)
+    }
 }
 
 /// Reads the sections, checks them against each other, and builds the configuration.
@@ -128,6 +137,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
 
     let known = &[
         "port",
+        "snapshot-port",
         "max-connections",
         "standby-hold",
         "handshake-timeout",
@@ -136,6 +146,8 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
     let export = reader.section(root, "export", known);
     let export = export.as_ref();
     let export_port = reader.with_default(export, ("export", "port"), u32::from(EXPORT_PORT), port);
+    let key = ("export", "snapshot-port");
+    let snapshot_port = reader.with_default(export, key, u32::from(SNAPSHOT_PORT), port);
     let key = ("export", "max-connections");
     let max_connections = reader.with_default(export, key, 32, |v| {
         value::integer(v, MAX_CONNECTIONS, "a number of connections")
@@ -166,6 +178,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
         replication,
         resync,
         export_port,
+        snapshot_port,
         floating_address,
         nics,
         nics_complete,
@@ -211,6 +224,7 @@ pub(super) fn read<'t>(text: &'t str, root: &DeTable<'t>) -> Result<Config, Conf
         disk,
         export: Export {
             port: to_u16(draft.export_port.value),
+            snapshot_port: to_u16(draft.snapshot_port.value),
             max_connections: to_u16(max_connections.value),
             standby_hold: standby_hold.value,
             handshake_timeout: handshake_timeout.value,

@@ -9,7 +9,7 @@ use admin::config::Mac;
 use admin::console::Output;
 use admin::status::{self, ClientInfo, ClientPhase, DiskInfo, NicInfo, NodeInfo, Refusal, Usage};
 use admin::verbs::{self, Verb};
-use net::nbd::Phase;
+use net::nbd::{Phase, SNAPSHOT_SUFFIX};
 use replication::api::{Micros, Role, Status, Text};
 use replication::wire;
 
@@ -189,9 +189,9 @@ fn search(node: &Node, now: Micros) -> Text {
 pub fn clients(node: &Node, list: &mut Vec<ClientInfo>) {
     let now = time::now_micros();
     let volume_of = |export: &str| {
-        export
-            .strip_prefix("vol")
-            .and_then(|digits| digits.parse().ok())
+        let volume = export.strip_suffix(SNAPSHOT_SUFFIX).unwrap_or(export);
+        let digits = volume.strip_prefix("vol");
+        digits.and_then(|digits| digits.parse().ok())
     };
     list.clear();
     list.extend(node.server.sessions().map(|session| ClientInfo {

@@ -64,6 +64,8 @@ pub struct Core {
     pub refuse_clients: bool,
     /// Sizes of volumes that the exports must be told.
     pub sizes: Vec<(u16, u64)>,
+    /// Volumes whose old content can be read from now on, or not any more.
+    pub snapshots: Vec<(u16, bool)>,
     /// The link is to be closed, which needs its stack.
     pub close_link: bool,
     /// After that it is to be opened again.
@@ -98,6 +100,7 @@ impl Core {
             serve: None,
             refuse_clients: false,
             sizes: Vec::with_capacity(MAX_VOLUMES),
+            snapshots: Vec::with_capacity(2 * MAX_VOLUMES),
             close_link: false,
             open_link: false,
             timeout: None,
@@ -146,6 +149,7 @@ impl Core {
                     disk(&mut self.disks, volume, Role::Metadata).start(token, op, &self.payload);
                 }
                 Action::Size { volume, size } => self.sizes.push((volume, size)),
+                Action::Snapshot { volume, readable } => self.snapshots.push((volume, readable)),
                 Action::Send { frame, payload } => self.link.send(frame, payload),
                 Action::Reply { id, result, buf } => self.replies.push_back((id, result, buf)),
                 Action::OpenLink if self.close_link => self.open_link = true,

@@ -6,9 +6,10 @@ use core::net::{IpAddr, SocketAddr};
 
 use drivers::InterruptStatus;
 use net::link::LinkEvent;
-use net::nbd::{Server, Verdict};
+use net::nbd::{Accepted, Server, Verdict};
 use net::stack::{ConnHandle, Egress, GroupId, Stack};
 use replication::api::{Event, Micros};
+use replication::buf::Pool;
 
 use super::core::Core;
 use super::disks::Role;
@@ -32,6 +33,8 @@ pub struct Port {
     pub stack: Stack,
     /// The group of NBD sockets, if clients come in here.
     pub export: Option<GroupId>,
+    /// The one for what is exported of snapshots.
+    pub snapshots: Option<GroupId>,
     /// The group of the web server's sockets, if it is here.
     pub http: Option<GroupId>,
     /// Place in the configuration's list of NICs.
@@ -55,6 +58,7 @@ impl Port {
             nic,
             stack,
             export: None,
+            snapshots: None,
             http: None,
             place,
             index,
@@ -435,6 +439,11 @@ impl Node {
                 log::error!("volume {volume}: {error}");
             }
         }
+        for (volume, readable) in self.core.snapshots.drain(..) {
+            self.sessions_due = true;
+            self.server
+                .offer_snapshot(now, volume, readable, &mut self.core.pool);
+        }
         if core::mem::take(&mut self.core.refuse_clients) {
             self.server.refuse_waiting();
             self.sessions_due = true;
@@ -462,29 +471,43 @@ impl Node {
 
     fn accept(&mut self, now: Micros) {
         for at in 0..self.ports.len() {
-            let Some(group) = self.ports[at].export else {
-                continue;
-            };
-            while let Some(handle) = self.ports[at].stack.accept(group) {
-                self.ports[at].dirty = true;
-                self.sessions_due = true;
-                let peer = self.ports[at].stack.peer(handle);
-                let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-                match self.server.accept(now, peer, &mut self.core.pool) {
-                    None => self.ports[at].stack.abort(now, handle),
-                    Some(accepted) => {
-                        if accepted.evicted {
-                            self.forget(now, accepted.slot);
-                        }
-                        self.conns.push(Conn {
-                            slot: accepted.slot,
-                            port: at,
-                            handle,
-                        });
-                    }
+            if let Some(group) = self.ports[at].export {
+                while let Some(handle) = self.ports[at].stack.accept(group) {
+                    self.admit(now, at, handle, Server::accept);
+                }
+            }
+            if let Some(group) = self.ports[at].snapshots {
+                while let Some(handle) = self.ports[at].stack.accept(group) {
+                    self.admit(now, at, handle, Server::accept_snapshots);
                 }
             }
         }
+    }
+
+    /// Finds a session for a new connection.
+    fn admit(
+        &mut self,
+        now: Micros,
+        at: usize,
+        handle: ConnHandle,
+        accept: fn(&mut Server, Micros, SocketAddr, &mut Pool) -> Option<Accepted>,
+    ) {
+        self.ports[at].dirty = true;
+        self.sessions_due = true;
+        let peer = self.ports[at].stack.peer(handle);
+        let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let Some(accepted) = accept(&mut self.server, now, peer, &mut self.core.pool) else {
+            self.ports[at].stack.abort(now, handle);
+            return;
+        };
+        if accepted.evicted {
+            self.forget(now, accepted.slot);
+        }
+        self.conns.push(Conn {
+            slot: accepted.slot,
+            port: at,
+            handle,
+        });
     }
 
     /// Resets the connection of an evicted session.

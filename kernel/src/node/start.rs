@@ -10,7 +10,7 @@ use admin::config::{Config, Mac};
 use net::link::{PeerLink, PeerLinkConfig};
 use net::nbd::{Export, Server, ServerConfig};
 use net::stack::{GroupConfig, GroupId, Liveness, NicConfig, Stack};
-use replication::api::{EngineConfig, MetadataPlace, Micros, VolumeConfig};
+use replication::api::{EngineConfig, MetadataPlace, Micros, SnapshotPolicy, VolumeConfig};
 use replication::buf::{MAX_BUF, PAGE, Pool};
 use replication::engine::Engine;
 use replication::ondisk::Layout;
@@ -33,6 +33,9 @@ const LINK_SLOTS: usize = 4;
 const LINK_ACK_DELAY: Micros = 2_000;
 /// Connections that may be on their way in at once.
 const EXPORT_BACKLOG: usize = 4;
+/// Connections to what is exported of snapshots, at once and on their way in. They count among all clients' connections.
+const SNAPSHOT_CONNECTIONS: usize = 4;
+const SNAPSHOT_BACKLOG: usize = 2;
 /// An idle client is asked for a sign of life after the first, and dropped after the second.
 const CLIENT_LIVENESS: Liveness = Liveness {
     probe: 15_000_000,
@@ -271,7 +274,7 @@ fn build(
         seed: rng::seed64(),
         max_requests: budget.max_requests,
     };
-    let mut exports = Vec::new();
+    let (mut exports, mut snapshots) = (Vec::new(), Vec::new());
     let data_bytes = disks
         .iter()
         .map(|disk| disk_bytes(&disk.spare.driver))
@@ -307,7 +310,12 @@ fn build(
             volume.block_size,
             fast_zero,
         );
-        exports.push(export.map_err(|error| format!("volume {}: {error}", volume.index))?);
+        let refused = |error| format!("volume {}: {error}", volume.index);
+        let export = export.map_err(refused)?;
+        if policies::snapshot(volume) != SnapshotPolicy::Off {
+            snapshots.push(Export::before_resync(&export).map_err(refused)?);
+        }
+        exports.push(export);
     }
     let maps = budget::snapshot_bytes(&engine.volumes);
     let engine = Engine::new(now, engine);
@@ -364,7 +372,8 @@ fn build(
     drop((room, bitmaps));
     mem::enlarge_translation_cache();
     let pool = Pool::new((region.len() / PAGE as usize) as u32);
-    let server = Server::new(&server_config, exports, &pool);
+    let mut server = Server::new(&server_config, exports, &pool);
+    server.export_snapshots(snapshots);
     log::info!(
         "{} MiB payload pool, requests up to {} KiB, {} connections",
         region.len() >> 20,
@@ -403,7 +412,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
             continue;
         }
         // The peer link's sockets come first: smoltcp serves them in this order.
-        let mut groups: heapless::Vec<GroupConfig, 3> = heapless::Vec::new();
+        let mut groups: heapless::Vec<GroupConfig, 4> = heapless::Vec::new();
         if section.roles.replication {
             let _ = groups.push(GroupConfig {
                 port: Some(config.replication.port),
@@ -437,6 +446,20 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 ack_delay: None,
             });
         }
+        let mut snapshots = None;
+        if section.roles.export && config.has_snapshots() {
+            snapshots = Some(GroupId::new(groups.len() as u8));
+            let _ = groups.push(GroupConfig {
+                port: Some(config.export.snapshot_port),
+                slots: SNAPSHOT_CONNECTIONS + SNAPSHOT_BACKLOG,
+                backlog: SNAPSHOT_BACKLOG,
+                // Requests, and no data.
+                rx_bytes: 16 << 10,
+                tx_bytes: budget.client_tx,
+                liveness: Some(CLIENT_LIVENESS),
+                ack_delay: None,
+            });
+        }
         let index = taken.spare.index;
         let mac = taken.spare.driver.mac();
         let link_up = taken.spare.driver.link_up();
@@ -453,7 +476,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
         let mut stack = stack.map_err(|error| format!("nic {index}: {error}"))?;
         stack.set_link(link_up);
         let mut port = Port::new(nic, stack, taken.place, index);
-        (port.export, port.http) = (export, web);
+        (port.export, port.snapshots, port.http) = (export, snapshots, web);
         ports.push(port);
     }
     Ok(ports)

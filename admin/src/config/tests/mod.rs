@@ -114,6 +114,7 @@ fn the_least_has_the_documented_defaults() {
     assert_eq!(timers.connect_interval, 1_000_000);
     assert_eq!(config.replication_listen().to_string(), "10.99.0.1:7789");
     assert_eq!(config.export.port, 10809);
+    assert_eq!(config.export.snapshot_port, 10810);
     assert_eq!(config.export.max_connections, 32);
     assert_eq!(config.export.standby_hold, 30_000_000);
     assert_eq!(config.export.handshake_timeout, 10_000_000);
@@ -190,6 +191,7 @@ fn everything_can_be_said() {
         on-io-error = "pass-on"
         [export]
         port = 65535
+        snapshot-port = 65534
         max-connections = 0x80
         standby-hold = "1s"
         handshake-timeout = "2min"
@@ -206,6 +208,7 @@ fn everything_can_be_said() {
     assert_eq!(config.peer.address.to_string(), "192.0.2.9:7789");
     assert_eq!(config.timers().ping_interval, 250_000);
     assert_eq!(config.export.max_connections, 128);
+    assert_eq!(config.export.snapshot_port, 65534);
     assert_eq!(config.export.floating_address, Some([10, 98, 0, 9].into()));
     let nic = &config.nics[0];
     assert!(nic.roles.management && nic.roles.replication && nic.roles.export);
@@ -302,7 +305,7 @@ fn every_key_is_in_the_manual() {
     let manual = include_str!("../../../../docs/CONFIG.md");
     let refused = mistakes_of_unknown_keys();
     let keys: Vec<&str> = refused.iter().flat_map(|list| list.split(", ")).collect();
-    assert_eq!(keys.len(), 61, "{keys:?}");
+    assert_eq!(keys.len(), 62, "{keys:?}");
     for key in keys {
         assert!(
             manual.contains(&format!("\n| `{key}` |")),

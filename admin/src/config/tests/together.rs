@@ -214,6 +214,39 @@ fn ports_on_a_shared_card() {
 }
 
 #[test]
+fn the_snapshots_port_where_there_are_snapshots() {
+    let guarded = LEAST.replace(
+        "[[volume]]\n",
+        "[[volume]]\nsnapshot = \"required\"\nsnapshot-reserve = \"1MiB\"\n",
+    );
+    assert!(parse(&guarded).is_ok());
+    // Where there are none it is not used.
+    assert!(parse(&format!("[export]\nport = 10810\n{LEAST}")).is_ok());
+    let clash = |text: String| parse(&text).unwrap_err().to_string();
+    let same = clash(format!("[export]\nport = 10810\n{guarded}"));
+    assert!(
+        same.contains(
+            "line 2, column 8: export: snapshot-port: found 10810, which is the export's port; \
+             expected another (the default is 10810)"
+        ),
+        "{same}"
+    );
+    let shared = "[[nic]]\nroles = [\"export\"]\nindex = 1\naddress = \"10.0.2.15/24\"\n";
+    let guarded = guarded
+        .replace(shared, "")
+        .replace("[\"replication\"]", "[\"replication\", \"export\"]");
+    assert!(parse(&guarded).is_ok());
+    let same = clash(format!("[export]\nsnapshot-port = 7789\n{guarded}"));
+    assert!(
+        same.contains(
+            "line 2, column 17: export: snapshot-port: found 7789, which is the replication's on the \
+             same card"
+        ),
+        "{same}"
+    );
+}
+
+#[test]
 fn too_many_of_a_kind() {
     let nics: String = (0..NICS_MAX)
         .map(|n| {
