@@ -45,6 +45,11 @@ usage() {
     --timeout 6s       a peer that was silent for so long is lost
     --metadata internal|external
                        at the end of each volume's disk (default), or on a small disk of its own
+    --snapshot off|best-effort|required
+                       what a resync overwrites is kept until it has ended (docs/RESYNC.md), and exported read-only
+    --reserve 30M      room for that beside each new volume (default: enough for all of it)
+    --snapshot-ports A,B
+                       host ports of the snapshots' exports (default 10819,10820)
     --integrity crc32c|aes-256-gcm|chacha20-poly1305
                        of the link between the nodes; the latter two get a new random secret at every up
 ./run-qemu.sh exec NODE 'COMMAND'  one console command: output on stdout, exit 0, or 1 and the error
@@ -86,7 +91,7 @@ case $verb in
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
-dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 http_a='' http_b='' net=user policy=dont-care arbiter=1 auto_promote='' notify='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 http_a='' http_b='' net=user policy=dont-care arbiter=1 auto_promote='' notify='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c snapshot=off reserve=0 snapshot_a=10819 snapshot_b=10820
 guest_command='' guest_volume=0 grow_size='' grow_volume=0 config='' out=$here/target/image
 arguments=()
 
@@ -143,6 +148,13 @@ take_option() {
     up:--integrity) one_of "$1" "$2" crc32c aes-256-gcm chacha20-poly1305 && integrity=$2 ;;
     up:--nbd-ports) two_ports "$1" "$2" 10809,10810 && port_a=${ports[0]} port_b=${ports[1]} ;;
     up:--http-ports) two_ports "$1" "$2" 7791,7792 && http_a=${ports[0]} http_b=${ports[1]} ;;
+    up:--snapshot-ports) two_ports "$1" "$2" 10819,10820 && snapshot_a=${ports[0]} snapshot_b=${ports[1]} ;;
+    up:--snapshot) one_of "$1" "$2" off best-effort required && snapshot=$2 ;;
+    up:--reserve)
+      amount=$(bytes "$2")
+      if ((${amount:-0} < 1 << 20 || amount % 4096)); then die "--reserve $2: expected a size like 30M or 1G, at least 1M"; fi
+      reserve=$amount
+      ;;
     image:--config)
       [ -n "$2" ] || die "--config takes a file"
       config=$2

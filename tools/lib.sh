@@ -103,7 +103,7 @@ use_net() {
 }
 
 # The pair's settings, written by `up` and read by every later verb.
-settings=(size volumes mem accel machine port_a port_b http_a http_b net policy arbiter auto_promote notify smp metadata integrity)
+settings=(size volumes mem accel machine port_a port_b http_a http_b net policy arbiter auto_promote notify smp metadata integrity snapshot reserve snapshot_a snapshot_b)
 save_settings() {
   local name
   for name in "${settings[@]}"; do printf '%s=%q\n' "$name" "${!name}"; done >pair.settings

@@ -4,7 +4,7 @@
 # --net user needs no privilege. Node to node, each QEMU is the client of a unix stream socket of wire.py, which
 # drops no frame while both nodes run and lets either be killed and booted again while the other goes on.
 # The management network is such a cable too, or, where an arbiter or a web server is to be reached, the switch of management.py.
-# The export is QEMU's user networking with one forwarded port. With --http-ports the management network is a hub in each
+# The export is QEMU's user networking with one forwarded port, or two where snapshots are exported. With --http-ports the management network is a hub in each
 # QEMU, of the cable and of user networking with a forwarded port for the node's web server.
 #
 # --net tap (root) puts bridges and taps into a network namespace of this pair: that gives the guests the
@@ -17,7 +17,7 @@ declare -A replication_ip=([a]=10.77.0.1 [b]=10.77.0.2)
 declare -A management_ip=([a]=10.99.0.1 [b]=10.99.0.2 [host]=10.99.0.254)
 declare -A tap_ip=([host]=10.88.0.1 [a]=10.88.0.11 [b]=10.88.0.12 [floating]=10.88.0.10)
 declare -A mac_end=([a]=0a [b]=0b)
-nbd_port=10809
+nbd_port=10809 snapshot_port=10810
 http_port=7791
 
 # mac NODE NETWORK-INDEX
@@ -43,6 +43,23 @@ http_address() {
   [ "$1" = a ] || port=$http_b
   if [ -z "$port" ]; then return; fi
   if [ "$net" = tap ]; then say "${management_ip[$1]}:$http_port"; else say "127.0.0.1:$port"; fi
+}
+
+# snapshot_address NODE - the same of its snapshots.
+snapshot_address() {
+  if [ "$net" = tap ]; then
+    say "${tap_ip[$1]}:$snapshot_port"
+  elif [ "$1" = a ]; then
+    say "127.0.0.1:$snapshot_a"
+  else
+    say "127.0.0.1:$snapshot_b"
+  fi
+}
+
+# forwards NODE - the ports that QEMU's user networking forwards.
+forwards() {
+  printf ',hostfwd=tcp:%s-%s:%s' "$(export_address "$1")" "$(export_ip "$1")" "$nbd_port"
+  [ "$snapshot" = off ] || printf ',hostfwd=tcp:%s-%s:%s' "$(snapshot_address "$1")" "$(export_ip "$1")" "$snapshot_port"
 }
 
 # tap_name NODE NETWORK-INDEX - unique per namespace.
@@ -82,7 +99,7 @@ netdev_args() {
     if [ "$net" = tap ]; then
       say -netdev "tap,id=net$index,ifname=$(tap_name "$1" $index),script=no,downscript=no"
     elif [ "$network" = export ]; then
-      say -netdev "user,id=net$index,restrict=on,ipv6=off,hostfwd=tcp:$(export_address "$1")-$(export_ip "$1"):$nbd_port"
+      say -netdev "user,id=net$index,restrict=on,ipv6=off$(forwards "$1")"
     elif [ "$network" = management ] && [ -n "$http_a" ]; then
       web_args "$1" $index
     else

@@ -84,6 +84,7 @@ write_config() {
       printf '%s\n' "[[volume]]" "index = $volume" "serial = \"$node-vol$volume\""
       [ -z "$size" ] || say "size = \"${size}iB\""
       [ "$metadata" = internal ] || say "metadata = { disk = \"$node-md$volume\" }"
+      [ "$snapshot" = off ] || printf '%s\n' "snapshot = \"$snapshot\"" "snapshot-reserve = \"${reserve}B\""
     done
   } >"$node.toml"
 }
@@ -144,7 +145,7 @@ why_qemu_failed() {
   local text
   text=$(grep -v 'module ui-' "$1.err" | tail -n 1 | sed 's/^qemu-system-x86_64: //')
   case $text in
-    *'host forwarding rule'*) say "a port of node $1 is in use: choose others with --nbd-ports A,B or --http-ports A,B" ;;
+    *'host forwarding rule'*) say "a port of node $1 is in use: choose others with --nbd-ports A,B, --snapshot-ports A,B or --http-ports A,B" ;;
     *'another process using the image'*) say "a disk image is in use by another process: $text" ;;
     *'attempt cancelled by timeout'*) say "no node serves the export; ./run-qemu.sh status$(dir_option) says why, and 'primary' on a node makes it serve" ;;
     *) say "QEMU: ${text:-ended without a word}" ;;

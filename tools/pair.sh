@@ -15,8 +15,9 @@ bytes() {
   say "$n"
 }
 
-# disk_bytes BYTES - the disk for a volume of so many bytes: it holds the volume's metadata too (docs/ONDISK.md).
-disk_bytes() { say $(($1 + (1 << 20) + $1 / 16384 / 4096 * 4096)); }
+# disk_bytes BYTES - the disk for a volume of so many bytes: it holds the volume's metadata too (docs/ONDISK.md), and its
+# reserve for a snapshot.
+disk_bytes() { say $(($1 + reserve + (1 << 20) + ($1 + reserve) / 16384 / 4096 * 4096)); }
 
 port_free() { ! (exec {probe}<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
@@ -45,6 +46,12 @@ check_images() {
 prepare_images() {
   local node volume file made=0 found=0 want rest
   want=$(bytes "${size:-1G}")
+  if [ "$snapshot" = off ]; then
+    reserve=0
+  elif ((reserve == 0)); then
+    # All of the volume, and the tables: two pages for every 336.
+    reserve=$((want + (want / 128 + 4096) / 4096 * 4096))
+  fi
   rest=$(($(disk_bytes "$want") - want))
   [ "$metadata" = external ] || want=$((want + rest))
   for ((volume = 0; volume < volumes; volume++)); do
@@ -143,6 +150,9 @@ verb_up() {
     done
     for node in $http_a $http_b; do
       port_free "$node" || die "port $node is in use: choose others with --http-ports A,B"
+    done
+    [ "$snapshot" = off ] || for node in "$snapshot_a" "$snapshot_b"; do
+      port_free "$node" || die "port $node is in use: choose others with --snapshot-ports A,B"
     done
   fi
   trap 'end_pair' EXIT
@@ -263,6 +273,7 @@ next_steps() {
   say "Clients (these addresses follow the Primary):"
   for ((volume = 0; volume < volumes; volume++)); do say "  nbd+unix:///vol$volume?socket=$dir/nbd.sock"; done
   say "Node a is nbd://$(export_address a)/vol0, node b nbd://$(export_address b)/vol0; a standby holds its greeting back."
+  [ "$snapshot" = off ] || say "What a resync overwrites is nbd://$(snapshot_address a)/vol0@before-resync on a, nbd://$(snapshot_address b)/vol0@before-resync on b, while it goes on."
   [ "$net" != tap ] || say "nbd://${tap_ip[floating]}:$nbd_port/vol0 is whichever node is Primary."
   [ -z "$http_a" ] || say "Web:     http://$(http_address a)/ and http://$(http_address b)/"
   [ "$net" != tap ] || say "These addresses are in the network namespace palisade-$tag: ip netns exec palisade-$tag ..."
