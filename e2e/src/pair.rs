@@ -41,6 +41,7 @@ impl Node {
 pub struct Pair {
     dir: TempDir,
     ports: [u16; 2],
+    snapshot_ports: [u16; 2],
     environment: Vec<(&'static str, String)>,
 }
 
@@ -98,6 +99,7 @@ impl Pair {
         Self {
             dir: scratch(),
             ports: [free_port(), free_port()],
+            snapshot_ports: [free_port(), free_port()],
             environment: Vec::new(),
         }
     }
@@ -110,7 +112,9 @@ impl Pair {
     /// `up --detach` with this pair's ports and 64 MiB volumes.
     pub fn up(&self, options: &[&str]) -> Output {
         let ports = format!("{},{}", self.ports[0], self.ports[1]);
+        let snapshot_ports = format!("{},{}", self.snapshot_ports[0], self.snapshot_ports[1]);
         let mut arguments = vec!["up", "--detach", "--nbd-ports", &ports];
+        arguments.extend(["--snapshot-ports", &snapshot_ports]);
         if !self.image(Node::A, 0).exists() && !options.contains(&"--size") {
             arguments.extend(["--size", "64M"]);
         }
@@ -165,6 +169,11 @@ impl Pair {
     /// Host port of a node's export.
     pub fn port(&self, node: Node) -> u16 {
         self.ports[node as usize]
+    }
+
+    /// Host port of what a node exports of snapshots.
+    pub fn snapshot_port(&self, node: Node) -> u16 {
+        self.snapshot_ports[node as usize]
     }
 
     /// A volume by the address that follows the Primary.
@@ -477,6 +486,15 @@ impl Status {
     /// What the replication of a volume does.
     pub fn replication(&self, volume: usize) -> &str {
         self.string(&format!("/volumes/{volume}/replication"))
+    }
+
+    /// What is kept of a volume's old content: `none`, `held`, `stuck`, `rolling-back` or `rolled-back`, and its bytes.
+    pub fn snapshot(&self, volume: usize) -> (&str, u64) {
+        let used = self.0.pointer(&format!("/volumes/{volume}/snapshot/used"));
+        (
+            self.string(&format!("/volumes/{volume}/snapshot/state")),
+            used.and_then(Value::as_u64).expect("bytes"),
+        )
     }
 
     /// Bytes of a volume that differ or may differ from the peer's.
