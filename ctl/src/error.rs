@@ -48,6 +48,8 @@ pub enum Error {
     },
     /// The answer to `status --json` is not one that this version understands.
     Status(String),
+    /// The answer to `events` is not one that this version understands: its last line.
+    Events(String),
     /// What the terminal or a file refused.
     Output(io::Error),
     /// `top` without a terminal.
@@ -76,6 +78,7 @@ impl Error {
             | Self::Silent { .. }
             | Self::Broken { .. }
             | Self::Status(_)
+            | Self::Events(_)
             | Self::Unread { .. } => 2,
             Self::Output(_) => 3,
         }
@@ -128,6 +131,10 @@ impl fmt::Display for Error {
                 f.write_str("; whether the command was carried out is not known: see 'status'")
             }
             Self::Status(why) => write!(f, "the node's status is not understood: {why}"),
+            Self::Events(line) => write!(
+                f,
+                "the node's events are not understood; is it of another version? They end with: {line}"
+            ),
             Self::Output(why) => write!(f, "cannot write the output: {why}"),
             Self::Unread { path, why } => write!(f, "cannot read {}: {why}", path.display()),
             Self::Mistakes(text) => f.write_str(text.trim_end()),

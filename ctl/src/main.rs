@@ -3,6 +3,7 @@
 
 mod config;
 mod error;
+mod events;
 mod line;
 mod node;
 mod status;
@@ -28,6 +29,8 @@ carried out; 3 the output could not be written; 64 wrong usage.";
 
 /// The subcommands that are not verbs of a node.
 const WATCH: &str = "watch";
+/// The verb that is followed here, as a script's command on the console ends with what is known.
+const EVENTS: &str = "events";
 const TOP: &str = "top";
 const COMPLETIONS: &str = "completions";
 const MAN: &str = "man";
@@ -205,6 +208,9 @@ fn run(matches: &ArgMatches) -> Result<(), Error> {
                 deliver(&answer)?;
             }
             Ok(())
+        }
+        Some((EVENTS, sub)) if !sub.get_flag("now") => {
+            events::follow(&places.one(named)?, sub, timeout)
         }
         Some((name, sub)) => {
             let Some(spec) = verbs::verbs().find(|spec| spec.name == name) else {

@@ -6,8 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 /// The name of the argument that is no option.
 const OPERAND: &str = "OPERAND";
 
-/// The console's verbs that are of no use to a command: clap has its own help, and there is no screen to clear.
-const NOT_HERE: &[&str] = &["help", "clear"];
+/// The console's verbs that are of no use to a command: clap has its own help, there is no screen to clear, and `watch` is done here.
+const NOT_HERE: &[&str] = &["help", "clear", "watch"];
 
 /// Every verb of the console that makes sense here.
 pub fn verbs() -> impl Iterator<Item = &'static Spec> {

@@ -38,6 +38,10 @@ impl Editor {
         editor
     }
 
+    pub(super) fn columns(&self) -> usize {
+        self.columns
+    }
+
     pub(super) fn set_prompt(&mut self, prompt: &str) {
         self.prompt.clear();
         for c in crate::text::printable(prompt) {

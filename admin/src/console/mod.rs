@@ -225,6 +225,30 @@ impl Console {
         true
     }
 
+    /// Draws `text` over the whole screen, in place of the picture before, while a person's command runs. What is longer than a
+    /// screen, or wider, is cut: it would scroll, and the next picture with it.
+    pub fn picture(&mut self, text: &str, out: &mut dyn Output) {
+        if self.running != Some(Origin::Person) {
+            return;
+        }
+        out.write(b"\x1b[H");
+        let width = self.editor.columns() - 1;
+        let lines = text.lines().count();
+        for line in text.lines().take(PICTURE_ROWS - 1) {
+            // Writing to a reply cannot fail.
+            let cut = line.char_indices().nth(width);
+            let line = &line[..cut.map_or(line.len(), |(at, _)| at)];
+            let _ok = fmt::Write::write_str(&mut self.reply(out), line);
+            out.write(b"\x1b[K\r\n");
+        }
+        if let Some(more @ 1..) = lines.checked_sub(PICTURE_ROWS - 1) {
+            let _ok = fmt::Write::write_fmt(&mut self.reply(out), format_args!("({more} more)"));
+            out.write(b"\x1b[K\r\n");
+        }
+        out.write(b"\x1b[J");
+        self.at_line_start = true;
+    }
+
     /// Clears the screen (the verb `clear`) while a person's command runs; a script's answer is
     /// left alone.
     pub fn clear_screen(&mut self, out: &mut dyn Output) {
@@ -233,6 +257,9 @@ impl Console {
         }
     }
 }
+
+/// Rows of a terminal whose height is not known, less one for the hint below a [`Console::picture`].
+const PICTURE_ROWS: usize = 23;
 
 /// Writes the output of a command; see [`Console::reply`].
 pub struct Reply<'a> {

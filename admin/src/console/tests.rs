@@ -56,6 +56,10 @@ impl Screen {
                 b'K' => break self.rows[self.row].truncate(self.column),
                 b'D' => break self.column = self.column.checked_sub(number).unwrap(),
                 b'H' => break (self.row, self.column) = (0, 0),
+                b'J' if number == 0 => {
+                    self.rows[self.row].truncate(self.column);
+                    break self.rows.truncate(self.row + 1);
+                }
                 b'J' => break self.rows = vec![Vec::new()],
                 other => panic!("escape sequence ending in {other:#04x}"),
             }
@@ -345,6 +349,28 @@ fn the_log_while_a_command_runs() {
         bench.screen().text(),
         ["a> primary", "line 1", "half", "a> "]
     );
+}
+
+#[test]
+fn a_picture_is_drawn_over_the_one_before_and_fits_the_screen() {
+    let mut console = Console::new("a> ", COLUMNS);
+    let mut out = Vec::new();
+    console.start(&mut out);
+    console.picture("nobody asked", &mut out);
+    for byte in b"watch status\r" {
+        console.feed(*byte, &VerbCompleter::default(), &mut out);
+    }
+    console.clear_screen(&mut out);
+    console.picture("long line\nsecond\nthird", &mut out);
+    console.picture("short\n\x1b[31mred", &mut out);
+    assert_eq!(Screen::of(&out).text(), ["short", "?[31mred", ""]);
+    let tall = format!("{}\n", "x".repeat(100)).repeat(100);
+    console.picture(&tall, &mut out);
+    let screen = Screen::of(&out).text();
+    assert_eq!(screen.len(), PICTURE_ROWS + 1, "{screen:?}");
+    assert_eq!(screen[PICTURE_ROWS - 1], "(78 more)");
+    console.finish(EXIT_OK, &mut out);
+    assert_eq!(Screen::of(&out).last(), "a> ");
 }
 
 #[test]

@@ -39,6 +39,7 @@ enum Value {
     None,
     Offset(u64),
     Level(Level),
+    Event(u64),
 }
 
 impl Arguments {
@@ -105,6 +106,12 @@ impl Arguments {
                 let level = value().and_then(level_of);
                 Value::Level(level.ok_or_else(|| expected(what))?)
             }
+            Takes::Event => {
+                let what = "the number of an event after --since";
+                let digits = value().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
+                let number = digits.and_then(|digits| digits.parse().ok());
+                Value::Event(number.ok_or_else(|| expected(what))?)
+            }
         });
         Ok(())
     }
@@ -152,7 +159,8 @@ impl Arguments {
             | Operand::Lines
             | Operand::Episode
             | Operand::Word(_)
-            | Operand::Verb => Err(unknown(spec, word)),
+            | Operand::Verb
+            | Operand::Command => Err(unknown(spec, word)),
         }
     }
 
@@ -215,6 +223,14 @@ impl Arguments {
     pub(super) fn offset(&self, name: &str) -> Option<u64> {
         match self.value(name) {
             Some(Value::Offset(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The number of an event that an option has, if it was given.
+    pub(super) fn event(&self, name: &str) -> Option<u64> {
+        match self.value(name) {
+            Some(Value::Event(number)) => Some(number),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Completion of verbs, volumes and options.
 
-use super::table::{Operand, Takes, VERBS, spec};
+use super::parse::parse;
+use super::table::{Operand, Spec, Takes, VERBS, spec};
 use crate::console::Completer;
 use crate::log::LEVELS;
 use core::fmt::Write;
@@ -10,6 +11,20 @@ use core::fmt::Write;
 pub struct VerbCompleter<'v> {
     /// Indices of the volumes there are.
     pub volumes: &'v [u16],
+}
+
+impl VerbCompleter<'_> {
+    /// Behind `watch`: the verbs that it shows, and their words.
+    fn watched(&self, before: &str, offer: &mut dyn FnMut(&str)) {
+        if before.contains(' ') {
+            return self.candidates(before, offer);
+        }
+        let looks =
+            |spec: &&Spec| matches!(parse(spec.name, &[]), Ok(Some(verb)) if verb.only_looks());
+        let verbs = VERBS.iter().filter(looks).map(|spec| spec.name);
+        // The one that needs a word behind it.
+        verbs.chain(["config"]).for_each(offer);
+    }
 }
 
 impl Completer for VerbCompleter<'_> {
@@ -24,11 +39,15 @@ impl Completer for VerbCompleter<'_> {
             return VERBS.iter().for_each(|spec| offer(spec.name));
         };
         let Some(spec) = spec(verb) else { return };
+        if spec.operand == Operand::Command {
+            let at = before.find(verb).map_or(0, |at| at + verb.len());
+            return self.watched(before[at..].trim_ascii_start(), offer);
+        }
         let last = words.clone().last();
         let option_before =
             last.and_then(|last| spec.options.iter().find(|option| option.is(last)));
         match option_before.map(|option| option.takes) {
-            Some(Takes::Offset) => return,
+            Some(Takes::Offset | Takes::Event) => return,
             Some(Takes::Level) => return LEVELS.iter().for_each(|(level, _)| offer(level)),
             Some(Takes::Nothing) | None => {}
         }
@@ -45,7 +64,7 @@ impl Completer for VerbCompleter<'_> {
                 }
             }
             Operand::Word(word) => offer(word),
-            Operand::None | Operand::Lines | Operand::Episode => {}
+            Operand::None | Operand::Lines | Operand::Episode | Operand::Command => {}
         }
         for option in spec.options {
             let already = |word: &str| option.is(word.split('=').next().unwrap_or(word));

@@ -45,6 +45,20 @@ pub enum Verb {
         /// As one line of JSON.
         json: bool,
     },
+    /// `events`: what becomes of the states.
+    Events {
+        /// As lines of JSON.
+        json: bool,
+        /// Only what is known now.
+        now: bool,
+        /// Only what happened after the event with this number.
+        since: Option<u64>,
+    },
+    /// `watch`: what another verb prints, again and again.
+    Watch {
+        /// Where in the line that verb begins; [`parse`] understands the rest of the line, as a verb that only looks.
+        at: usize,
+    },
     /// `explain`: the last handshake, or what a `connect` would lead to.
     Explain,
     /// `fence`: who fences whom, and what is waited for.
@@ -249,6 +263,22 @@ impl Verb {
             Self::Unfence { episode, yes: true } => Some(Command::Unfence { episode }),
             _ => None,
         }
+    }
+
+    /// Whether a verb only shows something, and is done with that.
+    pub const fn only_looks(self) -> bool {
+        matches!(
+            self,
+            Self::Help { .. }
+                | Self::Status { .. }
+                | Self::Explain
+                | Self::Fence
+                | Self::Disks
+                | Self::Net
+                | Self::Log { .. }
+                | Self::ConfigShow
+                | Self::Version
+        )
     }
 
     /// What a verb destroys or takes for granted, as a sentence to show before it is carried out;

@@ -30,7 +30,20 @@ pub fn parse(line: &str, volumes: &[u16]) -> Result<Option<Verb>, VerbError> {
     if spec.name == "help" {
         return parse_help(spec, words).map(Some);
     }
+    if spec.name == "watch" {
+        return watch(spec, line, word, volumes).map(Some);
+    }
     verb(spec, &Arguments::read(spec, words, volumes)?).map(Some)
+}
+
+/// `line` without the blanks in front of it begins with `word`, which is `watch`.
+fn watch(watch: &'static Spec, line: &str, word: &str, volumes: &[u16]) -> Result<Verb, VerbError> {
+    let at = line.len() - line.trim_ascii_start().len() + word.len();
+    let what = "a verb that only looks, such as 'watch status'";
+    match parse(&line[at..], volumes)? {
+        Some(verb) if verb.only_looks() => Ok(Verb::Watch { at }),
+        _ => Err(VerbError::Expected { spec: watch, what }),
+    }
 }
 
 fn no_verb(word: &str) -> VerbError {
@@ -63,6 +76,11 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
     Ok(match spec.name {
         "status" => Verb::Status {
             json: given.has("--json"),
+        },
+        "events" => Verb::Events {
+            json: given.has("--json"),
+            now: given.has("--now"),
+            since: given.event("--since"),
         },
         "explain" => Verb::Explain,
         "fence" => Verb::Fence,

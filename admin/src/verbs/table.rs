@@ -60,6 +60,8 @@ pub(super) enum Operand {
     Episode,
     /// A verb.
     Verb,
+    /// A verb with what follows it, required.
+    Command,
     /// This very word, required.
     Word(&'static str),
 }
@@ -74,6 +76,7 @@ impl Operand {
             Self::Lines => "[N]",
             Self::Episode => "EPISODE",
             Self::Verb => "[VERB]",
+            Self::Command => "VERB",
             Self::Word(word) => word,
         }
     }
@@ -84,7 +87,7 @@ impl Operand {
             Self::None => false,
             Self::Volume | Self::OptionalVolume => volume_index(word).is_some(),
             Self::Lines | Self::Episode => word.bytes().all(|b| b.is_ascii_digit()),
-            Self::Verb => spec(word).is_some(),
+            Self::Verb | Self::Command => spec(word).is_some(),
             Self::Word(fixed) => word == fixed,
         }
     }
@@ -117,6 +120,8 @@ pub(super) enum Takes {
     Offset,
     /// A level of the log.
     Level,
+    /// The number of an event.
+    Event,
 }
 
 impl Spec {
@@ -176,10 +181,7 @@ pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
     ("role", "'status' shows the roles"),
     ("cstate", "'status' shows the connection"),
     ("dstate", "'status' shows the disks"),
-    (
-        "events2",
-        "'status --json' shows the states, 'log' what happened",
-    ),
+    ("events2", "'events' tells what becomes of the states"),
     ("show-gi", "'inspect' shows the generation identifiers"),
     ("get-gi", "'inspect' shows the generation identifiers"),
     ("dump-md", "'inspect' shows the metadata"),
@@ -206,6 +208,35 @@ pub const VERBS: &[Spec] = &[
         group: Group::Look,
         operand: Operand::None,
         options: &[flag("--json")],
+    },
+    Spec {
+        name: "events",
+        usage: "events [--json] [--now] [--since N]",
+        summary: "what becomes of the states, line by line",
+        details: "Begins with what there is ('exists'), then tells what comes (create), becomes\n\
+                  different (change) and goes (destroy), until q or Ctrl-C. Each line begins\n\
+                  with the seconds since boot and the number of the event.\n\
+                  --json   lines of JSON; docs/CONSOLE.md lists their fields\n\
+                  --now    end after what is known now; a script's command always does\n\
+                  --since  only what happened after the event with this number",
+        group: Group::Look,
+        operand: Operand::None,
+        options: &[
+            flag("--json"),
+            flag("--now"),
+            with_value("--since", Takes::Event),
+        ],
+    },
+    Spec {
+        name: "watch",
+        usage: "watch VERB",
+        summary: "show what a verb prints, again and again",
+        details: "Each second, and whenever a state becomes different, until q or Ctrl-C. For\n\
+                  verbs that only look, with their options, such as 'watch status'. At a\n\
+                  terminal only: for scripts there is 'events'.",
+        group: Group::Look,
+        operand: Operand::Command,
+        options: &[],
     },
     Spec {
         name: "explain",

@@ -23,6 +23,7 @@ fn every_verb_of_the_table_parses() {
             "VOL" => " vol0",
             "show" => " show",
             "EPISODE" => " 7",
+            "VERB" => " status",
             _ => "",
         };
         let option = match spec.name {
@@ -268,6 +269,46 @@ fn verbs_of_the_resource() {
 }
 
 #[test]
+fn followers() {
+    let all = Verb::Events {
+        json: true,
+        now: true,
+        since: Some(41),
+    };
+    assert_eq!(ok("events --json --now --since 41"), all);
+    assert_eq!(ok("events --since=41 --now --json"), all);
+    for bad in ["events --since", "events --since -1", "events --since x"] {
+        assert!(err(bad).contains("number of an event"), "{bad}");
+    }
+    for (line, rest) in [
+        ("watch status", " status"),
+        ("  watch   log 15 --level warn", "   log 15 --level warn"),
+        ("watch config show", " config show"),
+    ] {
+        let Verb::Watch { at } = ok(line) else {
+            panic!("{line}");
+        };
+        assert_eq!(&line[at..], rest);
+    }
+    // What changes something is not done again and again, and what goes on for ever not at all.
+    for bad in [
+        "",
+        " watch status",
+        " events",
+        " primary --force",
+        " reboot",
+        " clear",
+        " inspect",
+    ] {
+        assert!(
+            err(&std::format!("watch{bad}")).contains("a verb that only looks"),
+            "{bad}"
+        );
+    }
+    assert!(err("watch stauts").contains("did you mean 'status'"));
+}
+
+#[test]
 fn ranges_to_verify() {
     let verify = |start, stop, repair| Verb::Verify {
         volume: 0,
@@ -470,6 +511,15 @@ fn completion_offers_what_fits_the_place() {
     assert_eq!(offered("help pri").len(), VERBS.len());
     assert_eq!(offered("nonsense "), Vec::<&str>::new());
     assert_eq!(offered("config "), ["show"]);
+    let watched = offered("watch ");
+    assert!(watched.contains(&"status".into()) && watched.contains(&"config".into()));
+    assert!(!watched.contains(&"primary".into()) && !watched.contains(&"watch".into()));
+    assert_eq!(offered("watch st"), watched);
+    assert_eq!(
+        offered("watch log --level "),
+        ["error", "warn", "info", "debug"]
+    );
+    assert_eq!(offered("events --now "), ["--json", "--since"]);
     assert_eq!(offered("config show "), Vec::<&str>::new());
     assert_eq!(offered("help pause-sync "), Vec::<&str>::new());
     assert_eq!(offered("attach "), ["vol0", "vol12"]);

@@ -168,6 +168,8 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::VerifyAbort { .. }
         | Verb::Reboot { .. }
         | Verb::Poweroff { .. }
+        | Verb::Events { .. }
+        | Verb::Watch { .. }
         | Verb::Clear => Ok(()),
     };
     written

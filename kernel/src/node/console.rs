@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use admin::console::{Console, EXIT_FAILED, EXIT_OK, Origin, Submitted};
+use admin::console::{Console, EXIT_FAILED, EXIT_OK, OPEN, Origin, Submitted};
+use admin::events::Format;
 use admin::verbs::{self, Verb, VerbCompleter};
 use drivers::port::MachineIo;
 use drivers::uart::{COM1, Uart};
@@ -28,16 +29,18 @@ const SAVE_POLL: Duration = Duration::from_millis(5);
 /// Time for the last words to a peer and to clients before the machine goes down.
 const FAREWELL: Duration = Duration::from_millis(50);
 
-struct Terminal {
+pub(super) struct Terminal {
     uart: Uart<MachineIo>,
-    console: Console,
+    pub(super) console: Console,
     /// Indices of the volumes, for the parser and the completion.
-    volumes: Vec<u16>,
+    pub(super) volumes: Vec<u16>,
     /// What waits to be sent.
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     /// Log entries printed or passed over.
-    seen: u64,
+    pub(super) seen: u64,
     commands: u32,
+    /// The byte that ended a verb which goes on until a key is pressed, if it is not for that verb.
+    unread: Option<u8>,
 }
 
 /// The task.
@@ -58,6 +61,7 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
         out: Vec::with_capacity(4096),
         seen: 0,
         commands: 0,
+        unread: None,
     };
     match irq::allocate_vector(signals::on_uart, 0)
         .map(|vector| irq::route_ioapic(COM1_LINE, vector))
@@ -71,7 +75,7 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
     loop {
         terminal.print_log();
         terminal.send().await;
-        while let Some(byte) = terminal.uart.try_read() {
+        while let Some(byte) = terminal.read() {
             let volumes = &terminal.volumes;
             let completer = VerbCompleter { volumes };
             let out = &mut terminal.out;
@@ -86,8 +90,12 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
 }
 
 impl Terminal {
+    fn read(&mut self) -> Option<u8> {
+        self.unread.take().or_else(|| self.uart.try_read())
+    }
+
     /// Prints new log entries, unless they would fall into an answer.
-    fn print_log(&mut self) {
+    pub(super) fn print_log(&mut self) {
         while let Some(entry) = history::next(self.seen) {
             if !self.console.log(&entry, &mut self.out) {
                 return;
@@ -97,7 +105,7 @@ impl Terminal {
     }
 
     /// Sends everything, at the terminal's pace.
-    async fn send(&mut self) {
+    pub(super) async fn send(&mut self) {
         let mut last_progress = time::now_micros();
         let mut sent = 0;
         while let Some(&byte) = self.out.get(sent) {
@@ -135,6 +143,12 @@ impl Terminal {
                 }
                 allowed
             }
+            Verb::Events { json, now, since } => {
+                let once = now || submitted.origin != Origin::Person;
+                let format = if json { Format::Json } else { Format::Text };
+                self.events(appliance, since, format, once).await
+            }
+            Verb::Watch { at } => self.watch(appliance, &submitted, at).await,
             Verb::Inspect { volume: None } => self.inspect_all(appliance, &submitted.origin).await,
             _ => match verb.engine_command() {
                 Some(command) => {
@@ -161,6 +175,22 @@ impl Terminal {
             }
             Err(text) => self.end(Err(text)),
         }
+    }
+
+    /// Whether the one at the terminal has enough of a verb that goes on until then: `q`, Ctrl-C or Escape. What a script sends ends it, too,
+    /// and is read afterwards: whoever was at the terminal has left it.
+    pub(super) fn is_enough(&mut self) -> bool {
+        while let Some(byte) = self.read() {
+            match byte {
+                b'q' | 0x03 | 0x1b => return true,
+                OPEN => {
+                    self.unread = Some(byte);
+                    return true;
+                }
+                _ => {}
+            }
+        }
+        false
     }
 
     fn end(&mut self, result: Result<(), impl core::fmt::Display>) {

@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use admin::events::Journal;
 use net::link::PeerLink;
 use net::nbd::SessionIo;
 use replication::api::{
@@ -72,6 +73,10 @@ pub struct Core {
     open_link: bool,
     /// When the engine wants its next tick; `None` when that is to be asked anew.
     timeout: Option<Option<Micros>>,
+    /// What becomes of the engine's states.
+    pub journal: Journal,
+    /// [`Engine::states`] at the last look.
+    states: u64,
     /// The time of this turn.
     pub now: Micros,
 }
@@ -81,12 +86,13 @@ impl Core {
     pub fn new(
         now: Micros,
         engine: Engine,
-        pool: Pool,
-        payload: Payload,
+        (pool, payload): (Pool, Payload),
         disks: Vec<Disk>,
         link: PeerLink,
+        journal: Journal,
         max_requests: u16,
     ) -> Self {
+        let states = engine.states();
         let mut core = Self {
             engine,
             pool,
@@ -104,6 +110,8 @@ impl Core {
             close_link: false,
             open_link: false,
             timeout: None,
+            journal,
+            states,
             now,
         };
         core.perform();
@@ -116,6 +124,24 @@ impl Core {
         self.engine.handle(self.now, event, &mut mem);
         self.timeout = None;
         self.perform();
+    }
+
+    /// Notes a state that is different, for `events`. Once a turn: the whole status costs too much for that.
+    pub fn follow(&mut self) {
+        let states = self.engine.states();
+        if core::mem::replace(&mut self.states, states) != states {
+            self.observe();
+        }
+    }
+
+    /// Notes whatever is different, the progress of resyncs included.
+    pub fn observe(&mut self) {
+        if self
+            .journal
+            .observe(self.now, &self.engine.status(self.now))
+        {
+            signals::CONSOLE.signal(());
+        }
     }
 
     /// When the engine wants its next tick. That changes only with an event, so the answer is kept until the next one.

@@ -10,6 +10,7 @@ mod console;
 mod core;
 mod devices;
 mod disks;
+mod follow;
 mod history;
 mod http;
 mod management;

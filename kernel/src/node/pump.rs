@@ -201,6 +201,7 @@ impl Node {
             self.sweep_at = now + SWEEP;
             self.ports.iter_mut().for_each(Port::look_after);
             self.sessions_due = true;
+            self.core.observe();
         }
         for port in &mut self.ports {
             let frames = port.stack.ingress(now, &mut port.nic, FRAMES);
@@ -226,6 +227,7 @@ impl Node {
             self.http = Some(http);
         }
         self.hand_over(now);
+        self.core.follow();
         if core::mem::take(&mut self.sessions_due) {
             self.sessions_at = self.server.poll_timeout();
         }

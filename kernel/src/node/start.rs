@@ -7,6 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use admin::config::devices::{FoundDisk, FoundNic, match_disks, match_nics};
 use admin::config::{Config, Mac};
+use admin::events::Journal;
 use net::link::{PeerLink, PeerLinkConfig};
 use net::nbd::{Export, Server, ServerConfig};
 use net::stack::{GroupConfig, GroupId, Liveness, NicConfig, Stack};
@@ -349,6 +350,11 @@ fn build(
         security: policies::security(config)?,
         seed: core::array::from_fn(|_| rng::seed64()),
     });
+    let journal = Journal::new(
+        &engine.status(now),
+        SocketAddr::V4(config.replication_listen()),
+        SocketAddr::V4(config.peer.address),
+    );
     let server_config = ServerConfig {
         slots: config.export.max_connections,
         withhold_limit: config.export.standby_hold,
@@ -383,10 +389,10 @@ fn build(
     let core = Core::new(
         now,
         engine,
-        pool,
-        Payload::new(region),
+        (pool, Payload::new(region)),
         used,
         link,
+        journal,
         budget.max_requests,
     );
     let floating = config.export.floating_address.and_then(|address| {

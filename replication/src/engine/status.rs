@@ -4,8 +4,8 @@ use super::volume::Volume;
 use super::{Engine, text};
 use crate::activity::Figures;
 use crate::api::{
-    DiskState, MetadataKind, MetadataPlace, Micros, Progress, ReplicationState, Status, Text,
-    VolumeStatus,
+    DiskState, MetadataKind, MetadataPlace, Micros, OwnFence, Progress, ReplicationState, Status,
+    Text, VolumeStatus,
 };
 use crate::latency::Latencies;
 
@@ -43,12 +43,62 @@ impl Engine {
             .map(|volume| (volume.config.index, &*volume.latencies))
     }
 
+    /// A number that is another one, but for one case in 2^64, when a state in [`Engine::status`] is: whoever follows the states asks
+    /// for this again and again, and for all of the status only then. Figures, such as bytes and progress, are not in it.
+    #[must_use]
+    pub fn states(&self) -> u64 {
+        let fencing = self.fence.status();
+        let suspended = self.suspended();
+        let (own, number) = match fencing.record.own {
+            OwnFence::None => (0, 0),
+            OwnFence::Requested(number) => (1, number),
+            OwnFence::Held(number, by) => (
+                2 | u64::from(by.peer) << 2 | u64::from(by.arbiter) << 3,
+                number,
+            ),
+            OwnFence::Releasing(number) => (4, number),
+        };
+        let flags = [
+            self.serving,
+            suspended.user,
+            suspended.no_data,
+            suspended.fencing,
+            fencing.awaits_peer,
+            fencing.awaits_arbiter,
+            fencing.overdue,
+        ];
+        let flags = flags
+            .iter()
+            .fold(0, |all, &flag| all << 1 | u64::from(flag));
+        let roles =
+            (self.role as u64) << 16 | (self.peer_role as u64) << 8 | self.link.state as u64;
+        let mut mark = mixed(0, flags << 24 | roles);
+        mark = mixed(mark, own);
+        mark = mixed(mark, number);
+        // Episodes begin with 1.
+        mark = mixed(mark, fencing.record.mark.unwrap_or(0));
+        for (at, volume) in self.volumes.iter().enumerate() {
+            let replication = replication(volume, self.is_paused(at)) as u64;
+            let disks = (volume.disk as u64) << 8 | volume.peer_disk as u64;
+            mark = mixed(mark, disks << 8 | replication);
+            mark = mixed(mark, volume.size);
+        }
+        mark
+    }
+
     fn volume_status(&self, at: usize, now: Micros) -> VolumeStatus {
         let waits = self.waits(at, now);
         let waits = waits.map_or_else(Text::new, |reason| text!("{reason}"));
         let volume = &self.volumes[at];
         volume_status(volume, replication(volume, self.is_paused(at)), waits, now)
     }
+}
+
+/// One more word into a sum that depends on all of them and their order.
+const fn mixed(sum: u64, word: u64) -> u64 {
+    // Odd, from the golden ratio: no word is lost in the product.
+    let product = (sum.rotate_left(29) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    product ^ product >> 32
 }
 
 fn volume_status(

@@ -83,6 +83,8 @@ pub(super) struct Node {
     pub asks: VecDeque<(Party, Request)>,
     pub answers: VecDeque<(Party, u32, Answer)>,
     pub serving: bool,
+    /// What [`Engine::states`] was after the last step, and the states then.
+    states: Option<(u64, States)>,
     /// Its volumes grow: that takes memory.
     pub may_allocate: bool,
     /// Sizes that clients were told.
@@ -159,6 +161,16 @@ fn without_allocating<T>(call: impl FnOnce() -> T) -> T {
     result.unwrap()
 }
 
+/// The states that an operator follows.
+#[derive(Debug, PartialEq)]
+struct States {
+    resource: (Role, Role, ConnectionState, bool),
+    suspended: Suspended,
+    fence: (OwnFence, Option<u64>, bool),
+    awaits: (bool, bool),
+    volumes: Vec<(DiskState, DiskState, ReplicationState, u64)>,
+}
+
 impl Node {
     pub fn new(now: Micros, config: EngineConfig) -> Self {
         let disks = (config.volumes.iter()).map(|v| std::vec![0; v.disk_bytes as usize]);
@@ -183,6 +195,7 @@ impl Node {
             asks: VecDeque::new(),
             answers: VecDeque::new(),
             serving: false,
+            states: None,
             may_allocate: false,
             sizes: BTreeMap::new(),
             old: BTreeMap::new(),
@@ -253,7 +266,33 @@ impl Node {
             }
         }
         self.engine.check_invariants();
+        self.check_states();
         closed
+    }
+
+    /// Whoever follows [`Engine::states`] misses nothing.
+    fn check_states(&mut self) {
+        let status = self.engine.status(0);
+        let fencing = status.fencing;
+        let states = States {
+            resource: (
+                status.role,
+                status.peer_role,
+                status.connection,
+                status.serving,
+            ),
+            suspended: status.suspended,
+            fence: (fencing.record.own, fencing.record.mark, fencing.overdue),
+            awaits: (fencing.awaits_peer, fencing.awaits_arbiter),
+            volumes: (status.volumes.iter())
+                .map(|v| (v.disk, v.peer_disk, v.replication, v.size))
+                .collect(),
+        };
+        let mark = self.engine.states();
+        if let Some((before, known)) = &self.states {
+            assert_eq!(*before == mark, *known == states, "{known:?} {states:?}");
+        }
+        self.states = Some((mark, states));
     }
 
     fn position(&self, volume: u16) -> usize {

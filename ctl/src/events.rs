@@ -1,0 +1,192 @@
+//! `palisadectl events`: follows a node. Each look takes what has happened since the one before by its number, so nothing is missed in
+//! between, and the console is free for others.
+
+use crate::error::Error;
+use crate::line::Line;
+use crate::node::Node;
+use clap::ArgMatches;
+use std::time::Duration;
+
+/// How long a node may take for an answer that it has given before.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time between two looks.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Prints what becomes of a node's states until Ctrl-C.
+///
+/// # Errors
+/// Those of the console at the first look; [`Error::Refused`]; [`Error::Events`] for an answer that is not understood.
+pub fn follow(node: &Node, matches: &ArgMatches, timeout: Duration) -> Result<(), Error> {
+    let json = matches.get_flag("json");
+    let since = matches.get_one::<String>("since").cloned();
+    let mut place = Place {
+        whole: since.is_none(),
+        ..Place::default()
+    };
+    let mut command = command(json, since.as_deref());
+    let mut away = false;
+    loop {
+        // Once it has answered, a node that does not is one that is being started again.
+        let patience = if place.begun {
+            timeout.min(PATIENCE)
+        } else {
+            timeout
+        };
+        let answer = Line::open(node, patience).and_then(|mut line| line.run(&command, patience));
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if place.begun => {
+                if !std::mem::replace(&mut away, true) {
+                    eprintln!("palisadectl: {error}; trying on");
+                }
+                std::thread::sleep(INTERVAL);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        away = false;
+        if !answer.done {
+            return crate::deliver(&answer);
+        }
+        match place.take(&answer.output, json)? {
+            Took::News(lines) => crate::print(lines.as_bytes())?,
+            Took::Restarted => {
+                // All of its state, at once.
+                (place.time, place.whole) = (0, true);
+                command = self::command(json, None);
+                continue;
+            }
+        }
+        command = self::command(json, Some(&place.sequence.to_string()));
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+fn command(json: bool, since: Option<&str>) -> String {
+    let json = if json { " --json" } else { "" };
+    let since = since.map_or(String::new(), |since| format!(" --since {since}"));
+    format!("events --now{json}{since}")
+}
+
+/// How far the node was followed.
+#[derive(Debug, Default)]
+struct Place {
+    /// The number of the last event.
+    sequence: u64,
+    /// The node's time then, in microseconds since its boot.
+    time: u64,
+    /// It has answered.
+    begun: bool,
+    /// It is asked for all of its state.
+    whole: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Took {
+    /// What is new.
+    News(String),
+    /// The node has booted meanwhile, and its numbers begin anew.
+    Restarted,
+}
+
+impl Place {
+    /// Takes an answer, whose last line says how far it goes.
+    fn take(&mut self, answer: &str, json: bool) -> Result<Took, Error> {
+        let not_understood = || Error::Events(answer.lines().last().unwrap_or("").into());
+        let body = answer.trim_end_matches('\n');
+        let (events, end) = body.rsplit_once('\n').unwrap_or(("", body));
+        let (time, sequence) = end_of(end, json).ok_or_else(not_understood)?;
+        if time < self.time {
+            return Ok(Took::Restarted);
+        }
+        (self.time, self.sequence) = (time, sequence);
+        // The end of the state is worth a line; that nothing has happened since is not.
+        self.begun = true;
+        let whole = std::mem::take(&mut self.whole);
+        Ok(Took::News(match (whole, events.is_empty()) {
+            (true, _) => format!("{body}\n"),
+            (false, true) => String::new(),
+            (false, false) => format!("{events}\n"),
+        }))
+    }
+}
+
+/// Time and number in the line that ends an answer.
+fn end_of(line: &str, json: bool) -> Option<(u64, u64)> {
+    if json {
+        let end: serde_json::Value = serde_json::from_str(line).ok()?;
+        let number = |key: &str| end.get(key)?.as_u64();
+        return (end.get("object")?.as_str()? == "-")
+            .then_some((number("time_us")?, number("seq")?));
+    }
+    let [time, sequence, "exists", "-"] = line.split(' ').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let (seconds, micros) = time.split_once('.')?;
+    let time = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
+    Some((time, sequence.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn news(place: &mut Place, answer: &str) -> String {
+        match place.take(answer, false).unwrap() {
+            Took::News(lines) => lines,
+            Took::Restarted => panic!("{answer}"),
+        }
+    }
+
+    #[test]
+    fn the_state_once_and_then_only_what_is_new() {
+        let mut place = Place {
+            whole: true,
+            ..Place::default()
+        };
+        let state = "1.500000 7 exists resource name:r0 role:Secondary\n1.500000 7 exists -\n";
+        assert_eq!(news(&mut place, state), state);
+        assert_eq!((place.sequence, place.time), (7, 1_500_000));
+        assert_eq!(news(&mut place, "2.000000 7 exists -\n"), "");
+        let event = "2.250000 8 change resource name:r0 role:Primary\n";
+        assert_eq!(
+            news(&mut place, &format!("{event}2.500000 8 exists -\n")),
+            event
+        );
+        assert_eq!(command(false, Some("8")), "events --now --since 8");
+        // The node was switched off and on.
+        let other = "0.100000 9 exists -\n";
+        assert_eq!(place.take(other, false).unwrap(), Took::Restarted);
+    }
+
+    #[test]
+    fn json_is_followed_as_well_and_anything_else_is_an_error() {
+        let mut place = Place {
+            whole: true,
+            ..Place::default()
+        };
+        let end = "{\"seq\":3,\"time_us\":5,\"event\":\"exists\",\"object\":\"-\"}\n";
+        assert_eq!(place.take(end, true).unwrap(), Took::News(end.into()));
+        assert_eq!((place.sequence, place.time), (3, 5));
+        for bad in [
+            "",
+            "\n",
+            "{}\n",
+            "{\"seq\":3,\"time_us\":5,\"object\":\"fence\"}\n",
+        ] {
+            assert!(
+                matches!(place.take(bad, true), Err(Error::Events(_))),
+                "{bad}"
+            );
+        }
+        for bad in ["", "1.0 2 exists", "1 2 exists -", "x.5 2 exists -"] {
+            assert!(
+                matches!(place.take(bad, false), Err(Error::Events(_))),
+                "{bad}"
+            );
+        }
+    }
+}
