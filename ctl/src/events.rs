@@ -53,7 +53,7 @@ pub fn follow(node: &Node, matches: &ArgMatches, timeout: Duration) -> Result<()
             Took::News(lines) => crate::print(lines.as_bytes())?,
             Took::Restarted => {
                 // All of its state, at once.
-                (place.time, place.whole) = (0, true);
+                (place.boot, place.whole) = (String::new(), true);
                 command = self::command(json, None);
                 continue;
             }
@@ -74,8 +74,8 @@ fn command(json: bool, since: Option<&str>) -> String {
 struct Place {
     /// The number of the last event.
     sequence: u64,
-    /// The node's time then, in microseconds since its boot.
-    time: u64,
+    /// Which boot of the node it is.
+    boot: String,
     /// It has answered.
     begun: bool,
     /// It is asked for all of its state.
@@ -96,11 +96,12 @@ impl Place {
         let not_understood = || Error::Events(answer.lines().last().unwrap_or("").into());
         let body = answer.trim_end_matches('\n');
         let (events, end) = body.rsplit_once('\n').unwrap_or(("", body));
-        let (time, sequence) = end_of(end, json).ok_or_else(not_understood)?;
-        if time < self.time {
+        let (sequence, boot) = end_of(end, json).ok_or_else(not_understood)?;
+        // Its numbers begin anew, and one may happen to be the same.
+        if !self.boot.is_empty() && self.boot != boot {
             return Ok(Took::Restarted);
         }
-        (self.time, self.sequence) = (time, sequence);
+        (self.sequence, self.boot) = (sequence, boot);
         // The end of the state is worth a line; that nothing has happened since is not.
         self.begun = true;
         let whole = std::mem::take(&mut self.whole);
@@ -112,20 +113,19 @@ impl Place {
     }
 }
 
-/// Time and number in the line that ends an answer.
-fn end_of(line: &str, json: bool) -> Option<(u64, u64)> {
+/// The number in the line that ends an answer, and of which boot it is.
+fn end_of(line: &str, json: bool) -> Option<(u64, String)> {
     if json {
         let end: serde_json::Value = serde_json::from_str(line).ok()?;
-        let number = |key: &str| end.get(key)?.as_u64();
-        return (end.get("object")?.as_str()? == "-")
-            .then_some((number("time_us")?, number("seq")?));
+        let word = |key: &str| end.get(key)?.as_str();
+        return (word("object")? == "-")
+            .then_some((end.get("seq")?.as_u64()?, word("boot")?.into()));
     }
-    let [time, sequence, "exists", "-"] = line.split(' ').collect::<Vec<_>>()[..] else {
+    let words: Vec<&str> = line.split(' ').collect();
+    let [_, sequence, "exists", "-", boot] = words[..] else {
         return None;
     };
-    let (seconds, micros) = time.split_once('.')?;
-    let time = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
-    Some((time, sequence.parse().ok()?))
+    Some((sequence.parse().ok()?, boot.strip_prefix("boot:")?.into()))
 }
 
 #[cfg(test)]
@@ -147,18 +147,19 @@ mod tests {
             whole: true,
             ..Place::default()
         };
-        let state = "1.500000 7 exists resource name:r0 role:Secondary\n1.500000 7 exists -\n";
+        let state =
+            "1.500000 7 exists resource name:r0 role:Secondary\n1.500000 7 exists - boot:a1\n";
         assert_eq!(news(&mut place, state), state);
-        assert_eq!((place.sequence, place.time), (7, 1_500_000));
-        assert_eq!(news(&mut place, "2.000000 7 exists -\n"), "");
+        assert_eq!((place.sequence, place.boot.as_str()), (7, "a1"));
+        assert_eq!(news(&mut place, "2.000000 7 exists - boot:a1\n"), "");
         let event = "2.250000 8 change resource name:r0 role:Primary\n";
         assert_eq!(
-            news(&mut place, &format!("{event}2.500000 8 exists -\n")),
+            news(&mut place, &format!("{event}2.500000 8 exists - boot:a1\n")),
             event
         );
         assert_eq!(command(false, Some("8")), "events --now --since 8");
         // The node was switched off and on.
-        let other = "0.100000 9 exists -\n";
+        let other = "9.100000 8 exists - boot:b2\n";
         assert_eq!(place.take(other, false).unwrap(), Took::Restarted);
     }
 
@@ -168,9 +169,10 @@ mod tests {
             whole: true,
             ..Place::default()
         };
-        let end = "{\"seq\":3,\"time_us\":5,\"event\":\"exists\",\"object\":\"-\"}\n";
+        let end =
+            "{\"seq\":3,\"time_us\":5,\"event\":\"exists\",\"object\":\"-\",\"boot\":\"a1\"}\n";
         assert_eq!(place.take(end, true).unwrap(), Took::News(end.into()));
-        assert_eq!((place.sequence, place.time), (3, 5));
+        assert_eq!((place.sequence, place.boot.as_str()), (3, "a1"));
         for bad in [
             "",
             "\n",
@@ -182,7 +184,12 @@ mod tests {
                 "{bad}"
             );
         }
-        for bad in ["", "1.0 2 exists", "1 2 exists -", "x.5 2 exists -"] {
+        for bad in [
+            "",
+            "1.0 2 exists - a1",
+            "1.0 2 exists -",
+            "1.0 x exists - boot:a1",
+        ] {
             assert!(
                 matches!(place.take(bad, false), Err(Error::Events(_))),
                 "{bad}"

@@ -67,7 +67,7 @@ pub struct Event {
 pub enum Line {
     /// Something that happened, or is there.
     Event(Event),
-    /// The state is told to its end; what follows happened after it.
+    /// The state is told to its end, by the node of this boot; what follows happened after it.
     End {
         /// The number of the last event that is in it.
         sequence: u64,
@@ -101,13 +101,15 @@ struct Names {
     resource: Name,
     local_address: SocketAddr,
     peer_address: SocketAddr,
+    /// Another one at each boot.
+    boot: u64,
 }
 
 impl Journal {
-    /// A journal that begins with what there is now. The addresses are those of the replication link. Allocates here and
-    /// never again.
+    /// A journal that begins with what there is now. The addresses are those of the replication link; `boot` is a random number, by
+    /// which a reader notices that the numbers of events began anew. Allocates here and never again.
     #[must_use]
-    pub fn new(status: &Status, local: SocketAddr, peer: SocketAddr) -> Self {
+    pub fn new(status: &Status, local: SocketAddr, peer: SocketAddr, boot: u64) -> Self {
         Self {
             names: Names {
                 node: status.node.clone(),
@@ -115,6 +117,7 @@ impl Journal {
                 resource: status.resource.clone(),
                 local_address: local,
                 peer_address: peer,
+                boot,
             },
             objects: objects(status),
             last: 0,

@@ -50,10 +50,11 @@ impl Journal {
             Format::Text => {
                 let (seconds, micros) = (at / 1_000_000, at % 1_000_000);
                 write!(out, "{seconds}.{micros:06} {sequence} {kind} {name}")?;
-                if let Some(object) = object {
-                    members(object, &self.names, &mut |key, value| {
+                match object {
+                    Some(object) => members(object, &self.names, &mut |key, value| {
                         text_member(key, &value, out)
-                    })?;
+                    })?,
+                    None => write!(out, " boot:{:016x}", self.names.boot)?,
                 }
             }
             Format::Json => Json::new(out).object(None, |json| {
@@ -65,7 +66,7 @@ impl Journal {
                     Some(object) => members(object, &self.names, &mut |key, value| {
                         json_member(key, &value, json)
                     }),
-                    None => Ok(()),
+                    None => json.raw("boot", format_args!("\"{:016x}\"", self.names.boot)),
                 }
             })?,
         }

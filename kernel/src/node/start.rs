@@ -354,6 +354,7 @@ fn build(
         &engine.status(now),
         SocketAddr::V4(config.replication_listen()),
         SocketAddr::V4(config.peer.address),
+        rng::seed64(),
     );
     let server_config = ServerConfig {
         slots: config.export.max_connections,
