@@ -142,9 +142,30 @@ fn a_person_follows_until_q_and_a_script_ends_what_was_left_running() {
     person.type_keys(b"watch primary\r");
     until(&mut person, "a verb that only looks");
 
+    // What drops clients is asked about first; a script that comes in between is no yes.
+    let primary = || pair.status(Node::B).peer_role() == "Primary";
+    person.type_keys(b"secondary --force\r");
+    let asked = until(&mut person, "go on? y/n");
+    let said = "now: b is connected and UpToDate, and can become Primary";
+    assert!(asked.contains(said), "{asked}");
+    person.type_keys(b"n");
+    until(&mut person, "nothing was done");
+    person.type_keys(b"secondary --force --dry-run\r");
+    until(&mut person, "nothing was done");
+    person.type_keys(b"secondary --force\r");
+    until(&mut person, "go on? y/n");
+    person.type_keys(b"\x01x1 version\r");
+    let answered = until(&mut person, "peer protocol");
+    assert!(answered.contains("nothing was done"), "{answered}");
+    assert!(primary(), "nobody said yes");
+    person.type_keys(b"secondary --force\r");
+    until(&mut person, "go on? y/n");
+    person.type_keys(b"y");
+    wait_for("the end of the role", 30, || (!primary()).then_some(()));
+
     // The one who watches goes away without a word; a script's command works at once.
     person.type_keys(b"watch status\r");
-    until(&mut person, "a: Primary");
+    until(&mut person, "a: Secondary");
     drop(person);
     assert!(pair.must_exec(Node::A, "version").contains("Palisade"));
     let refused = pair.exec(Node::A, "watch status").expect_err("no terminal");

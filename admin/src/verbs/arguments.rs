@@ -12,7 +12,7 @@ use replication::api::Level;
 pub(super) const WORD_COLUMNS: usize = 40;
 
 /// Options of a verb at most.
-pub(super) const OPTIONS_MAX: usize = 4;
+pub(super) const OPTIONS_MAX: usize = 5;
 
 /// What was given behind a verb. Everything in it is of the kind that the verb's line of the
 /// table asks for.

@@ -1,6 +1,7 @@
 //! `help`.
 
 use super::table::{GROUPS, Spec, VERBS};
+use crate::text::wrapped;
 use core::fmt;
 
 /// Width of the column of verbs in the list.
@@ -14,9 +15,13 @@ pub fn help(about: Option<&Spec>, out: &mut dyn fmt::Write) -> fmt::Result {
     let Some(spec) = about else {
         return list(out);
     };
-    writeln!(out, "usage: {}\n{}.", spec.usage, Capital(spec.summary))?;
+    wrapped("", "usage: ", spec.usage, out)?;
+    writeln!(out, "{}.", Capital(spec.summary))?;
     if !spec.details.is_empty() {
         writeln!(out, "\n{}", spec.details)?;
+    }
+    if spec.knows("--dry-run") && !spec.details.contains("--dry-run") {
+        writeln!(out, "--dry-run  only say what it would do as things are")?;
     }
     Ok(())
 }

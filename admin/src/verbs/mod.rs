@@ -6,31 +6,29 @@
 
 mod arguments;
 mod complete;
+mod consequence;
 mod error;
 mod help;
 mod parse;
 mod table;
 
 #[cfg(test)]
+mod foretold;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use arguments::volume_index;
 pub use complete::VerbCompleter;
+pub use consequence::{Act, foretell};
 pub use error::VerbError;
 pub use help::help;
 pub use parse::parse;
 pub use table::{Group, Spec, VERBS, spec};
 
-use crate::text::wrapped;
 use replication::api::{Command, Level};
 
 /// Entries that `log` shows unless told otherwise.
 pub const LOG_LINES_DEFAULT: u16 = 20;
-
-/// What `unfence` means.
-const UNFENCE: &str = "nothing keeps the fenced node from becoming Primary any more; if the other \
-                       node is Primary, or has newer data, both go on with data of their own, and \
-                       one's is lost";
 
 /// A command that was understood. `volume` is always the index of a volume, the number in `vol0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,6 +203,11 @@ pub enum Verb {
     },
     /// `clear`: the screen.
     Clear,
+    /// A verb with `--dry-run`: only what it would do, as things are.
+    DryRun {
+        /// What is not done.
+        act: Act,
+    },
 }
 
 impl Verb {
@@ -279,76 +282,5 @@ impl Verb {
                 | Self::ConfigShow
                 | Self::Version
         )
-    }
-
-    /// What a verb destroys or takes for granted, as a sentence to show before it is carried out;
-    /// `None` for those that lose nothing. Whoever asks the operator for a confirmation asks for
-    /// exactly these.
-    pub const fn consequence(self) -> Option<&'static str> {
-        match self {
-            Self::CreateMd { force: true, .. } => Some(
-                "metadata and data that the disk holds are given up; unless the peer is \
-                 to be overwritten too, all of its blocks are copied here",
-            ),
-            Self::Detach { force: true, .. } => Some(
-                "requests that the disk has under way are abandoned; what became of them is not \
-                 known, so their blocks are copied from the peer at the next attach",
-            ),
-            Self::Primary { force: true } => Some(
-                "this node's data is the one to go on with; what only the peer has is lost when \
-                 it comes back",
-            ),
-            Self::Unfence { .. } => Some(UNFENCE),
-            Self::Connect {
-                discard_my_data: true,
-                dry_run: false,
-            } => Some(
-                "after a split brain, what clients wrote on this node alone is lost: the peer's \
-                 blocks take its place",
-            ),
-            Self::Rollback { .. } => Some(
-                "what the resync's source has sent is given up, and the disk has what it had \
-                 before: whatever was written on the source since is on this node no more; \
-                 --yes does it",
-            ),
-            Self::DropSnapshot { .. } => Some(
-                "what the disk had before the resync is given up: until the resync has ended \
-                 only the peer has good data",
-            ),
-            Self::Invalidate { .. } => Some(
-                "this node's data is given up: every block is copied from the peer, and until \
-                 that is done only the peer has good data",
-            ),
-            Self::InvalidateRemote { .. } => Some(
-                "the peer's data is given up: every block is copied to it, and until that is \
-                 done only this node has good data",
-            ),
-            Self::NewCurrentUuid => Some(
-                "both disks are taken to be identical, and nothing is copied; where they differ, \
-                 clients will read wrong data",
-            ),
-            Self::Resize {
-                assume_clean: true, ..
-            } => Some(
-                "the new part of both disks is taken to be identical; where it differs, clients \
-                 that read before they write will read wrong data",
-            ),
-            Self::Verify { repair: true, .. } => Some(
-                "blocks that differ are overwritten on the node that is not Primary (on the \
-                 peer, if neither is)",
-            ),
-            _ => None,
-        }
-    }
-
-    /// Writes the consequence, if there is one, in lines for an 80-column terminal.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write_consequence(self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
-        match self.consequence() {
-            Some(consequence) => wrapped("", "note: ", consequence, out),
-            None => Ok(()),
-        }
     }
 }

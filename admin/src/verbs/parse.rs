@@ -33,7 +33,18 @@ pub fn parse(line: &str, volumes: &[u16]) -> Result<Option<Verb>, VerbError> {
     if spec.name == "watch" {
         return watch(spec, line, word, volumes).map(Some);
     }
-    verb(spec, &Arguments::read(spec, words, volumes)?).map(Some)
+    let given = Arguments::read(spec, words, volumes)?;
+    let verb = verb(spec, &given)?;
+    // `connect` and `rollback` have dry runs of their own, which find out more than is known beforehand.
+    Ok(Some(match verb.act() {
+        Some(act)
+            if given.has("--dry-run")
+                && !matches!(verb, Verb::Connect { .. } | Verb::Rollback { .. }) =>
+        {
+            Verb::DryRun { act }
+        }
+        _ => verb,
+    }))
 }
 
 /// `line` without the blanks in front of it begins with `word`, which is `watch`.
@@ -127,7 +138,9 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
         "drop-snapshot" => Verb::DropSnapshot {
             volume: given.volume()?,
         },
-        "new-current-uuid" if given.has("--clear-bitmap") => Verb::NewCurrentUuid,
+        "new-current-uuid" if given.has("--clear-bitmap") || given.has("--dry-run") => {
+            Verb::NewCurrentUuid
+        }
         "new-current-uuid" => {
             let what = "--clear-bitmap: only its use without a resync is there";
             return Err(VerbError::Expected { spec, what });

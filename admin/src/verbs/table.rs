@@ -161,6 +161,9 @@ const fn with_value(name: &'static str, takes: Takes) -> Opt {
 
 const FORCE: Opt = flag("--force");
 
+/// Of every verb that gives something up or cuts somebody off.
+const DRY_RUN: Opt = flag("--dry-run");
+
 /// The table's line of a verb.
 pub fn spec(name: &str) -> Option<&'static Spec> {
     VERBS.iter().find(|spec| spec.name == name)
@@ -320,7 +323,7 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "primary",
-        usage: "primary [--force]",
+        usage: "primary [--force] [--dry-run]",
         summary: "become Primary and serve clients",
         details: "Without --force only next to a connected Secondary and on UpToDate disks, or,\n\
                   with a policy that fences, when the peer or the arbiter grants the fence.\n\
@@ -330,17 +333,17 @@ pub const VERBS: &[Spec] = &[
                   \x20        Inconsistent, and next to a connected Primary",
         group: Group::Resource,
         operand: Operand::None,
-        options: &[FORCE],
+        options: &[FORCE, DRY_RUN],
     },
     Spec {
         name: "secondary",
-        usage: "secondary [--force]",
+        usage: "secondary [--force] [--dry-run]",
         summary: "stop serving clients",
         details: "Refused while clients have a volume open.\n\
                   --force  drop their connections; they reconnect when a node is Primary",
         group: Group::Resource,
         operand: Operand::None,
-        options: &[FORCE],
+        options: &[FORCE, DRY_RUN],
     },
     Spec {
         name: "connect",
@@ -364,36 +367,36 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "disconnect",
-        usage: "disconnect",
+        usage: "disconnect [--dry-run]",
         summary: "leave the peer and do not look for it",
         details: "A Primary goes on alone and notes what it writes. 'connect' ends this.",
         group: Group::Resource,
         operand: Operand::None,
-        options: &[],
+        options: &[DRY_RUN],
     },
     Spec {
         name: "suspend-io",
-        usage: "suspend-io",
+        usage: "suspend-io [--dry-run]",
         summary: "hold clients' requests back, unanswered",
         details: "Clients see a disk that is slow, not an error. 'resume-io' ends this.",
         group: Group::Resource,
         operand: Operand::None,
-        options: &[],
+        options: &[DRY_RUN],
     },
     Spec {
         name: "resume-io",
-        usage: "resume-io",
+        usage: "resume-io [--dry-run]",
         summary: "let clients' requests go on",
         details: "Ends 'suspend-io', and the wait for a fence: the peer must surely be off then,\n\
                   or both nodes go on with data of their own. Requests that wait for good data\n\
                   (on-no-data) go on, too: those that no disk can serve get an error.",
         group: Group::Resource,
         operand: Operand::None,
-        options: &[],
+        options: &[DRY_RUN],
     },
     Spec {
         name: "unfence",
-        usage: "unfence EPISODE [--yes]",
+        usage: "unfence EPISODE [--yes] [--dry-run]",
         summary: "end a fence by hand, this node's or the peer's",
         details: "Fences end by themselves when every volume is UpToDate on both nodes; this is\n\
                   for one that cannot, since the other node is gone for good. Tell the arbiter,\n\
@@ -401,22 +404,22 @@ pub const VERBS: &[Spec] = &[
                   --yes  you have read what it means, which it says without this",
         group: Group::Resource,
         operand: Operand::Episode,
-        options: &[flag("--yes")],
+        options: &[flag("--yes"), DRY_RUN],
     },
     Spec {
         name: "outdate",
-        usage: "outdate",
+        usage: "outdate [--dry-run]",
         summary: "note durably that this node's data is not the newest",
         details: "This node cannot become Primary then until it was connected to a peer that\n\
                   is UpToDate. Refused on a Primary, while connected to one, and on a node\n\
                   that stopped as Primary without saying so.",
         group: Group::Resource,
         operand: Operand::None,
-        options: &[],
+        options: &[DRY_RUN],
     },
     Spec {
         name: "create-md",
-        usage: "create-md VOL [--force]",
+        usage: "create-md VOL [--force] [--dry-run]",
         summary: "write fresh metadata for a volume's disk",
         details: "And attach it; the volume must be detached. Refused on a disk that seems to\n\
                   hold somebody's data. The disk knows nothing then: unless both nodes' disks\n\
@@ -424,7 +427,7 @@ pub const VERBS: &[Spec] = &[
                   --force  use the disk nevertheless: what it holds is given up",
         group: Group::Volume,
         operand: Operand::Volume,
-        options: &[FORCE],
+        options: &[FORCE, DRY_RUN],
     },
     Spec {
         name: "attach",
@@ -437,7 +440,7 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "detach",
-        usage: "detach VOL [--force]",
+        usage: "detach VOL [--force] [--dry-run]",
         summary: "take a volume's disk out of use",
         details: "A Primary goes on through its peer. Refused while clients are served and the\n\
                   peer has no good data.\n\
@@ -445,11 +448,11 @@ pub const VERBS: &[Spec] = &[
                   \x20        hangs: the blocks are copied from the peer at the next attach",
         group: Group::Volume,
         operand: Operand::Volume,
-        options: &[FORCE],
+        options: &[FORCE, DRY_RUN],
     },
     Spec {
         name: "resize",
-        usage: "resize VOL [--size SIZE] [--assume-clean]",
+        usage: "resize VOL [--size SIZE] [--assume-clean] [--dry-run]",
         summary: "use what both nodes' disks have grown by",
         details: "On one of two connected nodes, after both disks were enlarged. The new part\n\
                   is copied to the peer in a resync. Volumes do not shrink.\n\
@@ -459,27 +462,31 @@ pub const VERBS: &[Spec] = &[
                   \x20               zero. If it is not, clients may read wrong data",
         group: Group::Volume,
         operand: Operand::Volume,
-        options: &[with_value("--size", Takes::Offset), flag("--assume-clean")],
+        options: &[
+            with_value("--size", Takes::Offset),
+            flag("--assume-clean"),
+            DRY_RUN,
+        ],
     },
     Spec {
         name: "invalidate",
-        usage: "invalidate VOL",
+        usage: "invalidate VOL [--dry-run]",
         summary: "give up this node's data: copy it from the peer",
         details: "Every block is copied. Until that is done only the peer has good data.\n\
                   Refused unless the peer is UpToDate, and on a lone Primary.",
         group: Group::Volume,
         operand: Operand::Volume,
-        options: &[],
+        options: &[DRY_RUN],
     },
     Spec {
         name: "invalidate-remote",
-        usage: "invalidate-remote VOL",
+        usage: "invalidate-remote VOL [--dry-run]",
         summary: "give up the peer's data: copy it from here",
         details: "Every block is copied. Until that is done only this node has good data.\n\
                   Refused unless this node is UpToDate, and next to a Primary.",
         group: Group::Volume,
         operand: Operand::Volume,
-        options: &[],
+        options: &[DRY_RUN],
     },
     Spec {
         name: "rollback",
@@ -497,17 +504,17 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "drop-snapshot",
-        usage: "drop-snapshot VOL",
+        usage: "drop-snapshot VOL [--dry-run]",
         summary: "give up the snapshot of a resync to this node",
         details: "The one that is held, or, if snapshot is \"required\" and there is no room\n\
                   for one, that of the next resync: it goes on without.",
         group: Group::Volume,
         operand: Operand::Volume,
-        options: &[],
+        options: &[DRY_RUN],
     },
     Spec {
         name: "new-current-uuid",
-        usage: "new-current-uuid --clear-bitmap",
+        usage: "new-current-uuid --clear-bitmap [--dry-run]",
         summary: "state that both nodes' disks are identical",
         details: "Skips the initial resync: both nodes become UpToDate as they are. Only for\n\
                   disks known to be identical (fresh and blank, or compared), on one of two\n\
@@ -515,7 +522,7 @@ pub const VERBS: &[Spec] = &[
                   --clear-bitmap  required: it says that nothing needs to be copied",
         group: Group::Volume,
         operand: Operand::None,
-        options: &[flag("--clear-bitmap")],
+        options: &[flag("--clear-bitmap"), DRY_RUN],
     },
     Spec {
         name: "pause-sync",
@@ -537,7 +544,7 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "verify",
-        usage: "verify VOL [--start OFFSET] [--stop OFFSET] [--repair] | --abort",
+        usage: "verify VOL [--start OFFSET] [--stop OFFSET] [--repair] [--dry-run] | --abort",
         summary: "compare a volume's blocks on both nodes",
         details: "Under clients' requests; blocks that differ are logged. One that was aborted\n\
                   or cut off goes on where it stopped.\n\
@@ -553,27 +560,28 @@ pub const VERBS: &[Spec] = &[
             with_value("--stop", Takes::Offset),
             flag("--repair"),
             flag("--abort"),
+            DRY_RUN,
         ],
     },
     Spec {
         name: "reboot",
-        usage: "reboot [--force]",
+        usage: "reboot [--force] [--dry-run]",
         summary: "start the node again",
         details: "Refused while this node is Primary and clients have a volume open.\n\
                   --force  drop them",
         group: Group::Machine,
         operand: Operand::None,
-        options: &[FORCE],
+        options: &[FORCE, DRY_RUN],
     },
     Spec {
         name: "poweroff",
-        usage: "poweroff [--force]",
+        usage: "poweroff [--force] [--dry-run]",
         summary: "switch the node off",
         details: "Refused while this node is Primary and clients have a volume open.\n\
                   --force  drop them",
         group: Group::Machine,
         operand: Operand::None,
-        options: &[FORCE],
+        options: &[FORCE, DRY_RUN],
     },
     Spec {
         name: "clear",

@@ -170,6 +170,7 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::Poweroff { .. }
         | Verb::Events { .. }
         | Verb::Watch { .. }
+        | Verb::DryRun { .. }
         | Verb::Clear => Ok(()),
     };
     written

@@ -129,6 +129,13 @@ impl Terminal {
         };
         // Writing to a reply cannot fail.
         let _ = verb.write_consequence(&mut self.console.reply(&mut self.out));
+        if submitted.origin == Origin::Person && verb.asks_first() {
+            self.foretell(appliance, verb.act());
+            if !self.confirmed().await {
+                let _ = writeln!(self.console.reply(&mut self.out), "nothing was done");
+                return self.console.finish(EXIT_FAILED, &mut self.out);
+            }
+        }
         let end: Result<Text, Text> = match verb {
             Verb::Clear => {
                 self.console.clear_screen(&mut self.out);
@@ -147,6 +154,10 @@ impl Terminal {
                 let once = now || submitted.origin != Origin::Person;
                 let format = if json { Format::Json } else { Format::Text };
                 self.events(appliance, since, format, once).await
+            }
+            Verb::DryRun { act } => {
+                self.foretell(appliance, Some(act));
+                Ok(Text::try_from("nothing was done").unwrap_or_default())
             }
             Verb::Watch { at } => self.watch(appliance, &submitted, at).await,
             Verb::Inspect { volume: None } => self.inspect_all(appliance, &submitted.origin).await,
@@ -191,6 +202,15 @@ impl Terminal {
             }
         }
         false
+    }
+
+    /// The answer to a question, if there is one: anything but `y` is no. What a script sends is no, too, and is read afterwards.
+    pub(super) fn answered(&mut self) -> Option<bool> {
+        let byte = self.read()?;
+        if byte == OPEN {
+            self.unread = Some(byte);
+        }
+        Some(matches!(byte, b'y' | b'Y'))
     }
 
     fn end(&mut self, result: Result<(), impl core::fmt::Display>) {

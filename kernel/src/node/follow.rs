@@ -2,10 +2,11 @@
 
 use alloc::string::String;
 use core::cell::RefCell;
+use core::fmt::Write;
 
 use admin::console::{Origin, Submitted};
 use admin::events::{Follower, Format, Line};
-use admin::verbs;
+use admin::verbs::{self, Act};
 use embassy_time::{Duration, with_timeout};
 use replication::api::Text;
 
@@ -15,6 +16,8 @@ use crate::time;
 
 /// As much output is gathered before it is sent, at least.
 const CHUNK: usize = 2048;
+/// How long somebody may think about a question.
+const THINKING: Duration = Duration::from_secs(60);
 /// How often `watch` looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -115,4 +118,34 @@ fn events_so_far(appliance: &RefCell<Appliance>) -> u64 {
         .node
         .as_ref()
         .map_or(0, |node| node.core.journal.last())
+}
+
+impl Terminal {
+    /// Says what something would do as things are.
+    pub(super) fn foretell(&mut self, appliance: &RefCell<Appliance>, act: Option<Act>) {
+        let appliance = appliance.borrow();
+        if let (Some(node), Some(act)) = (&appliance.node, act) {
+            let status = node.core.engine.status(time::now_micros());
+            // Writing to a reply cannot fail.
+            let _ = verbs::foretell(act, &status, &mut self.console.reply(&mut self.out));
+        }
+    }
+
+    /// Asks the one at the terminal whether it is meant. No answer is no.
+    pub(super) async fn confirmed(&mut self) -> bool {
+        // Writing to a reply cannot fail.
+        let _ = writeln!(self.console.reply(&mut self.out), "go on? y/n");
+        self.send().await;
+        let answered = async {
+            loop {
+                if let Some(yes) = self.answered() {
+                    return yes;
+                }
+                self.print_log();
+                self.send().await;
+                signals::CONSOLE.wait().await;
+            }
+        };
+        with_timeout(THINKING, answered).await == Ok(true)
+    }
 }
