@@ -36,9 +36,10 @@ pub(super) const MTU_MIN: u16 = 68;
 const IP_PACKET_MAX: usize = 65535;
 /// Receive buffers that each hold any frame are not worth having below this count.
 const WHOLE_FRAME_BUFFERS_MIN: usize = 8;
-/// Buffer sizes where frames may span several, or fit the smaller one.
+/// Buffer sizes where frames may span several, or fit the smaller one. A write of 4 KiB fits the larger one with all its
+/// headers, and a long frame does not take more of them than need be: each costs both sides a descriptor.
 const SMALL_BUFFER: usize = 2048;
-const PAGE_BUFFER: usize = 4096;
+const LARGE_BUFFER: usize = 8192;
 
 /// What the stack above has to know; fits smoltcp's `DeviceCapabilities`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub(super) fn choose(offered: u64, mtu: u16, options: &NetOptions) -> u64 {
     chosen
 }
 
-/// Sizes the receive buffers. Frames are page-sized pieces where the device can spread one over
+/// Sizes the receive buffers. Buffers are smaller than the longest frame where the device can spread one over
 /// several; otherwise each buffer holds the longest frame.
 pub(super) fn rx_plan(features: u64, mtu: u16, queue: usize, options: &NetOptions) -> RxPlan {
     let merge = features & feature::MRG_RXBUF != 0;
@@ -111,7 +112,7 @@ pub(super) fn rx_plan(features: u64, mtu: u16, queue: usize, options: &NetOption
     let buffer_bytes = if whole <= SMALL_BUFFER {
         SMALL_BUFFER
     } else if merge {
-        PAGE_BUFFER
+        LARGE_BUFFER
     } else {
         whole.next_multiple_of(64)
     };

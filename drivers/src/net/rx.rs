@@ -217,8 +217,14 @@ impl<H: Hal, B: Doorbell> Rx<H, B> {
     fn header(&self, filled: Filled) -> Header {
         let offset = self.offset(filled.buffer);
         let mut bytes = [0; HEADER_BYTES];
-        for (i, byte) in bytes[..self.header_bytes].iter_mut().enumerate() {
-            *byte = self.area.read(offset + i);
+        // A word at a time: buffers begin on cache lines.
+        let (words, rest) = bytes[..self.header_bytes].as_chunks_mut();
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = self.area.read::<u32>(offset + 4 * i).to_ne_bytes();
+        }
+        let at = offset + 4 * words.len();
+        for (i, byte) in rest.iter_mut().enumerate() {
+            *byte = self.area.read(at + i);
         }
         Header::from_bytes(&bytes)
     }

@@ -175,8 +175,14 @@ impl<H: Hal, B: Doorbell> Tx<H, B> {
         let frame = unsafe { core::slice::from_raw_parts_mut(ptr, len) };
         let result = build(frame);
         let header = offload::prepare(frame, segment, self.offloads);
-        for (i, byte) in header.to_bytes()[..self.header_bytes].iter().enumerate() {
-            self.memory.write(start + i, *byte);
+        // A word at a time: frames begin on cache lines.
+        let bytes = header.to_bytes();
+        let (words, rest) = bytes[..self.header_bytes].as_chunks();
+        for (i, word) in words.iter().enumerate() {
+            self.memory.write(start + 4 * i, u32::from_ne_bytes(*word));
+        }
+        for (i, byte) in rest.iter().enumerate() {
+            self.memory.write(start + 4 * words.len() + i, *byte);
         }
         let header_len = self.header_bytes as u32;
         let segment = |at: usize, len: u32| Segment {
