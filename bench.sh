@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures of docs/PERFORMANCE.md in one run: Palisade and, where its directory is ($ANCHOR_DIR, default
 # ../shared/anchor), the DRBD pair, under the same QEMU, in turns. Prints a table and writes target/bench.json.
-# usage: ./bench.sh [--seconds N] [--rounds N] [--markdown] [--only palisade|anchor]
+# usage: ./bench.sh [--seconds N] [--rounds N] [--markdown] [--only palisade|anchor] | --instructions
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=tools/lib.sh

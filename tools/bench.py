@@ -152,18 +152,19 @@ class Palisade:
         return figures
 
     def instructions(self):
-        """Guest instructions per replicated 4 KiB write, on each node: with -icount QEMU counts them exactly,
-        whatever else the machine does."""
+        """Guest instructions per 4 KiB request, on each node: with -icount QEMU counts them exactly, whatever else the
+        machine does. How many requests come together at depth 32 does depend on that."""
         result = {}
         accel = "-accel tcg,thread=single,tb-size=32 -cpu max -icount shift=0"
         # A node that polls counts its host's delays: see docs/decisions/0003-poll-before-halt.md.
         with self.up(PALISADE_ACCEL=accel, PALISADE_QEMU_ARGS="-append polling=off"):
-            for depth, count in ((1, 2000), (32, 8000)):
-                fio(self.netns, self.uri, "warm", "randwrite", "4k", depth, count=500)
+            for mode, depth, count in (("write", 1, 2000), ("write", 32, 8000), ("read", 1, 2000)):
+                fio(self.netns, self.uri, "warm", f"rand{mode}", "4k", depth, count=500)
                 before = [self.icount(node) for node in "ab"]
-                fio(self.netns, self.uri, "count", "randwrite", "4k", depth, count=count)
+                fio(self.netns, self.uri, "count", f"rand{mode}", "4k", depth, count=count)
                 after = [self.icount(node) for node in "ab"]
-                result[f"qd{depth}"] = [round((b - a) / count) for a, b in zip(before, after)]
+                per_request = [round((b - a) / count) for a, b in zip(before, after)]
+                result[f"4 KiB {mode}, depth {depth}"] = per_request
         return result
 
     def said(self, words):
@@ -346,7 +347,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--markdown", action="store_true", help="the table for docs/PERFORMANCE.md")
     parser.add_argument("--only", choices=["palisade", "anchor"])
+    parser.add_argument("--instructions", action="store_true", help="only count Palisade's guest instructions")
     options = parser.parse_args()
+    if options.instructions:
+        for request, (a, b) in Palisade().instructions().items():
+            print(f"guest instructions per {request}: {a} on node a, {b} on node b")
+        return
 
     scripts = pathlib.Path(os.environ.get("ANCHOR_DIR", TOP.parent / "shared/anchor"))
     sides = [] if options.only == "anchor" else [Palisade()]
@@ -372,9 +378,8 @@ def main():
     header = ("figure", "Palisade", "DRBD on Linux", "ratio", "to reach")
     table = [header, *rows(result.get("palisade"), result.get("anchor"))]
     if instructions:
-        for depth, (a, b) in instructions.items():
-            label = f"guest instructions per 4 KiB write, depth {depth[2:]} (a / b)"
-            table.append((label, f"{a} / {b}", "-", "", "recorded"))
+        for request, (a, b) in instructions.items():
+            table.append((f"guest instructions per {request} (a / b)", f"{a} / {b}", "-", "", "recorded"))
     if options.markdown:
         for index, line in enumerate(table):
             print("| " + " | ".join(cell.strip() for cell in line) + " |")
@@ -395,7 +400,7 @@ def main():
         "seconds": options.seconds,
         "median": result,
         "rounds": measured,
-        "instructions_per_4k_write": instructions,
+        "guest_instructions": instructions,
     }
     output.write_text(json.dumps(everything, indent=1) + "\n")
     print(f"written: {output.relative_to(TOP)}", file=sys.stderr)
