@@ -44,6 +44,9 @@ pub(super) struct Fence {
     bytes: [u8; RECORD_LEN],
     /// As it was found, until all disks were read: another one may have a newer one.
     found: Option<Record>,
+    /// All disks that were there at the start have been read, or given up. One that is attached later is not waited for:
+    /// what it takes its time with, or hangs at, must not keep this node from being fenced or from fencing.
+    begun: bool,
     /// The worker waits for it to be durable.
     saving: bool,
     /// As it was last handed over.
@@ -84,6 +87,7 @@ impl Fence {
             revision: 0,
             bytes: [0; RECORD_LEN],
             found: None,
+            begun: false,
             saving: false,
             view: None,
             connection: 0,
@@ -133,7 +137,7 @@ impl Engine {
 
     /// A question that came out of band. Before the disks are read it is not known what was promised: it is asked again.
     pub(super) fn asked(&mut self, from: Party, token: u32, request: Request, mem: &mut Mem<'_>) {
-        if !self.attaching() {
+        if self.fence.begun || !self.attaching() {
             self.fence_look(self.connected(), mem);
             let input = Input::Request {
                 from,
@@ -188,7 +192,8 @@ impl Engine {
 
     /// Lets the worker see what an event changed, and carries on what it has decided.
     pub(super) fn fence_step(&mut self, mem: &mut Mem<'_>) {
-        if self.fence_is_idle() || self.attaching() {
+        self.fence.begun |= !self.attaching();
+        if self.fence_is_idle() || !self.fence.begun {
             return;
         }
         if let Some(record) = self.fence.found.take() {

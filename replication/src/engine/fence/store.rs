@@ -75,7 +75,7 @@ impl Engine {
         if revision > self.fence.revision {
             self.fence.revision = revision;
             self.fence.bytes = *reserve;
-            if self.attaching() {
+            if self.attaching() && !self.fence.begun {
                 self.fence.found = Some(record);
             } else {
                 self.take_over(record, mem);

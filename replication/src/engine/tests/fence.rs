@@ -116,7 +116,7 @@ impl Pair {
         self.nodes[n].status().suspended.fencing
     }
 
-    fn holder(&self) -> Option<(String, u64)> {
+    pub fn holder(&self) -> Option<(String, u64)> {
         let arbiter = self.management.arbiter.as_ref().expect("an arbiter");
         let holder = arbiter.holder.clone();
         holder.map(|(name, episode)| (name.to_string(), episode))

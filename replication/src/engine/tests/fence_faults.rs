@@ -267,3 +267,54 @@ fn late_and_early_words_do_no_harm() {
     pair.assert_in_sync();
     assert_eq!(pair.own(0), Own::None);
 }
+
+/// Takes a volume's disk out, and has it attached again; it never answers.
+fn attach_without_an_answer(pair: &mut Pair, n: usize, volume: u16) {
+    let force = true;
+    pair.ok(n, Command::Detach { volume, force });
+    pair.start(n, Command::Attach { volume });
+    let before = pair.nodes[n].meta_ops.len();
+    pair.nodes[n].meta_ops.retain(|op| op.1 != volume);
+    assert!(pair.nodes[n].meta_ops.len() < before, "it is being read");
+    pair.run();
+    let state = pair.nodes[n].status().volumes[usize::from(volume)].disk;
+    assert_eq!(state, DiskState::Attaching);
+}
+
+#[test]
+fn a_primary_with_a_disk_that_hangs_when_it_is_attached_again_gives_way() {
+    let mut pair = pair();
+    attach_without_an_answer(&mut pair, 0, 1);
+    let arbiter = pair.management.arbiter.take();
+    pair.management.peers = false;
+    pair.cut();
+    let write = pair.write(0, 0, 4096, 3);
+    pair.wait(2_000_000);
+    assert!(pair.frozen(0));
+    assert_eq!(pair.reply(0, write), None);
+    // The other one goes on, with a grant, and the first one hears of it.
+    pair.management.arbiter = arbiter;
+    let promotion = pair.start(1, Command::Primary { force: false });
+    pair.wait(20_000_000);
+    assert_eq!(pair.nodes[1].done[&promotion].as_deref(), Ok("now Primary"));
+    assert_eq!(pair.nodes[0].role(), Role::Secondary);
+    assert_ne!(pair.reply(0, write), Some(Ok(())));
+}
+
+#[test]
+fn a_primary_with_such_a_disk_holds_a_fence_when_it_is_alone_with_its_writes() {
+    let mut pair = pair();
+    attach_without_an_answer(&mut pair, 0, 1);
+    let before = pair.own(0);
+    pair.ok(
+        1,
+        Command::Detach {
+            volume: 0,
+            force: true,
+        },
+    );
+    let write = pair.write(0, 0, 4096, 3);
+    pair.wait(2_000_000);
+    assert_eq!((before, pair.holder()), (Own::None, Some(("a".into(), 1))));
+    assert_eq!(pair.reply(0, write), Some(Ok(())));
+}
