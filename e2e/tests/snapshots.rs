@@ -158,6 +158,9 @@ fn the_source_is_gone_in_mid_resync_and_the_old_state_comes_back() {
     // Nothing of that is lost with the power.
     pair.kill(Node::B);
     pair.start(Node::B);
+    wait_for("it is exported again", 30, || {
+        (listed(&pair) == [NAME]).then_some(())
+    });
     assert_same(&pair, &uri(&pair), &old);
     let said = pair.must_exec(Node::B, "rollback vol0");
     assert!(said.contains("Nothing was changed"), "{said}");
