@@ -17,7 +17,7 @@ command -v cargo >/dev/null || die "missing: cargo. Install Rust from https://ru
 need cc shellcheck
 [ -n "$quick" ] || need qemu-system-x86_64 qemu-io nbdcopy nbdinfo fio socat flock python3 busybox cpio mke2fs modprobe \
   grub-mkimage xorriso mcopy sfdisk nm virt-xml-validate systemd-analyze /usr/lib/grub/i386-pc/boot.img /usr/lib/grub/x86_64-efi/multiboot2.mod /usr/share/OVMF/OVMF_CODE_4M.fd \
-  etcd promtool /usr/lib/drbd/crm-fence-peer.9.sh
+  etcd promtool chromedriver /usr/lib/drbd/crm-fence-peer.9.sh
 
 names=() results=() failed=0
 # step NAME COMMAND... - run it, note how it went and how long it took; go on in any case.

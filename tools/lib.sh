@@ -56,6 +56,7 @@ package_of() {
     systemd-analyze) say systemd ;;
     etcd) say etcd-server ;;
     promtool) say prometheus ;;
+    chromedriver) say chromium chromium-driver ;;
     /usr/lib/drbd/*) say drbd-utils ;;
     *) say "$1" ;;
   esac

@@ -4,9 +4,9 @@
 use e2e::load::{Load, Survives};
 use e2e::tools::{free_port, text, wait_for};
 use e2e::{Node, Pair};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A pair with web servers, and their ports.
@@ -243,4 +243,213 @@ fn bad_requests_and_two_hundred_connections_do_not_disturb_storage() {
     );
     let mut load = load.stop();
     assert!(load.verify(web.pair.port(Node::A), Survives::Answered) > 0);
+}
+
+#[test]
+fn events_are_a_stream_that_goes_on_where_it_broke_off() {
+    let web = Web::boot(&[]);
+    let mut reader = web.connect(Node::A);
+    let ask = b"GET /events HTTP/1.1\r\nHost: n\r\nAccept: text/event-stream\r\n\r\n";
+    reader.write_all(ask).expect("a connection");
+    let mut lines = BufReader::new(reader).lines();
+    // The identifier and the event of the next message.
+    let mut next = move || {
+        let mut id = String::new();
+        loop {
+            let line = lines.next().expect("a line").expect("text");
+            if let Some(of) = line.strip_prefix("id: ") {
+                id = of.to_owned();
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                let event: serde_json::Value = serde_json::from_str(data).expect(data);
+                return (id, event);
+            }
+        }
+    };
+    let state: Vec<_> = std::iter::repeat_with(&mut next)
+        .take_while(|(_, event)| event["object"] != "-")
+        .collect();
+    assert!(state.iter().all(|(_, event)| event["event"] == "exists"));
+    assert!(state.iter().any(|(_, event)| event["object"] == "resource"));
+    web.pair.cut("replication");
+    let (id, event) = next();
+    assert_eq!(event["event"], "change", "{event}");
+    let known = event["seq"].as_u64().expect("a number");
+    wait_for("more events", 30, || {
+        let (_, metrics) = web.get(Node::A, "/metrics");
+        metrics
+            .contains("palisade_volume_peer_disk_state{volume=\"vol0\",state=\"DUnknown\"} 1\n")
+            .then_some(())
+    });
+    // Who comes back hears what happened after that one.
+    let mut back = web.connect(Node::A);
+    let ask = format!("GET /events HTTP/1.1\r\nHost: n\r\nLast-Event-ID: {id}\r\n\r\n");
+    back.write_all(ask.as_bytes()).expect("a connection");
+    let mut lines = BufReader::new(back).lines().map(|line| line.expect("text"));
+    let data = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned));
+    let data = data.expect("an event");
+    let event: serde_json::Value = serde_json::from_str(&data).expect(&data);
+    assert_eq!(event["seq"], known + 1, "{event}");
+}
+
+/// A headless Chromium, driven by its driver as the WebDriver standard says.
+struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+}
+
+impl Browser {
+    fn open(address: &str) -> Self {
+        let port = free_port();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver, of Debian's package chromium-driver");
+        let mut browser = Self {
+            driver,
+            port,
+            session: String::new(),
+        };
+        wait_for("chromedriver", 30, || {
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ];
+        let session = browser.command(
+            "",
+            &serde_json::json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}}),
+        );
+        browser.session = format!("/{}", session["sessionId"].as_str().expect("a session"));
+        browser.command("/url", &serde_json::json!({ "url": address }));
+        browser
+    }
+
+    fn command(&self, path: &str, body: &serde_json::Value) -> serde_json::Value {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the driver");
+        let time = Some(Duration::from_secs(120));
+        stream.set_read_timeout(time).expect("a time");
+        let (session, length) = (&self.session, body.len());
+        let head = format!(
+            "POST /session{session}{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        stream
+            .write_all((head + &body).as_bytes())
+            .expect("it reads");
+        // The driver keeps its connections open, whatever it is asked.
+        let mut lines = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            lines.read_line(&mut line).expect("a header");
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(bytes) = line.strip_prefix("content-length:") {
+                length = bytes.trim().parse().expect("a length");
+            } else if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        lines.read_exact(&mut body).expect("a body");
+        let body = &*text(&body);
+        let answer: serde_json::Value = serde_json::from_str(body).expect(body);
+        assert!(answer["value"]["error"].is_null(), "{answer}");
+        answer["value"].clone()
+    }
+
+    /// What an expression in the page is.
+    fn value(&self, expression: &str) -> serde_json::Value {
+        let script = format!("return {expression};");
+        self.command(
+            "/execute/sync",
+            &serde_json::json!({"script": script, "args": []}),
+        )
+    }
+
+    fn text(&self, id: &str) -> String {
+        let text = self.value(&format!("document.getElementById('{id}').textContent"));
+        text.as_str().expect("text").to_owned()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Its session's end ends the browser.
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+            let head = format!(
+                "DELETE /session{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                self.session
+            );
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.read(&mut [0; 1]);
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+#[test]
+fn the_page_shows_both_nodes_and_follows_them() {
+    let web = Web::boot(&[]);
+    let browser = Browser::open(&format!("http://127.0.0.1:{}/", web.ports[0]));
+    let shown = |ids: &[&str]| ids.iter().map(|id| browser.text(id)).collect::<Vec<_>>();
+    wait_for("the state of the pair", 60, || {
+        (browser.text("connection") == "Connected").then_some(())
+    });
+    assert_eq!(
+        shown(&["node", "role", "disk"]),
+        ["a", "Primary", "UpToDate"]
+    );
+    assert_eq!(
+        shown(&["peer", "peer-role", "peer-disk"]),
+        ["b", "Secondary", "UpToDate"]
+    );
+    assert!(
+        browser.text("volumes").contains("vol0"),
+        "{}",
+        browser.text("volumes")
+    );
+    assert_eq!(
+        browser.value("getComputedStyle(document.body).maxWidth"),
+        "960px",
+        "its style is used"
+    );
+    // Throughput: of a client that writes.
+    web.pair
+        .qemu_io(&web.pair.uri(0), &["write -P 7 0 8M", "flush"], 60);
+    wait_for("a plot of it", 30, || {
+        (browser.value("points.some(point => point.written > 0)") == true).then_some(())
+    });
+    let painted = "new Uint32Array(document.getElementById('plot').getContext('2d').getImageData(0, 0, 300, 80).data.buffer).some(pixel => pixel)";
+    assert_eq!(browser.value(painted), true);
+    web.pair.cut("replication");
+    wait_for("the cut on the page", 60, || {
+        (browser.text("connection") != "Connected" && browser.text("peer-role") == "Unknown")
+            .then_some(())
+    });
+    assert_eq!(browser.text("peer-disk"), "DUnknown");
+    wait_for("the cut in the history", 30, || {
+        browser
+            .text("events")
+            .contains("change connection")
+            .then_some(())
+    });
+    web.pair.restore("replication");
+    wait_for("both again", 60, || {
+        (shown(&["connection", "peer-disk"]) == ["Connected", "UpToDate"]).then_some(())
+    });
+    assert_eq!(
+        browser.value("document.getElementById('gone').hidden"),
+        true
+    );
+    web.pair.kill(Node::A);
+    wait_for("a word that the node is gone", 60, || {
+        (browser.value("document.getElementById('gone').hidden") == false).then_some(())
+    });
 }

@@ -172,6 +172,12 @@ impl Journal {
         });
     }
 
+    /// The number that numbers of events go with: another one at each boot.
+    #[must_use]
+    pub const fn boot(&self) -> u64 {
+        self.names.boot
+    }
+
     /// The number of the last event; 0: none since boot.
     #[must_use]
     pub const fn last(&self) -> u64 {

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use admin::config::Config;
+use admin::events::{Follower, Format};
 use admin::metrics::{self, Sample};
 use admin::status::{ClientInfo, DiskInfo, NicInfo};
-use net::http::{BUSY, Budget, Page, Server, ServerConfig, Site, Verdict};
+use net::http::{BUSY, Budget, Mark, Page, Server, ServerConfig, Site, Verdict};
 use net::stack::{ConnHandle, GroupConfig, GroupId, Liveness};
 use net::stream::ByteStream;
 use replication::api::{MAX_VOLUMES, Micros};
@@ -58,6 +59,10 @@ pub struct Http {
     conns: Vec<(u16, ConnHandle)>,
     /// Room for the list of clients in a document.
     clients: Vec<ClientInfo>,
+    /// The places of readers of events, by their slots.
+    readers: Vec<Follower>,
+    /// The number of the last event that readers were stirred for.
+    stirred: u64,
 }
 
 impl Http {
@@ -76,6 +81,8 @@ impl Http {
             group,
             conns: Vec::with_capacity(usize::from(CONNECTIONS)),
             clients: Vec::with_capacity(clients),
+            readers: (0..CONNECTIONS).map(|_| Follower::default()).collect(),
+            stirred: 0,
         })
     }
 
@@ -102,6 +109,10 @@ impl Http {
         }
         let began = time::now_micros();
         let mut worked = self.accept(now, node);
+        if self.stirred != node.core.journal.last() {
+            self.stirred = node.core.journal.last();
+            self.server.stir();
+        }
         let mut at = 0;
         while let Some(&(slot, handle)) = self.conns.get(at) {
             let stream = node.ports[self.port].stack.stream(handle);
@@ -115,6 +126,8 @@ impl Http {
         let mut site = View {
             node,
             clients: &mut self.clients,
+            readers: &mut self.readers,
+            now,
             counts: self.server.counts(),
         };
         if let Some(slot) = self.server.answer(now, &mut site) {
@@ -177,6 +190,8 @@ impl Http {
 struct View<'a> {
     node: &'a Node,
     clients: &'a mut Vec<ClientInfo>,
+    readers: &'a mut [Follower],
+    now: Micros,
     counts: net::http::Counts,
 }
 
@@ -193,6 +208,26 @@ impl Site for View<'_> {
                 Ok(true)
             }
         }
+    }
+
+    fn follow(&mut self, slot: u16, mark: Option<Mark>) {
+        let boot = self.node.core.journal.boot();
+        let known = mark.filter(|mark| mark.boot.is_none_or(|of| of == boot));
+        // Numbers of another boot mean nothing here: then the state is told.
+        self.readers[usize::from(slot)] =
+            known.map_or_else(Follower::default, |mark| Follower::after(mark.sequence));
+    }
+
+    fn event(&mut self, slot: u16, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error> {
+        let journal = &self.node.core.journal;
+        let reader = &mut self.readers[usize::from(slot)];
+        let Some(line) = reader.next(journal, self.now) else {
+            return Ok(false);
+        };
+        write!(out, "id: {}-{:016x}\ndata: ", reader.seen(), journal.boot())?;
+        journal.write(&line, Format::Json, out)?;
+        out.write_char('\n')?;
+        Ok(true)
     }
 }
 

@@ -10,7 +10,8 @@
 //! 1. [`Budget::allows`]: the data path goes first; this server has a share of the processor's time.
 //! 2. [`Server::accept`] for each new connection; without a slot the connection gets [`BUSY`] and is closed.
 //! 3. [`Server::poll`] for each session that [`Server::wants_poll`]; it reads at most one request.
-//! 4. [`Server::answer`], which makes one document that was asked for; [`Server::poll`] sends it.
+//! 4. [`Server::answer`], which makes one document that was asked for, or fetches events for one reader ([`Server::stir`] when there
+//!    are new ones); [`Server::poll`] sends it.
 //! 5. [`Budget::spent`], and sleep until [`Server::poll_timeout`] or [`Budget::due`].
 //!
 //! # Limits
@@ -22,6 +23,7 @@
 
 mod budget;
 mod documents;
+mod page;
 mod reply;
 mod request;
 mod server;
@@ -52,6 +54,13 @@ pub const IDLE_LIMIT: Micros = 30_000_000;
 /// A request that has been coming for so long may have to make room for another connection.
 pub const GRACE: Micros = 1_000_000;
 
+/// How often a reader of events who has nothing to read is sent a sign of life.
+pub const HEARTBEAT: Micros = 15_000_000;
+/// Readers of events at most.
+pub const READERS_MAX: usize = 6;
+/// Longest event in bytes, as [`Site::event`] writes it.
+pub const EVENT_BYTES_MAX: usize = 512;
+
 /// What can be asked for and is made anew for each answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
@@ -63,6 +72,15 @@ pub enum Page {
     Metrics,
 }
 
+/// A place among the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The number of the last event that the reader knows.
+    pub sequence: u64,
+    /// The boot that this number is of; `None`: the reader did not say, and means the present one.
+    pub boot: Option<u64>,
+}
+
 /// What the server tells the world about.
 pub trait Site {
     /// Writes a document. The answer is whether all is well, which only [`Page::Health`] may deny.
@@ -70,4 +88,13 @@ pub trait Site {
     /// # Errors
     /// That of `out`: the document is larger than a document may be.
     fn write(&mut self, page: Page, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error>;
+
+    /// The reader in `slot` is a new one: it wants what happened after `mark`, or, without, the state and what happens from now on.
+    fn follow(&mut self, slot: u16, mark: Option<Mark>);
+
+    /// Writes the next event for the reader in `slot`, in the form of an event stream (`id: `, the number, `-`, the boot in hexadecimal; `data: `). `false`: there is none now.
+    ///
+    /// # Errors
+    /// That of `out`: it is longer than [`EVENT_BYTES_MAX`].
+    fn event(&mut self, slot: u16, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error>;
 }

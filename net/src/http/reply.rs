@@ -27,6 +27,8 @@ pub enum Code {
     BodyTooLarge,
     /// 431: its head is too large.
     HeadTooLarge,
+    /// 503: there are as many readers of events as there may be.
+    Readers,
     /// 500: a document is larger than it may be.
     Internal,
     /// 503: the node does not do its duty, or cannot answer now.
@@ -37,7 +39,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::BadRequest,
         Self::NotFound,
@@ -49,6 +51,7 @@ impl Code {
         Self::Internal,
         Self::Unavailable,
         Self::Version,
+        Self::Readers,
     ];
 
     /// Its number.
@@ -64,7 +67,7 @@ impl Code {
             Self::BodyTooLarge => 413,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::Readers => 503,
             Self::Version => 505,
         }
     }
@@ -80,7 +83,7 @@ impl Code {
             Self::BodyTooLarge => "Content Too Large",
             Self::HeadTooLarge => "Request Header Fields Too Large",
             Self::Internal => "Internal Server Error",
-            Self::Unavailable => "Service Unavailable",
+            Self::Unavailable | Self::Readers => "Service Unavailable",
             Self::Version => "HTTP Version Not Supported",
         }
     }
@@ -90,7 +93,9 @@ impl Code {
         match self {
             Self::Ok => "ok",
             Self::BadRequest => "this is not an HTTP/1.1 request as it should be",
-            Self::NotFound => "there is no such page: there are /, /healthz, /status and /metrics",
+            Self::NotFound => {
+                "there is no such page: there are /, /healthz, /status, /metrics and /events"
+            }
             Self::Method => "this page cannot be asked for in this way: the header Allow says how",
             Self::Timeout => "the request did not come whole within 10 seconds",
             Self::LengthRequired => {
@@ -104,6 +109,7 @@ impl Code {
                 "the document is larger than its memory: this is a bug, please report it"
             }
             Self::Unavailable => "all memory for documents is in use: try it again",
+            Self::Readers => "6 readers of events are there already: no more are taken",
             Self::Version => "HTTP/1.0 and HTTP/1.1 are spoken here",
         }
     }
@@ -111,11 +117,12 @@ impl Code {
 
 /// How many answers there were of each code.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts([u64; Code::ALL.len()]);
+pub struct Counts([u64; Code::ALL.len() - 1]);
 
 impl Counts {
     pub(super) fn count(&mut self, code: Code) {
-        if let Some(place) = Code::ALL.iter().position(|of| *of == code) {
+        let number = code.number();
+        if let Some(place) = Code::ALL.iter().position(|of| of.number() == number) {
             self.0[place] += 1;
         }
     }
@@ -132,6 +139,8 @@ pub(super) enum Kind {
     Text,
     Json,
     Metrics,
+    Page,
+    Events,
 }
 
 impl Kind {
@@ -140,6 +149,8 @@ impl Kind {
             Self::Text => "text/plain; charset=utf-8",
             Self::Json => "application/json",
             Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Page => "text/html; charset=utf-8",
+            Self::Events => "text/event-stream",
         }
     }
 }
@@ -148,7 +159,7 @@ impl Kind {
 pub(super) fn head(
     code: Code,
     kind: Kind,
-    length: usize,
+    length: Option<usize>,
     keep_alive: bool,
     out: &mut dyn Write,
 ) -> fmt::Result {
@@ -156,19 +167,25 @@ pub(super) fn head(
     let connection = if keep_alive { "keep-alive" } else { "close" };
     write!(
         out,
-        "HTTP/1.1 {number} {phrase}\r\nServer: Palisade\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+        "HTTP/1.1 {number} {phrase}\r\nServer: Palisade\r\nContent-Type: {kind}\r\n\
          Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: {connection}\r\n"
-    )
+    )?;
+    match length {
+        Some(length) => write!(out, "Content-Length: {length}\r\n"),
+        // It ends with the connection.
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LIMIT};
+    use crate::http::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, READERS_MAX, REQUEST_LIMIT};
 
     #[test]
     fn the_sentences_name_the_limits() {
         let says = |code: Code, what: &str| assert!(code.sentence().contains(what), "{code:?}");
+        says(Code::Readers, &alloc::format!("{READERS_MAX} readers"));
         says(
             Code::Timeout,
             &alloc::format!(" {} seconds", REQUEST_LIMIT / 1_000_000),

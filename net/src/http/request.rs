@@ -1,7 +1,7 @@
 //! A request's head: `httparse` finds the parts, and here is decided what they mean.
 
 use super::reply::Code;
-use super::{BODY_BYTES_MAX, HEADERS_MAX};
+use super::{BODY_BYTES_MAX, HEADERS_MAX, Mark};
 use httparse::{EMPTY_HEADER, Error, Request, Status};
 
 /// How a request is to be answered.
@@ -21,6 +21,7 @@ pub(super) enum Target {
     Health,
     Status,
     Metrics,
+    Events,
     Other,
 }
 
@@ -31,6 +32,7 @@ impl Target {
             "/healthz" => Self::Health,
             "/status" => Self::Status,
             "/metrics" => Self::Metrics,
+            "/events" => Self::Events,
             _ => Self::Other,
         }
     }
@@ -47,6 +49,8 @@ pub(super) struct Head {
     pub body: usize,
     /// Bytes of the head.
     pub length: usize,
+    /// Of a reader of events: what it knows.
+    pub mark: Option<Mark>,
 }
 
 /// Reads a head. `None`: it is not whole. `Err`: it is none, and how to answer; the connection is of no more use then.
@@ -67,6 +71,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Code> {
     };
     let one_one = version == 1;
     let (mut keep_alive, mut body, mut host) = (one_one, None, 0);
+    let mut last_event = None;
     for header in request.headers.iter() {
         let name = |wanted: &str| header.name.eq_ignore_ascii_case(wanted);
         if name("host") {
@@ -84,6 +89,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Code> {
                 return Err(Code::BadRequest);
             }
             body = Some(length_of(header.value)?);
+        } else if name("last-event-id") {
+            last_event = core::str::from_utf8(header.value).ok().and_then(mark);
         } else if name("transfer-encoding") {
             return Err(Code::LengthRequired);
         }
@@ -106,6 +113,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Code> {
         keep_alive,
         body,
         length,
+        mark: last_event.or_else(|| since(target)),
     }))
 }
 
@@ -119,6 +127,26 @@ fn path(target: &str) -> &str {
         _ => target,
     };
     target.split('?').next().unwrap_or(target)
+}
+
+/// A mark as events have it: a number, and perhaps `-` and the boot.
+fn mark(text: &str) -> Option<Mark> {
+    let (sequence, boot) = match text.trim().split_once('-') {
+        Some((sequence, boot)) => (sequence, Some(u64::from_str_radix(boot, 16).ok()?)),
+        None => (text.trim(), None),
+    };
+    Some(Mark {
+        sequence: sequence.parse().ok()?,
+        boot,
+    })
+}
+
+/// The mark in a query: `since=`.
+fn since(target: &str) -> Option<Mark> {
+    let (_, query) = target.split_once('?')?;
+    query
+        .split('&')
+        .find_map(|pair| mark(pair.strip_prefix("since=")?))
 }
 
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -165,6 +193,22 @@ mod tests {
             Target::Other
         );
         assert_eq!(head("GET /status/ HTTP/1.0\r\n\r\n").target, Target::Other);
+    }
+
+    #[test]
+    fn readers_of_events_say_what_they_know() {
+        let of = |target, line| {
+            head(&alloc::format!(
+                "GET {target} HTTP/1.1\r\nHost: n\r\n{line}\r\n"
+            ))
+            .mark
+        };
+        let mark = |sequence, boot| Some(Mark { sequence, boot });
+        assert_eq!(of("/events", ""), None);
+        assert_eq!(of("/events?a=b&since=7", ""), mark(7, None));
+        let back = "Last-Event-ID: 9-00000000000000ff\r\n";
+        assert_eq!(of("/events?since=0", back), mark(9, Some(255)));
+        assert_eq!(of("/events?since=x", "Last-Event-ID: y-z\r\n"), None);
     }
 
     #[test]

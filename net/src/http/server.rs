@@ -43,6 +43,7 @@ impl Server {
             sessions: (0..slots).map(|_| Session::new()).collect(),
             shared: Shared {
                 documents: Documents::new(config.documents.max(1), config.document_bytes),
+                readers: 0,
                 counts: Counts::default(),
             },
         }
@@ -90,8 +91,28 @@ impl Server {
         verdict
     }
 
-    /// Makes the document that has been waited for longest, if there is memory for it; answers for which slot.
+    /// There are new events.
+    pub fn stir(&mut self) {
+        self.sessions.iter_mut().for_each(Session::stir);
+    }
+
+    /// Makes the document that has been waited for longest, if there is memory for it, or fetches events for the reader that has waited
+    /// longest for some; answers for which slot.
     pub fn answer<T: Site>(&mut self, now: Micros, site: &mut T) -> Option<u16> {
+        self.make_document(now, site)
+            .or_else(|| self.fetch_events(now, site))
+    }
+
+    fn fetch_events<T: Site>(&mut self, now: Micros, site: &mut T) -> Option<u16> {
+        let hungry = self.sessions.iter().enumerate();
+        let hungry = hungry.filter_map(|(slot, session)| Some((session.hungers_since()?, slot)));
+        let (_, slot) = hungry.min()?;
+        // There are 256 at most.
+        self.sessions[slot].fetch(slot as u16, now, site);
+        Some(slot as u16)
+    }
+
+    fn make_document<T: Site>(&mut self, now: Micros, site: &mut T) -> Option<u16> {
         if !self.shared.documents.any_free() {
             return None;
         }

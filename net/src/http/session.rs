@@ -1,16 +1,20 @@
 //! One connection: its request, and the answer on its way.
 
 use super::documents::{DocumentId, Documents};
+use super::page::{PAGE, POLICY};
 use super::reply::{self, Code, Counts, Kind};
 use super::request::{self, Head, Method, Target};
-use super::{ANSWER_LIMIT, GRACE, HEAD_BYTES_MAX, IDLE_LIMIT, Page, REQUEST_LIMIT, Site};
+use super::{
+    ANSWER_LIMIT, EVENT_BYTES_MAX, GRACE, HEAD_BYTES_MAX, HEARTBEAT, IDLE_LIMIT, Mark, Page,
+    READERS_MAX, REQUEST_LIMIT, Site,
+};
 use crate::stream::ByteStream;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use replication::api::Micros;
 
 /// Room for the head of an answer, or all of a short one.
-const OUT_BYTES: usize = 768;
+const OUT_BYTES: usize = 2048;
 
 /// What is to become of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +41,15 @@ enum State {
     Waiting { page: Page, no_body: bool },
     /// The answer is being taken.
     Answering,
+    /// Events are sent as they happen; since nothing was left to be sent.
+    Reading,
 }
 
 /// What all sessions share.
 pub(super) struct Shared {
     pub documents: Documents,
+    /// Sessions that read events.
+    pub readers: usize,
     pub counts: Counts,
 }
 
@@ -58,11 +66,24 @@ pub(super) struct Session {
     /// Bytes of `out` that were sent.
     out_sent: usize,
     /// The answer's body, unless it is in `out`, and how much of it was sent.
-    body: Option<DocumentId>,
+    body: Body,
     body_sent: usize,
     keep_alive: bool,
     /// The stream took less than there was.
     stalled: bool,
+    /// Of a reader: there may be events for it.
+    hungry: bool,
+    /// Of a reader that is new: what it knows.
+    mark: Option<Option<Mark>>,
+}
+
+/// The body of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// None, or it is in `out`.
+    None,
+    Document(DocumentId),
+    Fixed(&'static [u8]),
 }
 
 impl Session {
@@ -74,10 +95,12 @@ impl Session {
             fresh: false,
             out: heapless::Vec::new(),
             out_sent: 0,
-            body: None,
+            body: Body::None,
             body_sent: 0,
             keep_alive: false,
             stalled: false,
+            hungry: false,
+            mark: None,
         }
     }
 
@@ -93,11 +116,16 @@ impl Session {
     }
 
     pub(super) fn release(&mut self, shared: &mut Shared) {
-        if let Some(body) = self.body.take() {
-            shared.documents.give_back(body);
-        }
+        self.drop_body(shared);
+        shared.readers -= usize::from(self.state == State::Reading);
         self.state = State::Free;
         self.out.clear();
+    }
+
+    fn drop_body(&mut self, shared: &mut Shared) {
+        if let Body::Document(id) = core::mem::replace(&mut self.body, Body::None) {
+            shared.documents.give_back(id);
+        }
     }
 
     fn enter(&mut self, state: State, now: Micros) {
@@ -112,6 +140,8 @@ impl Session {
             State::Idle => IDLE_LIMIT,
             State::Head => REQUEST_LIMIT,
             State::Waiting { .. } | State::Answering => ANSWER_LIMIT,
+            State::Reading if self.out.is_empty() => HEARTBEAT,
+            State::Reading => ANSWER_LIMIT,
         };
         Some(self.since.saturating_add(limit))
     }
@@ -122,6 +152,8 @@ impl Session {
             State::Idle | State::Head if self.fresh => Some(0),
             State::Waiting { .. } if shared.documents.any_free() => Some(0),
             State::Answering if !self.stalled => Some(0),
+            State::Reading if self.out.is_empty() && self.hungry => Some(0),
+            State::Reading if !self.out.is_empty() && !self.stalled => Some(0),
             _ => self.deadline(),
         }
     }
@@ -141,6 +173,11 @@ impl Session {
             State::Idle | State::Head => stream.readable() > 0 || stream.at_end(),
             State::Waiting { .. } => false,
             State::Answering => stream.writable() > 0 || stream.at_end(),
+            State::Reading => {
+                stream.readable() > 0
+                    || stream.at_end()
+                    || !self.out.is_empty() && stream.writable() > 0
+            }
         }
     }
 
@@ -180,10 +217,11 @@ impl Session {
         {
             self.short(Code::Unavailable, None, no_body, now, shared);
         }
-        if self.state != State::Answering {
-            return Verdict::Continue;
+        match self.state {
+            State::Answering => self.send(now, shared, stream),
+            State::Reading => self.send_events(now, stream),
+            _ => Verdict::Continue,
         }
-        self.send(now, shared, stream)
     }
 
     fn is_late(&self, now: Micros) -> bool {
@@ -224,9 +262,29 @@ impl Session {
         self.keep_alive = head.keep_alive && head.body == 0;
         let no_body = head.method == Method::Head;
         let page = match head.target {
-            Target::Index | Target::Other => {
-                return self.short(Code::NotFound, None, no_body, now, shared);
+            Target::Other => return self.short(Code::NotFound, None, no_body, now, shared),
+            Target::Index if matches!(head.method, Method::Get | Method::Head) => {
+                self.begin(
+                    Code::Ok,
+                    Kind::Page,
+                    Some(PAGE.len()),
+                    Some(POLICY),
+                    now,
+                    shared,
+                );
+                if !no_body {
+                    self.body = Body::Fixed(PAGE);
+                }
+                return;
             }
+            Target::Events if head.method == Method::Get => {
+                return self.read_events(head.mark, now, shared);
+            }
+            Target::Events => {
+                return self.short(Code::Method, Some("Allow: GET\r\n"), no_body, now, shared);
+            }
+            // Refused below, whatever the page.
+            Target::Index => Page::Health,
             Target::Health => Page::Health,
             Target::Status => Page::Status,
             Target::Metrics => Page::Metrics,
@@ -263,11 +321,78 @@ impl Session {
         };
         let code = if well { Code::Ok } else { Code::Unavailable };
         let length = shared.documents.bytes(id).len();
-        self.begin(code, kind, length, None, now, shared);
+        self.begin(code, kind, Some(length), None, now, shared);
         if no_body {
             shared.documents.give_back(id);
         } else {
-            self.body = Some(id);
+            self.body = Body::Document(id);
+        }
+    }
+
+    /// Begins to tell of events.
+    fn read_events(&mut self, mark: Option<Mark>, now: Micros, shared: &mut Shared) {
+        if shared.readers == READERS_MAX {
+            return self.short(Code::Readers, None, false, now, shared);
+        }
+        self.keep_alive = false;
+        self.begin(Code::Ok, Kind::Events, None, None, now, shared);
+        self.enter(State::Reading, now);
+        shared.readers += 1;
+        (self.hungry, self.mark) = (true, Some(mark));
+    }
+
+    /// Whether there may be events for it, and since when it has waited for them.
+    pub(super) fn hungers_since(&self) -> Option<Micros> {
+        let hungers = self.state == State::Reading && self.hungry && self.out.is_empty();
+        hungers.then_some(self.since)
+    }
+
+    /// There are new events.
+    pub(super) fn stir(&mut self) {
+        self.hungry |= self.state == State::Reading;
+    }
+
+    /// Fetches as many events as there is room for.
+    pub(super) fn fetch<T: Site>(&mut self, slot: u16, now: Micros, site: &mut T) {
+        if let Some(mark) = self.mark.take() {
+            site.follow(slot, mark);
+        }
+        (self.out_sent, self.stalled) = (0, false);
+        while OUT_BYTES - self.out.len() >= EVENT_BYTES_MAX {
+            let written = site.event(slot, &mut Out(&mut self.out));
+            assert!(written.is_ok(), "an event fits its memory");
+            if written != Ok(true) {
+                self.hungry = false;
+                return;
+            }
+            self.since = now;
+        }
+    }
+
+    fn send_events<S: ByteStream>(&mut self, now: Micros, stream: &mut S) -> Verdict {
+        // What a reader says besides is not listened to.
+        while stream.read(&mut [0; 256]) > 0 {}
+        if stream.at_end() {
+            return Verdict::Close;
+        }
+        if self.out.is_empty() && !self.hungry && self.is_late(now) {
+            // A comment, which no reader is shown.
+            (self.out_sent, self.stalled) = (0, false);
+            self.put(format_args!(":\n\n"));
+            self.since = now;
+        }
+        if write_on(stream, &self.out, &mut self.out_sent) {
+            if !self.out.is_empty() {
+                self.out.clear();
+                self.since = now;
+            }
+            self.stalled = false;
+            return Verdict::Continue;
+        }
+        self.stalled = true;
+        match self.is_late(now) {
+            true => Verdict::Abort,
+            false => Verdict::Continue,
         }
     }
 
@@ -281,7 +406,14 @@ impl Session {
         shared: &mut Shared,
     ) {
         let sentence = code.sentence();
-        self.begin(code, Kind::Text, sentence.len() + 1, header, now, shared);
+        self.begin(
+            code,
+            Kind::Text,
+            Some(sentence.len() + 1),
+            header,
+            now,
+            shared,
+        );
         if !no_body {
             self.put(format_args!("{sentence}\n"));
         }
@@ -292,7 +424,7 @@ impl Session {
         &mut self,
         code: Code,
         kind: Kind,
-        length: usize,
+        length: Option<usize>,
         header: Option<&str>,
         now: Micros,
         shared: &mut Shared,
@@ -313,7 +445,11 @@ impl Session {
     }
 
     fn send<S: ByteStream>(&mut self, now: Micros, shared: &mut Shared, stream: &mut S) -> Verdict {
-        let body = self.body.map_or(&[][..], |id| shared.documents.bytes(id));
+        let body = match self.body {
+            Body::None => &[],
+            Body::Document(id) => shared.documents.bytes(id),
+            Body::Fixed(bytes) => bytes,
+        };
         let all = write_on(stream, &self.out, &mut self.out_sent)
             && write_on(stream, body, &mut self.body_sent);
         self.stalled = !all;
@@ -325,9 +461,7 @@ impl Session {
                 Verdict::Continue
             };
         }
-        if let Some(id) = self.body.take() {
-            shared.documents.give_back(id);
-        }
+        self.drop_body(shared);
         if !self.keep_alive {
             return Verdict::Close;
         }

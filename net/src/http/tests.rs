@@ -45,6 +45,10 @@ struct Node {
     /// Length of the document of metrics.
     metrics: usize,
     written: usize,
+    /// The number of the last event.
+    events: u64,
+    /// What the reader in each slot knows.
+    readers: [u64; 8],
 }
 
 impl Site for Node {
@@ -56,6 +60,20 @@ impl Site for Node {
             Page::Metrics => (0..self.metrics).try_for_each(|_| out.write_char('m'))?,
         }
         Ok(page != Page::Health || self.healthy)
+    }
+
+    fn follow(&mut self, slot: u16, mark: Option<Mark>) {
+        self.readers[usize::from(slot)] = mark.map_or(self.events, |mark| mark.sequence);
+    }
+
+    fn event(&mut self, slot: u16, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error> {
+        let seen = &mut self.readers[usize::from(slot)];
+        if *seen == self.events {
+            return Ok(false);
+        }
+        *seen += 1;
+        write!(out, "id: {seen}-7\ndata: {{\"seq\":{seen}}}\n\n")?;
+        Ok(true)
     }
 }
 
@@ -80,6 +98,8 @@ impl World {
                 healthy: true,
                 metrics: 600,
                 written: 0,
+                events: 0,
+                readers: [0; 8],
             },
             now: 1_000_000,
             pipes: Vec::new(),
@@ -392,6 +412,88 @@ fn a_full_table_makes_room_at_the_least_loss() {
 }
 
 #[test]
+fn the_page_is_served_with_a_policy() {
+    let mut world = World::new();
+    let (code, head, body) = parts(&world.ask(&get("/")));
+    assert_eq!(code, 200);
+    has(&head, "Content-Type: text/html; charset=utf-8");
+    has(&head, &alloc::format!("Content-Length: {}", body.len()));
+    assert!(
+        head.contains("\r\nContent-Security-Policy: default-src 'none';"),
+        "{head}"
+    );
+    assert!(body.starts_with("<!doctype html>") && body.ends_with("</html>\n"));
+    assert_eq!(
+        parts(&world.ask(&get("/").replace("GET", "HEAD"))),
+        (200, head, String::new())
+    );
+    assert_eq!(parts(&world.ask(&get("/").replace("GET", "POST"))).0, 405);
+}
+
+#[test]
+fn events_are_sent_as_they_happen() {
+    let mut world = World::new();
+    world.node.events = 3;
+    let (fresh, back) = (world.connect(), world.connect());
+    assert_eq!(world.send(fresh, get("/events")), Verdict::Continue);
+    let (code, head, body) = parts(&world.answer(fresh));
+    assert_eq!((code, &*body), (200, ""));
+    has(&head, "Content-Type: text/event-stream");
+    has(&head, "Connection: close");
+    assert!(!head.contains("Content-Length"), "{head}");
+    let again = get("/events").replace("\r\n\r\n", "\r\nLast-Event-ID: 2-7\r\n\r\n");
+    assert_eq!(world.send(back, again), Verdict::Continue);
+    let third = "id: 3-7\ndata: {\"seq\":3}\n\n";
+    assert_eq!(parts(&world.answer(back)).2, third);
+    // Nothing happens: a sign of life now and then.
+    world.now += HEARTBEAT;
+    assert_eq!(world.run(fresh), Verdict::Continue);
+    assert_eq!(world.answer(fresh), ":\n\n");
+    world.node.events = 100;
+    assert_eq!(world.run(fresh), Verdict::Continue);
+    assert_eq!(world.answer(fresh), "");
+    world.server.stir();
+    assert_eq!(world.run(fresh), Verdict::Continue);
+    assert_eq!(world.answer(fresh).matches("data: ").count(), 97);
+    world.pipes[fresh].1.closed = true;
+    assert_eq!(world.run(fresh), Verdict::Close);
+    // It changes nothing.
+    assert_eq!(
+        parts(&world.ask(&get("/events").replace("GET", "HEAD"))).0,
+        405
+    );
+}
+
+#[test]
+fn readers_of_events_are_few_and_must_read() {
+    let mut world = World::new();
+    world.server = Server::new(&ServerConfig { slots: 8, ..CONFIG });
+    let readers: Vec<usize> = (0..READERS_MAX).map(|_| world.connect()).collect();
+    for at in readers.iter().copied() {
+        assert_eq!(world.send(at, get("/events")), Verdict::Continue);
+        world.answer(at);
+    }
+    let (code, _, body) = parts(&world.ask(&get("/events")));
+    assert!(code == 503 && body.contains("6 readers"), "{code} {body}");
+    assert_eq!(parts(&world.ask(&get("/status"))).0, 200);
+    // They do not make room for others, and one that does not read is given up.
+    world.now += HEARTBEAT - 1;
+    world.pipes[readers[0]].1.window = 10;
+    world.node.events = 1;
+    world.server.stir();
+    for at in readers.iter().copied() {
+        assert_eq!(world.run(at), Verdict::Continue);
+    }
+    world.now += ANSWER_LIMIT;
+    assert_eq!(world.run(readers[0]), Verdict::Abort);
+    assert_eq!(world.run(readers[1]), Verdict::Continue);
+    assert_eq!(world.answer(readers[1]), "id: 1-7\ndata: {\"seq\":1}\n\n");
+    let next = world.connect();
+    assert_eq!(world.send(next, get("/events")), Verdict::Continue);
+    assert_eq!(parts(&world.answer(next)).0, 200);
+}
+
+#[test]
 fn nothing_is_allocated_after_the_start() {
     let mut world = World::new();
     let info = allocation_counter::measure(|| {
@@ -455,7 +557,7 @@ proptest::proptest! {
             (0usize..4, proptest::prop_oneof![
                 proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
                 proptest::sample::select(alloc::vec![
-                    &b"GET /metrics HTTP/1.1\r\n"[..], b"Host: n\r\n", b"\r\n", b"HEAD /status HTTP/1.0\r\n\r\n",
+                    &b"GET /metrics HTTP/1.1\r\n"[..], b"Host: n\r\n", b"\r\n", b"HEAD /status HTTP/1.0\r\n\r\n", b"GET /events HTTP/1.0\r\n\r\n",
                     b"Connection: close\r\n", b"Content-Length: 7\r\n", b"POST / HTTP/1.1\r\nHost: n\r\n",
                 ]).prop_map(<[u8]>::to_vec),
             ], 0u64..3_000_000, 0usize..1_000),
@@ -475,6 +577,7 @@ proptest::proptest! {
         }
         world.now += IDLE_LIMIT;
         for at in open.into_iter().flatten() {
+            world.pipes[at].1.closed = true;
             world.pipes[at].1.window = usize::MAX / 2;
             for _ in 0..3 {
                 if world.run(at) != Verdict::Continue {
