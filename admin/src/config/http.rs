@@ -2,7 +2,6 @@
 
 use super::reader::{At, Reader};
 use super::schema::{Draft, port, to_u16};
-use super::{Secret, value};
 use alloc::format;
 use alloc::string::String;
 use core::ops::Range;
@@ -12,12 +11,10 @@ use toml::de::DeTable;
 pub const HTTP_PORT: u16 = 7791;
 
 /// `[http]`. The address is that of the `[[nic]]` with the role management.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Http {
     /// TCP port.
     pub port: u16,
-    /// Who knows it may give commands; `None`: nobody may.
-    pub token: Option<Secret>,
 }
 
 /// `[http]` with the places of what the cross checks look at.
@@ -25,11 +22,10 @@ pub(super) struct HttpDraft {
     /// The header; `None` if there is no such section.
     section: Option<Range<usize>>,
     port: At<u32>,
-    token: Option<At<Secret>>,
 }
 
 pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> HttpDraft {
-    let section = reader.section(root, "http", &["port", "token"]);
+    let section = reader.section(root, "http", &["port"]);
     let section = section.as_ref();
     let mut port_value = At {
         value: HTTP_PORT.into(),
@@ -41,7 +37,6 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> HttpDraft
     HttpDraft {
         section: section.map(|section| section.span.clone()),
         port: port_value,
-        token: section.and_then(|section| reader.optional_secret(section, "token", value::secret)),
     }
 }
 
@@ -51,7 +46,6 @@ impl HttpDraft {
         self.section?;
         Some(Http {
             port: to_u16(self.port.value),
-            token: self.token.map(|token| token.value),
         })
     }
 }

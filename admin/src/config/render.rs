@@ -169,11 +169,7 @@ impl Page<'_> {
             return Ok(());
         };
         self.header("\n[http]")?;
-        self.key(SECTION, "port", format_args!("{}", http.port))?;
-        match http.token {
-            Some(_) => self.key(SECTION, "token", format_args!("\"(set)\"")),
-            None => self.absent("token: nobody gives commands"),
-        }
+        self.key(SECTION, "port", format_args!("{}", http.port))
     }
 
     fn replication(&mut self) -> fmt::Result {

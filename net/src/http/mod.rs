@@ -1,5 +1,5 @@
-//! The web server of the management network: HTTP/1.1 without I/O (RFC 9112), a few read-only documents and, with a
-//! token, commands.
+//! The web server of the management network: HTTP/1.1 without I/O (RFC 9112), a few read-only documents, events,
+//! and a page for a browser.
 //!
 //! A [`Server`] has a fixed number of sessions, each with a buffer for a request's head, and a few buffers for documents, all
 //! of it taken in [`Server::new`]; a session without a request costs nothing more. What documents say is the caller's

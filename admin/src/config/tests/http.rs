@@ -20,20 +20,17 @@ fn it_is_off_unless_there_is_a_section() {
     assert_eq!(parse(LEAST).unwrap().http, None);
     let config = parse(&served("[http]\n")).unwrap();
     let port = HTTP_PORT;
-    assert_eq!(config.http, Some(Http { port, token: None }));
+    assert_eq!(config.http, Some(Http { port }));
     assert!(config.is_default("http.port"));
 }
 
 #[test]
-fn it_reads_back_without_its_token() {
-    let config = parse(&served("[http]\ntoken = \"sixteen letters!\"\n")).unwrap();
-    let token = config.http.as_ref().and_then(|http| http.token.as_ref());
-    assert_eq!(token.map(Secret::as_bytes), Some(&b"sixteen letters!"[..]));
+fn it_reads_back() {
+    let config = parse(&served("[http]\nport = 80\n")).unwrap();
     let mut rendered = String::new();
     config.render(&mut rendered).unwrap();
-    assert!(rendered.contains("\n[http]\nport = 7791"), "{rendered}");
-    assert!(!rendered.contains("sixteen"), "{rendered}");
-    let mut again = parse(&rendered.replace("(set)", "sixteen letters!")).unwrap();
+    assert!(rendered.contains("\n[http]\nport = 80\n"), "{rendered}");
+    let mut again = parse(&rendered).unwrap();
     again.defaulted.clone_from(&config.defaulted);
     assert_eq!(again, config);
 }
@@ -64,16 +61,4 @@ fn it_needs_a_card_and_a_port_of_its_own() {
         told.contains("which is the export's on the same card"),
         "{told}"
     );
-}
-
-#[test]
-fn a_token_has_sixteen_characters_at_least() {
-    let told = mistake_in(&served("[http]\ntoken = \"xyzzy\"\n"));
-    assert!(
-        told.contains(
-            "http: token: expected 16 to 128 printable ASCII characters in quotes; it has 5"
-        ),
-        "{told}"
-    );
-    assert!(!told.contains("xyzzy"), "{told}");
 }
