@@ -119,6 +119,12 @@ pub enum Input {
     ResumeIo,
     /// The operator ends this episode by hand, this node's own or the one by which it is fenced.
     ReleaseByHand(Episode),
+    /// The Primary has lost its disk, and its clients are served from the other node's alone from now on: what is on the
+    /// lost one is old. `here`: they are served from this node's, and nobody was answered yet.
+    StandIn {
+        /// This node's disk stands in; otherwise this one is the Primary.
+        here: bool,
+    },
     /// Ask the arbiter how things stand: at start, before anything else.
     Reconcile,
     /// Both nodes agree on the number that tells their resource from another one of the same name.

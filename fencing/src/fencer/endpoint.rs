@@ -64,7 +64,18 @@ impl Fencer {
         if episode >= EPISODE_MAX {
             return Err(Refusal::Future);
         }
-        if episode <= self.record.seen {
+        let newer = episode > self.record.seen;
+        if let Own::Held(own, _) = self.record.own {
+            // Also with a number that was used: two that outbid each other must learn which of them holds.
+            if newer {
+                self.rival = peer_is_primary;
+            }
+            return Err(Refusal::Held {
+                holder: self.config.node.clone(),
+                episode: own,
+            });
+        }
+        if !newer {
             let last = self.record.seen;
             return Err(Refusal::Stale { last });
         }
@@ -76,13 +87,6 @@ impl Fencer {
             return Err(Refusal::Older { vouched });
         }
         match self.record.own {
-            Own::Held(own, _) => {
-                self.rival = peer_is_primary;
-                return Err(Refusal::Held {
-                    holder: self.config.node.clone(),
-                    episode: own,
-                });
-            }
             Own::Requested(own) if self.needed() => {
                 // Both want it. Once the arbiter was asked, it decides; before that the Primary goes first, else the
                 // node whose name sorts first.
@@ -92,7 +96,7 @@ impl Fencer {
                 }
                 self.deny(Denied::PeerGoesFirst(episode));
             }
-            Own::None | Own::Requested(_) | Own::Releasing(_) => {}
+            Own::None | Own::Requested(_) | Own::Held(..) | Own::Releasing(_) => {}
         }
         self.fenced(episode);
         Ok(())

@@ -195,6 +195,12 @@ impl Fencer {
         }
     }
 
+    /// Whether the arbiter has yet to learn what this node gave back, or up to which number it alone is vouched for.
+    #[must_use]
+    pub const fn is_untold(&self) -> bool {
+        matches!(self.record.own, Own::Releasing(_)) && self.arbiter.wanted
+    }
+
     /// Of those who are to be told of a release, somebody was, or there is nobody.
     const fn somebody_knows(&self) -> bool {
         let asked = self.config.peer_endpoint as u8 + self.config.arbiter as u8;
@@ -243,6 +249,7 @@ impl Fencer {
             Input::Answer { from, answer } => self.answer_from(from, answer),
             Input::ResumeIo => self.thaw(Thaw::Operator),
             Input::ReleaseByHand(episode) => self.by_hand(episode),
+            Input::StandIn { here } => self.stand_in(here),
             Input::Reconcile => self.query = Progress::new(self.config.arbiter),
             Input::Identity(identity) => self.record.identity = identity,
             Input::Found(record) => self.found(record),
@@ -372,6 +379,27 @@ impl Fencer {
             self.deny(Denied::PeerIsPrimary);
         } else if !self.anybody_to_ask() && !self.holds() {
             self.deny(Denied::NobodyToAsk);
+        }
+    }
+
+    /// The Primary's disk is lost. It may be there again when its node has restarted, and cannot know that it is old. So a number
+    /// is used up, up to which only the disk that stands in is vouched for; the arbiter learns it as at the end of a fence. The
+    /// Primary, which has no disk to store it on, takes note of it to be able to vouch for what its clients were answered.
+    fn stand_in(&mut self, here: bool) {
+        let episode = self.record.seen.max(self.view.agreed) + 1;
+        if !self.anybody_to_ask() || episode >= EPISODE_MAX {
+            return;
+        }
+        self.saw(episode);
+        if !here {
+            return;
+        }
+        self.record.vouched = episode;
+        // Who is a holder is one at the arbiter, which denies the other node anyway.
+        if !self.holds() {
+            let untold = matches!(self.record.own, Own::Releasing(_)) && self.peer.wanted;
+            self.release(episode);
+            self.peer.wanted &= untold;
         }
     }
 

@@ -167,6 +167,7 @@ impl Engine {
     fn disconnect(&mut self, id: CommandId) {
         self.overtake_dry_run();
         self.link.discard_my_data = false;
+        self.link.yields = false;
         if self.link.state == ConnectionState::StandAlone {
             return self.done(id, Ok(text!("already StandAlone")));
         }

@@ -309,8 +309,9 @@ impl Engine {
                 | Refusal::PrimaryIsTarget
                 | Refusal::BothPrimary
         );
-        let decided = reason == Refusal::PrimaryIsTarget && self.fence_decides(self.role);
-        let next = if conflict && !decided {
+        let next = if reason == Refusal::PrimaryIsTarget {
+            self.after_an_older_primary(self.role)
+        } else if conflict {
             Next::StandAlone
         } else {
             Next::RetrySlowly
@@ -328,10 +329,16 @@ impl Engine {
         }
     }
 
-    /// Whether it is not up to the operator which of two Primaries goes on: one that was paused, or cut off, has a successor
-    /// that fences it, and yields when it hears of that. Then the nodes can meet.
-    fn fence_decides(&self, peer: Role) -> bool {
-        self.fences() && self.role == Role::Primary && peer == Role::Primary
+    /// What follows when the data of one Primary is the older one. Of two Primaries one that was paused, or cut off, has a
+    /// successor that fences it, and yields when it hears of that: the holder looks for it until then. Anything else is
+    /// up to the operator.
+    fn after_an_older_primary(&mut self, peer: Role) -> Next {
+        let both = self.role == Role::Primary && peer == Role::Primary && self.fences();
+        if both && self.holds_fence() {
+            return Next::RetrySlowly;
+        }
+        self.link.yields = both;
+        Next::StandAlone
     }
 
     fn conclude(&mut self, mem: &mut Mem<'_>) {
@@ -378,9 +385,8 @@ impl Engine {
                 ),
             );
             let reason = text!("{}", refusal_text(refusal, index));
-            let decided = refusal == Refusal::PrimaryIsTarget && self.fence_decides(peer.role);
-            let next = if decided {
-                Next::RetrySlowly
+            let next = if refusal == Refusal::PrimaryIsTarget {
+                self.after_an_older_primary(peer.role)
             } else {
                 Next::StandAlone
             };

@@ -65,6 +65,8 @@ pub(super) struct Link {
     /// A refusal was sent; hang up then unless the peer does.
     pub refused_until: Option<Micros>,
     pub discard_my_data: bool,
+    /// It was given up because both nodes are Primary, and may be taken up when this one is fenced.
+    pub yields: bool,
     pub last_received: Micros,
     pub last_ping: Micros,
     /// Since when a command waits for a sign of life.
@@ -95,6 +97,7 @@ impl Link {
             peer_volumes: heapless::Vec::new(),
             refused_until: None,
             discard_my_data: false,
+            yields: false,
             last_received: 0,
             last_ping: 0,
             probe: None,
@@ -117,9 +120,29 @@ impl Engine {
 
     pub(super) fn open_link(&mut self) {
         self.link.state = ConnectionState::Connecting;
+        self.link.yields = false;
         self.link.next = Next::Retry;
         self.link.retry_at = None;
         self.queue.push(Queued::OpenLink);
+    }
+
+    /// A Primary that was paused, or cut off, is none any more because its successor fences it: it follows that.
+    pub(super) fn follow_successor(&mut self) {
+        if !self.link.yields || self.fence.is_saving() {
+            return;
+        }
+        self.link.yields = false;
+        if !self.is_fenced() {
+            return;
+        }
+        if self.link.closing {
+            self.link.next = Next::Reopen;
+            if self.link.state == ConnectionState::StandAlone {
+                self.link.state = ConnectionState::Unconnected;
+            }
+        } else if self.link.state == ConnectionState::StandAlone {
+            self.open_link();
+        }
     }
 
     /// Neither dials nor accepts any more.

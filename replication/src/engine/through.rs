@@ -646,6 +646,7 @@ impl Engine {
                         "vol{index}: this node serves from the peer's disk, in generation {uuid:016x}"
                     ),
                 );
+                self.fence_stands_in(false, mem);
                 self.look_again(at, mem);
             }
             Op::PeerFlush => through.there.flushed(),

@@ -197,3 +197,30 @@ fn s32_one_of_several_volumes_never_gets_in_sync() {
         assert_eq!(world.holders(), [Some((0, episode)), None]);
     });
 }
+
+#[test]
+fn a_disk_that_was_lost_under_its_primary_is_not_promoted_by_a_fence() {
+    for asks_peer in [true, false] {
+        each_seed(&fenced(16, 1), |world| {
+            world.remove_disk(0, 0);
+            for block in 0..4 {
+                world.write(0, block * BLOCK, BLOCK, true).expect("room");
+                world.wait_answers().expect("through the peer");
+            }
+            world.run_for(DECIDED);
+            assert!(world.disk(0, 0) <= Some(DiskState::Failed));
+            // It boots again, and its disk is there; the peer is not to be seen.
+            world.power_cut(0);
+            world.block_network(true, true);
+            world.cut_management([false, false, !asks_peer]);
+            world.run_for(DECIDED);
+            world.boot(0);
+            world.run_for(DECIDED);
+            refused(world, 0);
+            world.command(1, PROMOTE).expect("it has everything");
+            world.cut_management([false; 3]);
+            meet(world);
+            wait_over(world);
+        });
+    }
+}

@@ -111,6 +111,18 @@ impl Fence {
         self.fencer.frozen() && !mutation::is(Mutation::ThawBeforeGrant)
     }
 
+    /// Whether this node's disk may not stand in for the Primary's yet: others could still let that node be Primary with the
+    /// old one. By resource-only the arbiter is not waited for.
+    pub fn is_vouching(&self, policy: Policy) -> bool {
+        let waits = policy == Policy::ResourceAndStonith && self.fencer.is_untold();
+        waits || self.is_saving()
+    }
+
+    /// Whether the record is not stored as it should be.
+    pub fn is_saving(&self) -> bool {
+        self.fencer.status().saving
+    }
+
     /// When the first timer goes off.
     pub fn deadline(&self) -> Option<Micros> {
         self.timers.iter().flatten().min().copied()
@@ -124,6 +136,16 @@ impl Engine {
     pub fn resource_identity(&self) -> Option<u64> {
         let identity = self.fence.fencer.stored().identity;
         (identity != 0).then_some(identity)
+    }
+
+    /// Whether this node fences its peer.
+    pub(super) fn holds_fence(&self) -> bool {
+        matches!(self.fence.fencer.stored().own, Own::Held(..))
+    }
+
+    /// Whether the peer fences this node.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fence.fencer.stored().mark.is_some()
     }
 
     pub(super) fn fences(&self) -> bool {
@@ -155,6 +177,7 @@ impl Engine {
         }
         self.fence_look(self.connected(), mem);
         self.fence_input(Input::Answer { from, answer }, mem);
+        (0..self.volumes.len()).for_each(|at| self.pay(at));
     }
 
     /// The operator ends a fence.
@@ -207,12 +230,22 @@ impl Engine {
             self.fence.saving = false;
             self.fence_input(Input::Persisted, mem);
             self.fence_look(self.connected(), mem);
+            (0..self.volumes.len()).for_each(|at| self.pay(at));
         }
         self.finish_promotion(mem);
         if self.role != Role::Primary {
             self.fence.stepping_down = false;
+            self.follow_successor();
         } else if self.fence.stepping_down {
             self.demote_by_policy();
+        }
+    }
+
+    /// The Primary's disk is lost, and the other node's stands in for it: `here`, or at the peer.
+    pub(super) fn fence_stands_in(&mut self, here: bool, mem: &mut Mem<'_>) {
+        if self.fences() {
+            self.fence_look(self.connected(), mem);
+            self.fence_input(Input::StandIn { here }, mem);
         }
     }
 

@@ -61,6 +61,8 @@ impl Engine {
         );
         self.finish_if_done(id, mem);
         self.tell_state();
+        // In the same save, if none is under way: before the peer's clients are answered anything that its disk lacks.
+        self.fence_stands_in(true, mem);
         self.save(at, mem);
         self.pay(at);
     }
@@ -78,7 +80,10 @@ impl Engine {
     /// Answers [`Frame::DiskLost`] when that is durable.
     pub(in crate::engine) fn pay(&mut self, at: usize) {
         let volume = &mut self.volumes[at];
-        if volume.saving() && volume.usable() {
+        let saving = volume.saving()
+            || volume.through.owed.is_some() && self.fence.is_vouching(self.config.fencing.policy);
+        let volume = &mut self.volumes[at];
+        if saving && volume.usable() {
             return;
         }
         let usable = volume.usable();
