@@ -4,16 +4,17 @@
 
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod disks;
 mod heal;
 mod world;
 
 use fencing::api::Timer;
-use fencing::{Answer, Own, Party, Refusal};
+use fencing::{Answer, Own, Party, Policy, Refusal};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::BTreeMap;
 use std::time::Instant;
-use world::Start::{InSync, Resync};
-use world::{Bounds, Datagram, Mutation, Rules, Start, Step, World};
+use world::Start::{InSync, OldDisk, Resync};
+use world::{Bounds, Datagram, Mutation, Rules, STRICT, Start, Step, World};
 
 impl Model for Rules {
     type State = World;
@@ -45,6 +46,15 @@ impl Model for Rules {
                 }
                 if node.primary && world.demotions < bounds.demotions {
                     steps.push(Step::Demote(at));
+                }
+                if !node.primary && world.forces < bounds.forces {
+                    steps.push(Step::Force(at));
+                }
+                if world.disk_losses < bounds.disk_losses {
+                    steps.extend((0..bounds.volumes).map(|v| Step::DiskGone(at, v)));
+                }
+                if world.disk_losses > 0 {
+                    steps.extend((0..bounds.volumes).map(|v| Step::DiskBack(at, v)));
                 }
                 steps.push(Step::Timer(at, Timer::PeerWait));
                 if node.fencer.status().promoting {
@@ -95,6 +105,12 @@ impl Model for Rules {
                 self.demote(&mut world, *at);
                 true
             }
+            Step::Force(at) => self.force(&mut world, *at),
+            Step::DiskGone(at, v) => {
+                world.disk_losses += 1;
+                self.disk_gone(&mut world, *at, *v)
+            }
+            Step::DiskBack(at, v) => self.disk_back(&mut world, *at, *v),
             Step::Connect => self.connect(&mut world),
             Step::TargetDone(v) => self.target_done(&mut world, *v),
             Step::SourceLearns(v) => self.source_learns(&mut world, *v),
@@ -132,7 +148,11 @@ impl Model for Rules {
             }),
             Property::always(
                 "all is well again when faults stop",
-                |rules: &Rules, world: &World| !rules.heal || heal::heals(rules, world),
+                |rules: &Rules, world: &World| !rules.heal || heal::heals(rules, world, true),
+            ),
+            Property::always(
+                "the nodes get in sync without the arbiter",
+                |rules: &Rules, world: &World| !rules.heal || heal::heals(rules, world, false),
             ),
             Property::sometimes("a node writes alone", |_, world: &World| {
                 world.nodes[0].has != world.nodes[1].has
@@ -169,6 +189,8 @@ const CUTS: Bounds = Bounds {
     crashes: 0,
     promotions: 1,
     demotions: 0,
+    disk_losses: 0,
+    forces: 0,
     slow_saves: false,
 };
 
@@ -216,9 +238,21 @@ fn failures(checker: &impl Checker<Rules>) -> BTreeMap<&'static str, Vec<String>
 
 /// All that must hold does, and what makes the exploration worth something has happened in it.
 fn holds(name: &str, start: Start, bounds: Bounds, steps: usize, happened: &[&'static str]) {
+    holds_by(STRICT, name, start, bounds, steps, happened);
+}
+
+fn holds_by(
+    policy: Policy,
+    name: &str,
+    start: Start,
+    bounds: Bounds,
+    steps: usize,
+    happened: &[&'static str],
+) {
     let rules = Rules {
         start,
         bounds,
+        policy,
         heal: true,
         mutation: Mutation::None,
     };
@@ -235,6 +269,7 @@ fn breaks(name: &str, start: Start, bounds: Bounds, mutation: Mutation, property
     let rules = Rules {
         start,
         bounds,
+        policy: STRICT,
         heal: false,
         mutation,
     };
@@ -305,6 +340,45 @@ fn slow_saves_and_a_demotion() {
         ..CUTS
     };
     holds("slow saves", InSync, bounds, 12, &[ALONE]);
+}
+
+#[test]
+fn a_disk_from_an_earlier_time() {
+    let bounds = Bounds {
+        losses: 1,
+        crashes: 2,
+        promotions: 2,
+        ..CUTS
+    };
+    holds("old disk", OldDisk, bounds, 11, &[TAKEN_OVER]);
+}
+
+#[test]
+fn disks_that_are_lost_and_come_back() {
+    let bounds = Bounds {
+        losses: 1,
+        crashes: 1,
+        promotions: 1,
+        disk_losses: 1,
+        ..CUTS
+    };
+    holds("lost disks", InSync, bounds, 10, &[ALONE]);
+}
+
+#[test]
+fn an_operators_force() {
+    let bounds = Bounds {
+        promotions: 1,
+        forces: 1,
+        ..CUTS
+    };
+    holds("force", InSync, bounds, 9, &[ALONE, TAKEN_OVER]);
+}
+
+#[test]
+fn resource_only() {
+    let policy = Policy::ResourceOnly;
+    holds_by(policy, "resource-only", InSync, CUTS, 11, &[ALONE, DENIED]);
 }
 
 const TWO_HISTORIES: &str = "one history";
@@ -378,5 +452,53 @@ fn unfence_on_connect() {
         CUTS,
         Mutation::UnfenceOnConnect,
         EARLY,
+    );
+}
+
+#[test]
+fn nothing_vouched() {
+    let bounds = Bounds {
+        losses: 1,
+        promotions: 2,
+        ..CUTS
+    };
+    breaks(
+        "nothing vouched",
+        OldDisk,
+        bounds,
+        Mutation::NotVouched,
+        TWO_HISTORIES,
+    );
+}
+
+#[test]
+fn a_lone_primary_that_is_not_fenced() {
+    let bounds = Bounds {
+        crashes: 1,
+        disk_losses: 1,
+        ..CUTS
+    };
+    breaks(
+        "lone and not fenced",
+        InSync,
+        bounds,
+        Mutation::LoneNotFenced,
+        TWO_HISTORIES,
+    );
+}
+
+#[test]
+fn a_disk_that_stands_in_and_nobody_takes_note() {
+    let bounds = Bounds {
+        crashes: 1,
+        disk_losses: 1,
+        ..CUTS
+    };
+    breaks(
+        "stand-in untold",
+        InSync,
+        bounds,
+        Mutation::StandInUntold,
+        TWO_HISTORIES,
     );
 }

@@ -6,6 +6,9 @@ use fencing::arbiter::Arbiter;
 use fencing::{Answer, Fencer, Name, Own, Party, Policy, Record, Request};
 use std::collections::BTreeSet;
 
+/// Where nobody is answered before it is decided who goes on.
+pub const STRICT: Policy = Policy::ResourceAndStonith;
+
 /// Volumes at most.
 pub const VOLUMES: usize = 2;
 
@@ -23,6 +26,10 @@ pub struct Bounds {
     pub promotions: u8,
     /// Demotions.
     pub demotions: u8,
+    /// Disks that are lost while their node runs.
+    pub disk_losses: u8,
+    /// Promotions by an operator's word.
+    pub forces: u8,
     /// Saving takes time even where no power cut can come into it any more.
     pub slow_saves: bool,
 }
@@ -43,6 +50,12 @@ pub enum Mutation {
     ThawBeforeGrant,
     /// The connection's return gives the fence back, resynchronised or not.
     UnfenceOnConnect,
+    /// Nobody remembers after which episode both nodes had everything.
+    NotVouched,
+    /// Nobody takes note that a Primary lost its disk and the peer's stands in.
+    StandInUntold,
+    /// A Primary goes on alone although its connected peer's disk is gone, without a fence.
+    LoneNotFenced,
 }
 
 /// A datagram. One that was sent stays: it may arrive at any time, any number of times, in any order, or never.
@@ -70,6 +83,9 @@ pub enum Step {
     Persisted(usize),
     Promote(usize),
     Demote(usize),
+    Force(usize),
+    DiskGone(usize, usize),
+    DiskBack(usize, usize),
     Connect,
     TargetDone(usize),
     SourceLearns(usize),
@@ -98,6 +114,12 @@ pub struct Node {
     pub peer_good: [bool; VOLUMES],
     /// The writes that its disk has, in order.
     pub has: [u8; VOLUMES],
+    /// Its disk is gone; what it was worth then.
+    pub gone: [Option<Disk>; VOLUMES],
+    /// It knows that its connected peer's disk is gone.
+    pub peer_gone: [bool; VOLUMES],
+    /// The last write that its clients saw while it was Primary.
+    pub seen: [u8; VOLUMES],
 }
 
 /// What went wrong.
@@ -126,6 +148,10 @@ pub struct World {
     pub crashes: u8,
     pub promotions: u8,
     pub demotions: u8,
+    pub disk_losses: u8,
+    pub forces: u8,
+    /// By the operator's word, or by resource-only, histories have parted.
+    pub split: bool,
     pub wrong: Wrong,
 }
 
@@ -133,25 +159,12 @@ pub fn name(node: usize) -> Name {
     Name::try_from(["a", "b"][node]).expect("a name")
 }
 
-fn fencer(node: usize, record: Record, connection: u64) -> Fencer {
-    let config = Config {
-        node: name(node),
-        peer: name(1 - node),
-        policy: Policy::ResourceAndStonith,
-        peer_endpoint: true,
-        arbiter: true,
-        on_timeout: OnTimeout::KeepFrozen,
-        doublings: 0,
-    };
-    Fencer::new(config, record, connection)
-}
-
 impl World {
     /// Both nodes in sync and connected, the first one Primary.
-    pub fn new() -> Self {
+    pub fn new(rules: &Rules) -> Self {
         let node = |at: usize| Node {
             up: true,
-            fencer: fencer(at, Record::default(), 0),
+            fencer: rules.fencer(at, Record::default(), 0),
             stored: Record::default(),
             saving: None,
             primary: at == 0,
@@ -163,6 +176,9 @@ impl World {
             disk: [Disk::UpToDate; VOLUMES],
             peer_good: [true; VOLUMES],
             has: [0; VOLUMES],
+            gone: [None; VOLUMES],
+            peer_gone: [false; VOLUMES],
+            seen: [0; VOLUMES],
         };
         Self {
             nodes: [node(0), node(1)],
@@ -173,6 +189,9 @@ impl World {
             crashes: 0,
             promotions: 0,
             demotions: 0,
+            disk_losses: 0,
+            forces: 0,
+            split: false,
             wrong: Wrong::default(),
         }
     }
@@ -186,6 +205,9 @@ pub enum Start {
     /// Later: the second one was lost and outdated itself, the first wrote alone, and they are connected again; the
     /// resync has yet to end.
     Resync,
+    /// Later still: the resync has ended, the fence is given back, and then the second one's disk was replaced by a copy of
+    /// it from the very beginning.
+    OldDisk,
 }
 
 /// One history after another: the bounds and the defect.
@@ -193,23 +215,42 @@ pub enum Start {
 pub struct Rules {
     pub start: Start,
     pub bounds: Bounds,
+    pub policy: Policy,
     /// Whether each state is asked if all would be well again. It takes most of the time.
     pub heal: bool,
     pub mutation: Mutation,
 }
 
 impl Rules {
-    fn is(&self, mutation: Mutation) -> bool {
+    pub fn is(&self, mutation: Mutation) -> bool {
         self.mutation == mutation
+    }
+
+    fn fencer(&self, node: usize, record: Record, connection: u64) -> Fencer {
+        let config = Config {
+            node: name(node),
+            peer: name(1 - node),
+            policy: self.policy,
+            peer_endpoint: true,
+            arbiter: true,
+            on_timeout: OnTimeout::KeepFrozen,
+            doublings: 0,
+        };
+        Fencer::new(config, record, connection)
+    }
+
+    /// Whether more than the policy and the protocol decide who may go on: then histories may part.
+    pub fn may_split(&self, world: &World) -> bool {
+        world.forces > 0 || self.policy == Policy::ResourceOnly
     }
 
     /// The first state.
     pub fn begin(&self) -> World {
-        let mut world = World::new();
+        let mut world = World::new(self);
         for at in 0..2 {
             self.refresh(&mut world, at);
         }
-        if self.start == Start::Resync {
+        if self.start != Start::InSync {
             self.lose(&mut world, 0);
             while self.persisted(&mut world, 0) {}
             for _ in 0..2 {
@@ -231,6 +272,9 @@ impl Rules {
             }
             assert!(self.write(&mut world, 0, 0), "the first node goes on alone");
             assert!(self.connect(&mut world), "they meet again");
+        }
+        if self.start == Start::OldDisk {
+            self.put_old_disk_in(&mut world, 1);
         }
         world
     }
@@ -264,9 +308,13 @@ impl Rules {
                 connection: node.connection,
                 peer_may_be_current: node.peer_may_be_current,
                 in_sync: self.in_sync(node),
-                lone: false,
-                elsewhere: false,
-                agreed: if node.linked { node.agreed } else { 0 },
+                lone: self.lone(node),
+                elsewhere: self.elsewhere(node),
+                agreed: if node.linked && !self.is(Mutation::NotVouched) {
+                    node.agreed
+                } else {
+                    0
+                },
                 disk: (0..self.bounds.volumes)
                     .map(|v| node.disk[v])
                     .min()
@@ -345,21 +393,28 @@ impl Rules {
 
     /// The node became Primary.
     pub fn promoted(&self, world: &mut World, at: usize) {
-        if matches!(world.nodes[1 - at].stored.own, Own::Held(..)) {
+        // By the operator's word it may, and who is forced takes the place of the holder.
+        if matches!(world.nodes[1 - at].stored.own, Own::Held(..)) && world.forces == 0 {
             world.wrong.fenced_promoted = true;
         }
+        let behind = (0..self.bounds.volumes).any(|v| world.nodes[at].has[v] < world.acked[v]);
+        world.split |= behind && self.may_split(world);
+        let forces = world.forces;
         let node = &mut world.nodes[at];
         node.primary = true;
         for v in 0..self.bounds.volumes {
-            assert!(node.disk[v] >= Disk::Consistent);
+            assert!(node.disk[v] >= Disk::Consistent || forces > 0);
             node.disk[v] = Disk::UpToDate;
+            node.seen[v] = node.has[v];
         }
     }
 
     /// An unfence may begin only when the peer is as good as this node.
     fn judge_release(&self, world: &mut World, at: usize, record: &Record) {
-        let begins =
-            matches!(record.own, Own::Releasing(_)) && record.own != world.nodes[at].stored.own;
+        // One that was only asked for was not used; but who does not store its record forgets that it was.
+        let stored = world.nodes[at].stored.own;
+        let held = matches!(stored, Own::Held(..)) || self.is(Mutation::RecordNotDurable);
+        let begins = matches!(record.own, Own::Releasing(_)) && record.own != stored && held;
         let behind = (0..self.bounds.volumes).any(|v| world.nodes[1 - at].has[v] < world.acked[v]);
         let target_done = self.is(Mutation::UnfenceOnTarget);
         if begins && behind && !target_done {
@@ -371,7 +426,8 @@ impl Rules {
     pub fn write(&self, world: &mut World, at: usize, v: usize) -> bool {
         let node = &world.nodes[at];
         let frozen = node.frozen && !self.is(Mutation::ThawBeforeGrant);
-        if !node.up || !node.primary || frozen || node.disk[v] != Disk::UpToDate {
+        let own = node.disk[v] == Disk::UpToDate;
+        if !node.up || !node.primary || frozen {
             return false;
         }
         let peer = &world.nodes[1 - at];
@@ -379,13 +435,29 @@ impl Rules {
             // Waits for an acknowledgement that does not come.
             return false;
         }
-        if node.has[v] < world.acked[v] {
-            world.wrong.diverged = true;
+        let peers = node.linked && peer.disk[v] == Disk::UpToDate;
+        // Its own disk is gone, or the target of a resync; the peer's stands in when the arbiter knows.
+        let stands_in = peers && !(self.policy == STRICT && peer.fencer.is_untold());
+        if !own && !stands_in {
+            return false;
         }
-        let alone = !node.linked;
+        let has = if own { node.has[v] } else { peer.has[v] };
+        if has < world.acked[v] {
+            if self.may_split(world) {
+                world.split = true;
+            } else {
+                world.wrong.diverged = true;
+            }
+        }
+        let other = &world.nodes[1 - at];
+        let alone = !world.nodes[at].linked && other.up && other.primary && !other.linked;
+        world.split |= alone && self.may_split(world);
         world.acked[v] += 1;
-        world.nodes[at].has[v] = world.acked[v];
-        if !alone && world.nodes[1 - at].disk[v] == Disk::UpToDate {
+        world.nodes[at].seen[v] = world.acked[v];
+        if own {
+            world.nodes[at].has[v] = world.acked[v];
+        }
+        if peers {
             world.nodes[1 - at].has[v] = world.acked[v];
         }
         true
@@ -396,32 +468,25 @@ impl Rules {
     pub fn connect(&self, world: &mut World) -> bool {
         let [a, b] = &world.nodes;
         let both = a.up && b.up && !a.linked && !b.linked && !(a.primary && b.primary);
-        if !both || a.saving.is_some() || b.saving.is_some() {
+        if !both || world.split || a.saving.is_some() || b.saving.is_some() {
+            // Split brain: the operator decides, and there is no more to be explored.
+            return false;
+        }
+        if !(0..self.bounds.volumes).all(|v| self.serves_both(world, v)) {
             return false;
         }
         for v in 0..self.bounds.volumes {
+            if world.nodes.iter().any(|node| node.gone[v].is_some()) {
+                continue;
+            }
             let behind = usize::from(a.has[v] >= b.has[v]);
-            if a.has[v] != b.has[v] && world.nodes[behind].primary {
+            let behind = &world.nodes[behind];
+            if a.has[v] != b.has[v] && behind.primary && !self.elsewhere(behind) {
                 return false;
             }
         }
         for v in 0..self.bounds.volumes {
-            let (x, y) = (world.nodes[0].has[v], world.nodes[1].has[v]);
-            let source = if x == y {
-                // Nothing differs. An interrupted resync is complete then.
-                None
-            } else {
-                Some(usize::from(x < y))
-            };
-            for at in 0..2 {
-                let target = source == Some(1 - at);
-                world.nodes[at].disk[v] = if target {
-                    Disk::Unusable
-                } else {
-                    Disk::UpToDate
-                };
-                world.nodes[at].peer_good[v] = source != Some(at);
-            }
+            self.settle(world, v);
         }
         let seen = |at: usize| world.nodes[at].fencer.status().record.seen;
         let agreed = seen(0).max(seen(1));
@@ -441,7 +506,8 @@ impl Rules {
         let Some(target) = (0..2).find(|&at| world.nodes[at].disk[v] == Disk::Unusable) else {
             return false;
         };
-        if !world.nodes.iter().all(|node| node.up && node.linked) {
+        let whole = |node: &Node| node.up && node.linked && node.gone[v].is_none();
+        if !world.nodes.iter().all(whole) {
             return false;
         }
         let source = 1 - target;
@@ -505,9 +571,11 @@ impl Rules {
             node.stored = Record::default();
         }
         node.peer_good = [false; VOLUMES];
+        node.peer_gone = [false; VOLUMES];
+        node.seen = [0; VOLUMES];
         node.peer_may_be_current = true;
         // Nothing volatile is left to tell two crashes apart.
-        node.fencer = fencer(at, node.stored, node.connection);
+        node.fencer = self.fencer(at, node.stored, node.connection);
         for disk in &mut node.disk {
             *disk = (*disk).min(Disk::Consistent);
         }
@@ -517,12 +585,20 @@ impl Rules {
         let node = &mut world.nodes[at];
         node.up = true;
         node.connection += 1;
-        node.fencer = fencer(at, node.stored, node.connection);
+        let (record, connection) = (node.stored, node.connection);
+        world.nodes[at].fencer = self.fencer(at, record, connection);
+        for v in 0..self.bounds.volumes {
+            self.disk_back(world, at, v);
+        }
         self.feed(world, at, Input::Reconcile);
     }
 
     pub fn persisted(&self, world: &mut World, at: usize) -> bool {
         let node = &mut world.nodes[at];
+        if (0..self.bounds.volumes).all(|v| node.gone[v].is_some()) {
+            // There is nothing to store it on.
+            return false;
+        }
         let Some(record) = node.saving.take() else {
             return false;
         };
@@ -676,9 +752,11 @@ impl Rules {
     pub fn judge(&self, world: &mut World) {
         let answers_alone = |node: &Node| {
             let frozen = node.frozen && !self.is(Mutation::ThawBeforeGrant);
-            node.up && node.primary && !node.linked && !frozen
+            let disks = (0..self.bounds.volumes).all(|v| node.disk[v] == Disk::UpToDate);
+            node.up && node.primary && !node.linked && !frozen && disks
         };
-        world.wrong.two_writers |= world.nodes.iter().all(answers_alone);
+        let two = world.nodes.iter().all(answers_alone);
+        world.wrong.two_writers |= two && !self.may_split(world);
         for node in &world.nodes {
             assert!(!node.up || node.frozen == node.fencer.frozen());
         }
@@ -689,6 +767,7 @@ fn unlink(node: &mut Node) {
     node.linked = false;
     node.connection += 1;
     node.peer_good = [false; VOLUMES];
+    node.peer_gone = [false; VOLUMES];
     node.peer_may_be_current = true;
 }
 
