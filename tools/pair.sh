@@ -247,6 +247,10 @@ why_not_met() {
     done
     pause 2
   done
+  for node in a b; do
+    # Whether QEMU ever got its end of the cable.
+    qmp $node '{"execute":"human-monitor-command","arguments":{"command-line":"info network"}}' >&2 || :
+  done
   # What of the cable's own sockets is full.
   if wire=$(process_of wire) && command -v ss >/dev/null; then ss -xp | grep -F "pid=$wire," >&2 || :; fi
 }
