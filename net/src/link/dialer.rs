@@ -10,9 +10,16 @@ const FIRST_PAUSE: Micros = 10_000;
 /// Time limit of the first attempt. Shorter than TCP's own retransmission, whose least time-out
 /// of a second would cost a second for one lost SYN.
 const FIRST_TIMEOUT: Micros = 250_000;
-/// Time limit of later attempts at most: a peer that comes back while its hardware address is
+/// Time limit of later attempts at most, but for the patient ones: a peer that comes back while its hardware address is
 /// still known is found within this time. The two nodes are near each other.
 const TIMEOUT_MAX: Micros = 1_000_000;
+/// One attempt in so many is a patient one: on hosts that are so busy that an answer takes more than [`TIMEOUT_MAX`], all
+/// others end before it comes, and the nodes would not meet as long as that lasts.
+const PATIENT_EVERY: u32 = 4;
+/// Time limit of the first patient attempt; doubles up to the largest. TCP sends its SYN again within it, so a peer that
+/// comes up in the middle of one is found, too.
+const PATIENT_FIRST: Micros = 2_000_000;
+const PATIENT_MAX: Micros = 8_000_000;
 /// The peer's hardware address is asked for so often at first, and so often later.
 const SOLICIT_FAST: Micros = 50_000;
 const SOLICIT_SLOW: Micros = 250_000;
@@ -86,7 +93,8 @@ pub struct Dialer {
     connect_interval: Micros,
     state: State,
     pause: Micros,
-    timeout: Micros,
+    /// Attempts of the present series that nobody answered.
+    unanswered: u32,
     /// When the present series of attempts began.
     since: Micros,
     /// What came of the series so far.
@@ -106,7 +114,7 @@ impl Dialer {
             connect_interval: connect_interval.max(FIRST_PAUSE),
             state: State::Closed,
             pause: FIRST_PAUSE,
-            timeout: FIRST_TIMEOUT,
+            unanswered: 0,
             since: 0,
             found: None,
             next_solicit: 0,
@@ -145,7 +153,7 @@ impl Dialer {
     }
 
     fn begin(&mut self, now: Micros, first: Micros) {
-        self.timeout = FIRST_TIMEOUT;
+        self.unanswered = 0;
         self.since = now;
         self.found = match self.side {
             Side::Dials => None,
@@ -216,12 +224,12 @@ impl Dialer {
         match self.state {
             State::Closed | State::Up(_) => return None,
             State::Waiting(at) if at <= now => {
-                self.state = State::Dialling(now.saturating_add(self.timeout));
+                self.state = State::Dialling(now.saturating_add(time_limit(self.unanswered)));
                 self.next_solicit = now.saturating_add(SOLICIT_FAST);
                 return Some(DialStep::Dial);
             }
             State::Dialling(until) if until <= now => {
-                self.timeout = (self.timeout * 2).min(TIMEOUT_MAX);
+                self.unanswered = self.unanswered.saturating_add(1);
                 self.found = Some(Sought::NoAnswer);
                 self.state = State::Waiting(now);
                 return Some(DialStep::Abandon);
@@ -255,5 +263,16 @@ impl Dialer {
         };
         let others = self.next_solicit.min(self.next_report);
         Some(at.min(others).min(self.next_word))
+    }
+}
+
+/// How long the attempt may last that follows so many unanswered ones.
+fn time_limit(unanswered: u32) -> Micros {
+    let doubled = |first: Micros, times: u32, most: Micros| (first << times.min(16)).min(most);
+    let round = unanswered / PATIENT_EVERY;
+    if unanswered % PATIENT_EVERY == PATIENT_EVERY - 1 {
+        doubled(PATIENT_FIRST, round, PATIENT_MAX)
+    } else {
+        doubled(FIRST_TIMEOUT, unanswered, TIMEOUT_MAX)
     }
 }

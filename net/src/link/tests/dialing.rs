@@ -68,8 +68,39 @@ fn unanswered_attempts_follow_one_another_and_are_reported() {
         now = dialer.poll_at().expect("wanted");
     }
     assert_eq!(reports, 9, "once per connect interval");
-    assert!(dials[1] == 250_000 && dials.windows(2).all(|p| p[1] - p[0] <= SECOND));
+    let limits: Vec<_> = dials.windows(2).map(|p| p[1] - p[0]).collect();
+    let patient = |at: usize| at % 4 == 3;
+    for (at, limit) in limits.iter().enumerate() {
+        assert!(*limit <= SECOND || patient(at), "{at}: {limits:?}");
+    }
+    assert_eq!(limits[0], 250_000);
     assert!((150..300).contains(&solicits), "{solicits}");
+}
+
+/// Both hosts are so busy that the peer's answer takes this long: seen with a load of 18 on two processors.
+#[test]
+fn a_peer_that_answers_late_is_reached() {
+    for delay in [SECOND / 10, SECOND, 2 * SECOND, 4 * SECOND, 7 * SECOND] {
+        let mut dialer = Dialer::new(Side::Dials, INTERVAL);
+        dialer.open(0);
+        let (mut now, mut answer) = (0, None);
+        while answer.is_none_or(|at| at > now) {
+            while let Some(step) = dialer.poll(now) {
+                match step {
+                    DialStep::Dial => answer = Some(now + delay),
+                    // It goes to an attempt that is over.
+                    DialStep::Abandon => answer = None,
+                    _ => {}
+                }
+            }
+            assert!(
+                now < 60 * SECOND,
+                "not reached, with answers after {delay} us"
+            );
+            let next = dialer.poll_at().expect("wanted");
+            now = answer.map_or(next, |at| at.min(next));
+        }
+    }
 }
 
 #[test]
