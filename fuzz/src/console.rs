@@ -13,7 +13,7 @@ use std::fmt::Write;
 /// of the log.
 pub const TARGET: Target = Target {
     name: "console",
-    max_len: 1024,
+    max_len: 4096,
     run,
     seeds,
 };
