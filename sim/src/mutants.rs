@@ -86,6 +86,13 @@ pub(crate) fn run(names: &[String], arguments: &Arguments) -> bool {
         arguments.seeds,
         began.elapsed().as_secs_f64()
     );
+    for kind in [None, Some("--fencing"), Some("--snapshots")] {
+        let of_kind = hunted.iter().filter(|one| option(one.name) == kind);
+        let (caught, of) = of_kind.fold((0, 0), |(caught, of), one| {
+            (caught + usize::from(one.found.is_some()), of + 1)
+        });
+        println!("  {caught} of {of} {}", kind.unwrap_or("with neither"));
+    }
     for one in &missed {
         println!("FAILED: {} was not noticed: {}", one.name, one.meaning);
     }
