@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The checkout.
@@ -63,12 +64,19 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A TCP port that is free on 127.0.0.1 right now.
+/// A TCP port that is free on 127.0.0.1 right now, and another one with each call. Not one of those that Linux gives to
+/// outgoing connections (32768 and above), or a client could have it by the time that somebody listens.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
+    const FIRST: u32 = 20_000;
+    const PORTS: u32 = 12_000;
+    static DRAWN: AtomicU32 = AtomicU32::new(0);
+    // Tests that run at the same time begin at different places.
+    let place = std::process::id().wrapping_mul(97);
+    (0..PORTS)
+        .map(|_| place.wrapping_add(DRAWN.fetch_add(1, Ordering::Relaxed)))
+        .map(|drawn| (FIRST + drawn % PORTS) as u16)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port")
-        .port()
 }
 
 /// Calls `attempt` every 20 ms until it gives a value; panics with `what` when `seconds` are over.
