@@ -91,6 +91,15 @@ prepare_net() {
 
 remove_net() { [ "$net" != tap ] || ip netns del "palisade-$tag" 2>/dev/null || :; }
 
+# cable_end NODE NETWORK - the socket that NODE's QEMU connects to. QEMU does so in a thread of its own, and with -daemonize
+# goes to / meanwhile: on a busy machine a path relative to $dir was looked for there, and the node stayed without a
+# network, in silence. An absolute path may be longer than a socket's may be, or have a comma in it; that by way of the
+# wire's process, which runs in $dir, is neither, and is there as long as the cable.
+cable_end() {
+  local pid
+  if pid=$(process_of wire); then say "/proc/$pid/cwd/$1.$2"; else say "$1.$2"; fi
+}
+
 # netdev_args NODE - QEMU's arguments for the three networks.
 netdev_args() {
   local index network
@@ -103,7 +112,7 @@ netdev_args() {
     elif [ "$network" = management ] && [ -n "$http_a" ]; then
       web_args "$1" $index
     else
-      say -netdev "stream,id=net$index,server=off,addr.type=unix,addr.path=$1.$network"
+      say -netdev "stream,id=net$index,server=off,addr.type=unix,addr.path=$(cable_end "$1" "$network")"
     fi
     say -device "$(device net),id=$network,netdev=net$index,mac=$(mac "$1" $index),$(net_options "$network")"
   done
@@ -114,7 +123,7 @@ web_args() {
   local host=10.99.0.252
   [ "$1" = a ] || host=10.99.0.253
   say -netdev "hubport,id=net$2,hubid=0"
-  say -netdev "stream,id=cable,server=off,addr.type=unix,addr.path=$1.management" -netdev hubport,id=hub-cable,hubid=0,netdev=cable
+  say -netdev "stream,id=cable,server=off,addr.type=unix,addr.path=$(cable_end "$1" management)" -netdev hubport,id=hub-cable,hubid=0,netdev=cable
   say -netdev "user,id=web,net=10.99.0.0/24,host=$host,restrict=on,ipv6=off,hostfwd=tcp:$(http_address "$1")-${management_ip[$1]}:$http_port"
   say -netdev hubport,id=hub-web,hubid=0,netdev=web
 }

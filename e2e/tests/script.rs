@@ -283,3 +283,20 @@ fn disks_of_unequal_size_are_refused_by_the_nodes_too() {
     // The script refuses; `start` of the nodes by hand would meet the nodes' own check.
     assert!(refusal(&pair.up(&[])).contains("differ in size"));
 }
+
+/// QEMU connects in a thread of its own, and with -daemonize goes to / meanwhile: a relative path works only as long as the
+/// machine has time.
+#[test]
+fn qemus_ends_of_the_cables_do_not_depend_on_its_directory() {
+    let pair = Pair::boot();
+    let commands = processes_of(&pair);
+    let words = commands.iter().flat_map(|command| command.split(' '));
+    let cables: Vec<&str> = words
+        .filter_map(|word| word.split_once("addr.path=").map(|(_, path)| path))
+        .collect();
+    assert_eq!(cables.len(), 4, "{commands:?}");
+    for cable in cables {
+        assert!(cable.starts_with('/'), "{cable}");
+        assert!(cable.len() < 108, "longer than a socket's path: {cable}");
+    }
+}
