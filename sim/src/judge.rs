@@ -378,6 +378,7 @@ impl World {
             if self.oracle.standing[n][volume] < Some(Level::Lagging)
                 || self.oracle.parted(volume)
                 || !in_use
+                || self.oracle.apart[n][volume]
             {
                 continue;
             }

@@ -62,6 +62,8 @@ pub(crate) struct Oracle {
     pub(crate) spoiled: Vec<BTreeSet<usize>>,
     /// The node has been up since the volume was last in sync, or whole: it cannot have lost anything.
     pub(crate) unbroken: [Vec<bool>; 2],
+    /// A volume lags since before a resync brought another one up to date: see [`Oracle::left_apart`].
+    pub(crate) apart: [Vec<bool>; 2],
     /// Answered writes may be in the node's memory only (protocol B).
     pub(crate) owed: [Vec<bool>; 2],
     /// A copy of the superblock rotted since the disk was attached.
@@ -123,6 +125,7 @@ impl Oracle {
             given_up: [vec![false; count], vec![false; count]],
             spoiled: vec![BTreeSet::new(); plan.volumes.len()],
             unbroken: [vec![false; count], vec![false; count]],
+            apart: [vec![false; count], vec![false; count]],
             owed: [vec![false; count], vec![false; count]],
             rotten: [vec![false; count], vec![false; count]],
             named: [vec![false; count], vec![false; count]],
@@ -274,6 +277,7 @@ impl Oracle {
     /// A write that began then was answered, and a node's disk need not have it yet.
     pub(crate) fn lags(&mut self, n: usize, volume: usize, protocol: Protocol, began: u64) {
         let standing = &mut self.standing[n][volume];
+        self.apart[n][volume] &= *standing == Some(Level::Lagging);
         match protocol {
             Protocol::A => {
                 *standing = standing.map(|level| level.min(Level::Lagging));
@@ -288,6 +292,14 @@ impl Oracle {
                 }
             }
             Protocol::C => {}
+        }
+    }
+
+    /// A resync has brought this volume up to date. Others that still lag are older now by more than what was on its way: across
+    /// them and it, order is not kept until they are brought up to date, too.
+    pub(crate) fn left_apart(&mut self, n: usize, volume: usize) {
+        for (other, apart) in self.apart[n].iter_mut().enumerate() {
+            *apart = other != volume && (*apart || self.standing[n][other] == Some(Level::Lagging));
         }
     }
 

@@ -394,7 +394,8 @@ impl World {
             // Unless a Primary's disk failed and then the peer crashed, who alone had something: docs/FAULT_MODEL.md.
             let excused = self.oracle.disks_failed() || self.oracle.torn_out;
             let may_have_more = mine == Some(Level::Answered) && theirs == Some(Level::Lagging);
-            if may_have_more && same && !excused && self.lacks_answered(1 - n, v) {
+            let of = self.oracle.of[1 - n][v];
+            if may_have_more && same && !excused && self.lacks_answered(1 - n, v, of) {
                 let who = letter(n);
                 let detail = format!("vol{v}: node {who} has more than its source");
                 self.fail("the better copy is never the target", detail);
@@ -417,10 +418,10 @@ impl World {
         }
     }
 
-    /// Whether an answered write is missing on this disk. One that lagged when its Primary was lost may have had all the same, and
-    /// then a copy of it has no more than it.
-    fn lacks_answered(&self, n: usize, volume: usize) -> bool {
-        let history = &self.oracle.branches[self.oracle.of[n][volume]].volumes[volume];
+    /// Whether a write that was answered in a branch is missing on this disk. One that lagged when its Primary was lost may have
+    /// had all the same, and then a copy of it has no more than it.
+    fn lacks_answered(&self, n: usize, volume: usize, branch: usize) -> bool {
+        let history = &self.oracle.branches[branch].volumes[volume];
         let disk = self.nodes[n].disks[volume].current();
         (0..self.plan.volumes[volume].places.sectors).any(|sector| {
             let passed_over = self.in_flight(volume, sector) || self.unjudged(volume, sector);
@@ -475,6 +476,7 @@ impl World {
             }
         }
         self.oracle.standing[n][volume] = Some(level);
+        self.oracle.left_apart(n, volume);
         self.oracle.unbroken[n][volume] = level == Level::Answered;
         self.oracle.before_resync[n][volume] = None;
         // What is on the disk need not come from the node's memory any more.
@@ -762,6 +764,8 @@ impl World {
             let who = letter(n);
             format!("histories of vol{volume} part: node {who} goes its own way ({standing:?})")
         });
+        // A peer that was answered nothing beyond what this node has (it had only just pulled ahead) gives nothing up later.
+        let lacks = self.lacks_answered(n, volume, self.oracle.of[1 - n][volume]);
         let history = self.history_of(n, volume);
         self.oracle.forked[n][volume] = true;
         // The other volumes' histories go on where they are.
@@ -773,7 +777,7 @@ impl World {
             unflushed: Vec::new(),
         });
         self.oracle.of[n][volume] = self.oracle.branches.len() - 1;
-        self.oracle.claims[1 - n][volume] = behind && self.oracle.served[1 - n][volume];
+        self.oracle.claims[1 - n][volume] = behind && lacks && self.oracle.served[1 - n][volume];
         self.oracle.claims[n][volume] = false;
         for n in 0..2 {
             self.oracle.given_up[n][volume] = false;
