@@ -157,7 +157,8 @@ fn both_nodes_have_their_handlers_run_for_a_split_brain() {
         status.fence() == Some((1, "held"))
     });
     pair.qemu_io(&pair.node_uri(Node::A, 0), &["write -P 0x31 0 64k"], 60);
-    // Somebody who does not know better.
+    // Somebody who does not know better, and a node that cannot hear either that its peer lives and holds the fence: it would yield.
+    pair.cut("peers");
     pair.must_exec(Node::B, "primary --force");
     pair.qemu_io(&pair.node_uri(Node::B, 0), &["write -P 0x32 0 64k"], 60);
     pair.restore("replication");
