@@ -77,7 +77,7 @@ fn unanswered_attempts_follow_one_another_and_are_reported() {
     assert!((150..300).contains(&solicits), "{solicits}");
 }
 
-/// Both hosts are so busy that the peer's answer takes this long: seen with a load of 18 on two processors.
+/// Both hosts are so busy that the peer's answer takes this long.
 #[test]
 fn a_peer_that_answers_late_is_reached() {
     for delay in [SECOND / 10, SECOND, 2 * SECOND, 4 * SECOND, 7 * SECOND] {
