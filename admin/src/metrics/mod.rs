@@ -55,17 +55,6 @@ const CONNECTIONS: [ConnectionState; 5] = [
     ConnectionState::Handshake,
     ConnectionState::Connected,
 ];
-const DISKS: [DiskState; 9] = [
-    DiskState::Diskless,
-    DiskState::Attaching,
-    DiskState::Failed,
-    DiskState::Negotiating,
-    DiskState::Inconsistent,
-    DiskState::Outdated,
-    DiskState::DUnknown,
-    DiskState::Consistent,
-    DiskState::UpToDate,
-];
 const REPLICATIONS: [ReplicationState; 12] = [
     ReplicationState::Off,
     ReplicationState::Established,
@@ -418,7 +407,7 @@ fn volumes(page: &mut Page<'_>, volumes: &[VolumeStatus]) -> fmt::Result {
     for (name, help, state) in disks {
         page.gauge(name, help)?;
         for of in volumes {
-            for other in DISKS {
+            for other in DiskState::ALL {
                 let (index, word) = (of.index, disk_state_name(other));
                 let labels = format_args!("volume=\"vol{index}\",state=\"{word}\"");
                 page.sample(name, labels, u64::from(other == state(of)))?;

@@ -36,6 +36,21 @@ pub enum DiskState {
     UpToDate,
 }
 
+impl DiskState {
+    /// All of them, from the worst to the best.
+    pub const ALL: [Self; 9] = [
+        Self::Diskless,
+        Self::Attaching,
+        Self::Failed,
+        Self::Negotiating,
+        Self::Inconsistent,
+        Self::Outdated,
+        Self::DUnknown,
+        Self::Consistent,
+        Self::UpToDate,
+    ];
+}
+
 /// State of the connection to the peer; DRBD's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionState {

@@ -66,7 +66,6 @@ pub(super) enum Attach {
     /// It did not answer while its metadata was read or created, and may still use the buffer.
     Stuck(Buf),
     /// The operator detached it.
-    #[allow(dead_code)]
     Detached,
 }
 

@@ -344,19 +344,7 @@ fn release(field: &[u8; 16]) -> Release {
     printable.map(|b| char::from(*b)).collect()
 }
 
-/// Disk states by their code less one. The codes are the format's own and never change.
-const STATES: [DiskState; 9] = [
-    DiskState::Diskless,
-    DiskState::Attaching,
-    DiskState::Failed,
-    DiskState::Negotiating,
-    DiskState::Inconsistent,
-    DiskState::Outdated,
-    DiskState::DUnknown,
-    DiskState::Consistent,
-    DiskState::UpToDate,
-];
-
+/// The code of a disk state. The codes are the format's own and never change.
 fn state_code(state: DiskState) -> u8 {
     // Written out, so that a state that is added does not compile before it has a code.
     match state {
@@ -373,7 +361,9 @@ fn state_code(state: DiskState) -> u8 {
 }
 
 fn state(code: u8) -> Option<DiskState> {
-    STATES.get(usize::from(code.checked_sub(1)?)).copied()
+    DiskState::ALL
+        .into_iter()
+        .find(|state| state_code(*state) == code)
 }
 
 /// Appends little-endian fields. All fields together are far smaller than a page.
