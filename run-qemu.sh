@@ -34,6 +34,7 @@ usage() {
     --machine q35|pc|microvm
     --nbd-ports A,B    host ports of the two exports (default 10809,10810)
     --http-ports A,B   the nodes' web servers (docs/HTTP.md), and host ports for them (default: none)
+    --http-token T     who shows it to a web server may give commands (default: nobody may)
     --net user|tap     tap needs root: bridges and offloads in a network namespace
     --policy dont-care|resource-only|resource-and-stonith
                        fencing policy; with the latter two, palisade-arbiter is started too (docs/FENCING.md)
@@ -91,7 +92,7 @@ case $verb in
   *) die "no verb '$verb': ./run-qemu.sh help lists them" ;;
 esac
 
-dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 http_a='' http_b='' net=user policy=dont-care arbiter=1 auto_promote='' notify='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c snapshot=off reserve=0 snapshot_a=10819 snapshot_b=10820
+dir=$here/run detach='' size='' volumes=1 mem=64M smp=1 accel=auto machine=q35 port_a=10809 port_b=10810 http_a='' http_b='' http_token='' net=user policy=dont-care arbiter=1 auto_promote='' notify='' fence_timeout=30s peer_timeout=6s metadata=internal integrity=crc32c snapshot=off reserve=0 snapshot_a=10819 snapshot_b=10820
 guest_command='' guest_volume=0 grow_size='' grow_volume=0 config='' out=$here/target/image
 arguments=()
 
@@ -148,6 +149,10 @@ take_option() {
     up:--integrity) one_of "$1" "$2" crc32c aes-256-gcm chacha20-poly1305 && integrity=$2 ;;
     up:--nbd-ports) two_ports "$1" "$2" 10809,10810 && port_a=${ports[0]} port_b=${ports[1]} ;;
     up:--http-ports) two_ports "$1" "$2" 7791,7792 && http_a=${ports[0]} http_b=${ports[1]} ;;
+    up:--http-token)
+      [[ $2 =~ ^[A-Za-z0-9._~+/=-]{16,128}$ ]] || die "--http-token: expected 16 to 128 letters, digits and . _ ~ + / = -"
+      http_token=$2
+      ;;
     up:--snapshot-ports) two_ports "$1" "$2" 10819,10820 && snapshot_a=${ports[0]} snapshot_b=${ports[1]} ;;
     up:--snapshot) one_of "$1" "$2" off best-effort required && snapshot=$2 ;;
     up:--reserve)

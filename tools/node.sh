@@ -70,6 +70,7 @@ write_config() {
       [ -z "$notify" ] || say "notify = true"
     fi
     [ -z "$http_a" ] || printf '%s\n' "[http]" "port = $http_port"
+    [ -z "$http_a" ] || [ -z "$http_token" ] || say "token = \"$http_token\""
     for index in 0 1 2; do
       printf '%s\n' "[[nic]]" "mac = \"$(mac "$node" $index)\"" "roles = [\"${networks[index]}\"]"
       case ${networks[index]} in

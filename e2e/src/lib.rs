@@ -22,6 +22,7 @@ pub mod nbd;
 pub mod pair;
 pub mod peer;
 pub mod tools;
+pub mod web;
 
 pub use machine::Machine;
 pub use pair::{Node, Pair};

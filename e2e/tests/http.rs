@@ -1,64 +1,14 @@
 //! The web server on the management network.
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+use e2e::Node;
 use e2e::load::{Load, Survives};
 use e2e::tools::{free_port, text, wait_for};
-use e2e::{Node, Pair};
+use e2e::web::{Web, code, rest};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// A pair with web servers, and their ports.
-struct Web {
-    pair: Pair,
-    ports: [u16; 2],
-}
-
-impl Web {
-    fn boot(options: &[&str]) -> Self {
-        let ports = [free_port(), free_port()];
-        let chosen = format!("{},{}", ports[0], ports[1]);
-        let pair = Pair::boot_with(&[&["--http-ports", &chosen], options].concat());
-        Self { pair, ports }
-    }
-
-    fn connect(&self, node: Node) -> TcpStream {
-        let port = self.ports[usize::from(node == Node::B)];
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the forwarded port");
-        let time = Some(Duration::from_secs(40));
-        stream.set_read_timeout(time).expect("a time");
-        stream
-    }
-
-    /// Sends this and reads to the end. Of a connection that was reset: what came before.
-    fn say(&self, node: Node, words: &[u8]) -> String {
-        let mut stream = self.connect(node);
-        let _ = stream.write_all(words);
-        rest(&mut stream)
-    }
-
-    /// The code and the body of a GET.
-    fn get(&self, node: Node, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n");
-        let answer = self.say(node, request.as_bytes());
-        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
-        (code(head), body.to_owned())
-    }
-}
-
-fn rest(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes);
-    text(&bytes)
-}
-
-fn code(answer: &str) -> u16 {
-    let code = answer
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3));
-    code.and_then(|code| code.parse().ok()).unwrap_or(0)
-}
 
 /// The value of a sample.
 fn sample(metrics: &str, name: &str) -> f64 {

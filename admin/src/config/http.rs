@@ -1,7 +1,9 @@
 //! `[http]`: the web server on the management address.
 
+use super::policy::Secret;
 use super::reader::{At, Reader};
 use super::schema::{Draft, port, to_u16};
+use super::value;
 use alloc::format;
 use alloc::string::String;
 use core::ops::Range;
@@ -11,10 +13,12 @@ use toml::de::DeTable;
 pub const HTTP_PORT: u16 = 7791;
 
 /// `[http]`. The address is that of the `[[nic]]` with the role management.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// TCP port.
     pub port: u16,
+    /// Who shows it may give commands; `None`: nobody may. It has no blanks.
+    pub token: Option<Secret>,
 }
 
 /// `[http]` with the places of what the cross checks look at.
@@ -22,10 +26,11 @@ pub(super) struct HttpDraft {
     /// The header; `None` if there is no such section.
     section: Option<Range<usize>>,
     port: At<u32>,
+    token: Option<At<Secret>>,
 }
 
 pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> HttpDraft {
-    let section = reader.section(root, "http", &["port"]);
+    let section = reader.section(root, "http", &["port", "token"]);
     let section = section.as_ref();
     let mut port_value = At {
         value: HTTP_PORT.into(),
@@ -37,6 +42,7 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> HttpDraft
     HttpDraft {
         section: section.map(|section| section.span.clone()),
         port: port_value,
+        token: section.and_then(|section| reader.optional_secret(section, "token", value::token)),
     }
 }
 
@@ -46,6 +52,7 @@ impl HttpDraft {
         self.section?;
         Some(Http {
             port: to_u16(self.port.value),
+            token: self.token.map(|token| token.value),
         })
     }
 }
@@ -56,6 +63,21 @@ pub(super) fn check(reader: &mut Reader<'_>, draft: &Draft) {
     let Some(section) = &http.section else {
         return;
     };
+    if let Some(token) = &http.token {
+        let peers = draft.secret.as_ref().map(|secret| &secret.value);
+        for (secret, whose) in [
+            (peers, "[peer]"),
+            (draft.management.own_secret(), "[management]"),
+        ] {
+            if secret == Some(&token.value) {
+                let message = format!(
+                    "http: token: it is the secret of {whose}, which never crosses a network, and this one does so in the \
+                     clear; expected another one"
+                );
+                reader.problem(token.span.clone(), message);
+            }
+        }
+    }
     let nic = draft.nics.iter().find(|nic| nic.nic.roles.management);
     let Some(nic) = nic else {
         if draft.nics_complete {

@@ -95,6 +95,11 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &DeTable<'t>) -> Managemen
 }
 
 impl ManagementDraft {
+    /// Its own secret.
+    pub(super) fn own_secret(&self) -> Option<&Secret> {
+        self.secret.as_ref().map(|secret| &secret.value)
+    }
+
     /// The section, if there is one and it is sound; `of_peer` is the secret of `[peer]`.
     pub(super) fn finish(self, of_peer: Option<&Secret>) -> Option<Management> {
         self.section?;

@@ -169,7 +169,12 @@ impl Page<'_> {
             return Ok(());
         };
         self.header("\n[http]")?;
-        self.key(SECTION, "port", format_args!("{}", http.port))
+        self.key(SECTION, "port", format_args!("{}", http.port))?;
+        match http.token {
+            // As a secret.
+            Some(_) => self.key(SECTION, "token", format_args!("\"(set)\"")),
+            None => self.absent("token: none, nobody can give commands"),
+        }
     }
 
     fn replication(&mut self) -> fmt::Result {

@@ -138,13 +138,23 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Expected> {
 
 /// A secret. What is said about a wrong one does not repeat it.
 pub(super) fn secret(value: &DeValue<'_>) -> Result<Secret, Expected> {
+    secret_of(value, |_| true, "")
+}
+
+/// A secret that a header of HTTP takes as one word.
+pub(super) fn token(value: &DeValue<'_>) -> Result<Secret, Expected> {
+    secret_of(value, |text| !text.contains(' '), " without blanks")
+}
+
+fn secret_of(value: &DeValue<'_>, fits: fn(&str) -> bool, which: &str) -> Result<Secret, Expected> {
     let text = string(value);
-    text.and_then(Secret::new).ok_or_else(|| {
+    let fit = text.filter(|text| fits(text)).and_then(Secret::new);
+    fit.ok_or_else(|| {
         let (least, most) = (SECRET_BYTES.start(), SECRET_BYTES.end());
         let found = text.map_or(String::new(), |text| {
             format!("; it has {}", text.chars().count())
         });
-        format!("{least} to {most} printable ASCII characters in quotes{found}")
+        format!("{least} to {most} printable ASCII characters{which} in quotes{found}")
     })
 }
 

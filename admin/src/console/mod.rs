@@ -72,6 +72,8 @@ pub enum Origin {
     Person,
     /// A script, which called it so.
     Machine(MachineId),
+    /// Somebody who is not on this line, and whom nothing of the answer is shown here.
+    Web,
 }
 
 /// A command to run.
@@ -180,6 +182,22 @@ impl Console {
         None
     }
 
+    /// Begins a command that came by another way. Until [`Console::finish`] what is given as `out` gets its output and nothing else, in lines ended by
+    /// line feeds; the terminal's bytes must not be in it. `None`: another command runs.
+    pub fn begin_web(&mut self, line: Line) -> Option<Submitted> {
+        if self.running.is_some() {
+            return None;
+        }
+        let origin = Origin::Web;
+        self.running = Some(origin.clone());
+        Some(Submitted { origin, line })
+    }
+
+    /// Whether the output of a command that runs is not the terminal's.
+    pub fn is_elsewhere(&self) -> bool {
+        self.running == Some(Origin::Web)
+    }
+
     /// Where the running command's output goes: lines ended by `\n`. What is not printable ASCII
     /// arrives as `?`, so nothing can break the framing or move the cursor.
     pub fn reply<'a>(&'a mut self, out: &'a mut dyn Output) -> Reply<'a> {
@@ -193,7 +211,14 @@ impl Console {
             return;
         };
         if !core::mem::replace(&mut self.at_line_start, true) {
-            out.write(b"\r\n");
+            let end: &[u8] = match origin {
+                Origin::Web => b"\n",
+                _ => b"\r\n",
+            };
+            out.write(end);
+        }
+        if origin == Origin::Web {
+            return;
         }
         if let Origin::Machine(id) = origin {
             let mut end: heapless::String<20> = heapless::String::new();
@@ -211,7 +236,7 @@ impl Console {
     /// [`Console::finish`].
     pub fn log(&mut self, line: &dyn fmt::Display, out: &mut dyn Output) -> bool {
         match &self.running {
-            Some(Origin::Machine(_)) => return false,
+            Some(Origin::Machine(_) | Origin::Web) => return false,
             Some(Origin::Person) if !self.at_line_start => return false,
             _ => {}
         }
@@ -282,7 +307,11 @@ impl fmt::Write for Reply<'_> {
             }
             self.out.write(run.as_bytes());
             if line.is_some() {
-                self.out.write(b"\r\n");
+                let end: &[u8] = match self.console.is_elsewhere() {
+                    true => b"\n",
+                    false => b"\r\n",
+                };
+                self.out.write(end);
             }
             self.console.at_line_start = line.is_some();
         }

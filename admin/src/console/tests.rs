@@ -475,6 +475,32 @@ fn output_cannot_break_the_framing() {
 }
 
 #[test]
+fn a_command_by_another_way_leaves_the_terminal_alone() {
+    let mut bench = Bench::new();
+    bench.keys(b"half a li");
+    let shown = bench.screen().text();
+    let line = Line::try_from("net").unwrap();
+    let command = bench.console.begin_web(line).unwrap();
+    assert_eq!((command.origin, &*command.line), (Origin::Web, "net"));
+    assert!(bench.console.is_elsewhere());
+    assert!(bench.console.begin_web(Line::new()).is_none());
+    // What is logged meanwhile waits, and is in no answer.
+    let mut out = Vec::new();
+    assert!(!bench.console.log(&"a line", &mut out));
+    bench.console.clear_screen(&mut out);
+    bench.console.picture("a picture", &mut out);
+    let mut reply = bench.console.reply(&mut out);
+    fmt::Write::write_str(&mut reply, "one\ntwo\u{1b}[2J\u{e9}").unwrap();
+    bench.console.finish(EXIT_FAILED, &mut out);
+    assert_eq!(out, b"one\ntwo?[2J?\n");
+    assert_eq!(bench.screen().text(), shown);
+    // The line goes on as if nothing had been.
+    assert!(!bench.console.is_elsewhere());
+    bench.keys(b"ne\r");
+    assert_eq!(bench.lines(), ["half a line"]);
+}
+
+#[test]
 fn a_narrow_terminal_still_works() {
     let mut console = Console::new(&"p".repeat(100), 1);
     let mut out = Vec::new();

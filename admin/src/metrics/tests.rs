@@ -103,7 +103,7 @@ fn nic(index: u16) -> NicInfo<'static> {
 
 fn text_of(status: &Status, latencies: &[(u16, &Latencies)], disks: &[DiskInfo<'_>]) -> String {
     let nics: Vec<_> = (0..8).map(nic).collect();
-    let http: Vec<_> = (0..11).map(|code| (400 + code, u64::MAX)).collect();
+    let http: Vec<_> = (0..15).map(|code| (400 + code, u64::MAX)).collect();
     let mut text = String::new();
     write(
         &Sample {

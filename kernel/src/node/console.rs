@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Write;
 
-use admin::console::{Console, EXIT_FAILED, EXIT_OK, OPEN, Origin, Submitted};
+use admin::console::{Console, EXIT_FAILED, EXIT_OK, Line, OPEN, Origin, Submitted};
 use admin::events::Format;
 use admin::verbs::{self, Verb, VerbCompleter};
 use drivers::port::MachineIo;
@@ -12,6 +12,7 @@ use drivers::uart::{COM1, Uart};
 use embassy_time::{Duration, Timer, with_timeout};
 use replication::api::{Command, Event, Text};
 
+use super::http::Http;
 use super::{Appliance, answers, history, signals};
 use crate::irq;
 use crate::{power, time};
@@ -28,6 +29,8 @@ const SAVE_PATIENCE: Duration = Duration::from_secs(2);
 const SAVE_POLL: Duration = Duration::from_millis(5);
 /// Time for the last words to a peer and to clients before the machine goes down.
 const FAREWELL: Duration = Duration::from_millis(50);
+/// The same for who asked for it by the web, which has a small share of the processor.
+const WEB_FAREWELL: Duration = Duration::from_millis(300);
 
 pub(super) struct Terminal {
     uart: Uart<MachineIo>,
@@ -39,6 +42,8 @@ pub(super) struct Terminal {
     /// Log entries printed or passed over.
     pub(super) seen: u64,
     commands: u32,
+    /// What the last command ended with.
+    status: u8,
     /// The byte that ended a verb which goes on until a key is pressed, if it is not for that verb.
     unread: Option<u8>,
 }
@@ -61,6 +66,7 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
         out: Vec::with_capacity(4096),
         seen: 0,
         commands: 0,
+        status: EXIT_OK,
         unread: None,
     };
     match irq::allocate_vector(signals::on_uart, 0)
@@ -84,7 +90,9 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
                 terminal.print_log();
             }
             terminal.send().await;
+            terminal.serve_web(appliance).await;
         }
+        terminal.serve_web(appliance).await;
         signals::CONSOLE.wait().await;
     }
 }
@@ -104,8 +112,11 @@ impl Terminal {
         }
     }
 
-    /// Sends everything, at the terminal's pace.
+    /// Sends everything, at the terminal's pace; unless it is not for the terminal: that is sent when it is whole.
     pub(super) async fn send(&mut self) {
+        if self.console.is_elsewhere() {
+            return;
+        }
         let mut last_progress = time::now_micros();
         let mut sent = 0;
         while let Some(&byte) = self.out.get(sent) {
@@ -124,7 +135,7 @@ impl Terminal {
     async fn execute(&mut self, appliance: &'static RefCell<Appliance>, submitted: Submitted) {
         let verb = match verbs::parse(&submitted.line, &self.volumes) {
             Ok(Some(verb)) => verb,
-            Ok(None) => return self.console.finish(EXIT_OK, &mut self.out),
+            Ok(None) => return self.finish(EXIT_OK),
             Err(error) => return self.end(Err(error)),
         };
         // Writing to a reply cannot fail.
@@ -133,7 +144,7 @@ impl Terminal {
             self.foretell(appliance, verb.act());
             if !self.confirmed().await {
                 let _ = writeln!(self.console.reply(&mut self.out), "nothing was done");
-                return self.console.finish(EXIT_FAILED, &mut self.out);
+                return self.finish(EXIT_FAILED);
             }
         }
         let end: Result<Text, Text> = match verb {
@@ -182,15 +193,18 @@ impl Terminal {
                     // Writing to a reply cannot fail.
                     let _ = writeln!(self.console.reply(&mut self.out), "{text}");
                 }
-                self.console.finish(EXIT_OK, &mut self.out);
+                self.finish(EXIT_OK);
             }
             Err(text) => self.end(Err(text)),
         }
     }
 
     /// Whether the one at the terminal has enough of a verb that goes on until then: `q`, Ctrl-C or Escape. What a script sends ends it, too,
-    /// and is read afterwards: whoever was at the terminal has left it.
+    /// and is read afterwards, as does a command by the web: whoever was at the terminal has left it.
     pub(super) fn is_enough(&mut self) -> bool {
+        if signals::is_web_command() {
+            return true;
+        }
         while let Some(byte) = self.read() {
             match byte {
                 b'q' | 0x03 | 0x1b => return true,
@@ -204,8 +218,11 @@ impl Terminal {
         false
     }
 
-    /// The answer to a question, if there is one: anything but `y` is no. What a script sends is no, too, and is read afterwards.
+    /// The answer to a question, if there is one: anything but `y` is no. What a script sends, or somebody by the web, is no, too, and is read afterwards.
     pub(super) fn answered(&mut self) -> Option<bool> {
+        if signals::is_web_command() {
+            return Some(false);
+        }
         let byte = self.read()?;
         if byte == OPEN {
             self.unread = Some(byte);
@@ -217,7 +234,36 @@ impl Terminal {
         let Err(error) = result else { return };
         // Writing to a reply cannot fail.
         let _ = writeln!(self.console.reply(&mut self.out), "error: {error}");
-        self.console.finish(EXIT_FAILED, &mut self.out);
+        self.finish(EXIT_FAILED);
+    }
+
+    fn finish(&mut self, status: u8) {
+        self.status = status;
+        self.console.finish(status, &mut self.out);
+    }
+
+    /// Carries out the command that the web server has, if there is one.
+    async fn serve_web(&mut self, appliance: &'static RefCell<Appliance>) {
+        if !signals::take_web_command() {
+            return;
+        }
+        let line = web(&mut appliance.borrow_mut()).and_then(Http::take_command);
+        let Some(command) = line.and_then(|line: Line| self.console.begin_web(line)) else {
+            return;
+        };
+        self.execute(appliance, command).await;
+        self.answer_web(appliance);
+        self.print_log();
+        self.send().await;
+    }
+
+    /// Hands the output of a command that has ended to the web server.
+    fn answer_web(&mut self, appliance: &RefCell<Appliance>) {
+        if let Some(http) = web(&mut appliance.borrow_mut()) {
+            http.finish(time::now_micros(), self.status == EXIT_OK, &self.out);
+        }
+        self.out.clear();
+        signals::DATA_PATH.signal(());
     }
 
     /// Has the engine carry out a command, and waits until it has. The engine bounds the time.
@@ -303,13 +349,20 @@ impl Terminal {
 
     /// Says good-bye to everybody and does not come back.
     async fn go_down(&mut self, appliance: &'static RefCell<Appliance>, reboot: bool) {
+        let word = if reboot { "rebooting" } else { "powering off" };
+        if self.console.is_elsewhere() {
+            // The answer needs its connection. Writing to a reply cannot fail.
+            let _ = writeln!(self.console.reply(&mut self.out), "{word}");
+            self.finish(EXIT_OK);
+            self.answer_web(appliance);
+            Timer::after(WEB_FAREWELL).await;
+        }
         if let Some(node) = appliance.borrow_mut().node.as_mut() {
             node.hang_up();
         }
         // Writing to a reply cannot fail.
-        let word = if reboot { "rebooting" } else { "powering off" };
         let _ = writeln!(self.console.reply(&mut self.out), "{word}");
-        self.console.finish(EXIT_OK, &mut self.out);
+        self.finish(EXIT_OK);
         self.send().await;
         signals::DATA_PATH.signal(());
         Timer::after(FAREWELL).await;
@@ -321,6 +374,11 @@ impl Terminal {
             power::poweroff()
         }
     }
+}
+
+/// The web server, if there is one.
+fn web(appliance: &mut Appliance) -> Option<&mut Http> {
+    appliance.node.as_mut()?.http.as_deref_mut()
 }
 
 /// Waits until everything that the node knows is on its disks, as long as these answer.

@@ -3,19 +3,23 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 
 use admin::config::Config;
+use admin::console::{LINE_BYTES_MAX, Line};
 use admin::events::{Follower, Format};
 use admin::metrics::{self, Sample};
 use admin::status::{ClientInfo, DiskInfo, NicInfo};
-use net::http::{BUSY, Budget, Mark, Page, Server, ServerConfig, Site, Verdict};
+use net::http::{
+    ANSWER_LIMIT, BUSY, Budget, COMMAND_BYTES_MAX, Mark, Page, Server, ServerConfig, Site, Verdict,
+};
 use net::stack::{ConnHandle, GroupConfig, GroupId, Liveness};
 use net::stream::ByteStream;
 use replication::api::{MAX_VOLUMES, Micros};
 use replication::latency::Latencies;
 
-use super::answers;
 use super::pump::Node;
+use super::{answers, signals};
 use crate::time;
 
 /// Connections that are served at once.
@@ -35,6 +39,10 @@ const LIVENESS: Liveness = Liveness {
     probe: 15_000_000,
     timeout: 45_000_000,
 };
+
+/// The log gets a line about wrong tokens at most so often.
+const COMPLAINTS_EVERY: Micros = 10_000_000;
+const _: () = assert!(COMMAND_BYTES_MAX == LINE_BYTES_MAX);
 
 /// The sockets of the web server on its card.
 pub fn sockets(port: u16) -> GroupConfig {
@@ -63,19 +71,30 @@ pub struct Http {
     readers: Vec<Follower>,
     /// The number of the last event that readers were stirred for.
     stirred: u64,
+    /// A command that came in and was not begun, and when it is too late for it.
+    command: Option<(Line, Micros)>,
+    /// Wrong tokens that the log knows of, and when it may be told of others.
+    complained: u64,
+    complaint_at: Micros,
 }
 
 impl Http {
     /// A server on the sockets `group` of the port at `port`, with all its memory.
     pub fn new(config: &Config, port: usize, group: GroupId) -> Box<Self> {
         let clients = usize::from(config.export.max_connections);
-        let server = ServerConfig {
+        let token = config.http.as_ref().and_then(|http| http.token.as_ref());
+        let sizes = ServerConfig {
             slots: CONNECTIONS,
-            documents: DOCUMENTS,
+            // A command may hold one for as long as it takes.
+            documents: DOCUMENTS + usize::from(token.is_some()),
             document_bytes: metrics::bytes_max(config.volumes.len()) + clients * CLIENT_BYTES,
         };
+        let mut server = Server::new(&sizes);
+        if let Some(token) = token {
+            server.allow_commands(token.as_bytes());
+        }
         Box::new(Self {
-            server: Server::new(&server),
+            server,
             budget: Budget::default(),
             port,
             group,
@@ -83,15 +102,29 @@ impl Http {
             clients: Vec::with_capacity(clients),
             readers: (0..CONNECTIONS).map(|_| Follower::default()).collect(),
             stirred: 0,
+            command: None,
+            complained: 0,
+            complaint_at: 0,
         })
+    }
+
+    /// The command that came in and was not begun.
+    pub fn take_command(&mut self) -> Option<Line> {
+        self.command.take().map(|(line, _)| line)
+    }
+
+    /// It has ended with this output.
+    pub fn finish(&mut self, now: Micros, done: bool, output: &[u8]) {
+        self.server.finish(now, done, output);
     }
 
     /// When a turn is due, whatever comes in.
     pub fn due(&self, now: Micros) -> Option<Micros> {
-        match self.budget.allows(now) {
-            true => self.server.poll_timeout(),
-            false => Some(self.budget.due()),
+        if !self.budget.allows(now) {
+            return Some(self.budget.due());
         }
+        let command = self.command.as_ref().map(|(_, end)| *end);
+        self.server.poll_timeout().into_iter().chain(command).min()
     }
 
     /// Drops every connection.
@@ -109,6 +142,11 @@ impl Http {
         }
         let began = time::now_micros();
         let mut worked = self.accept(now, node);
+        if self.command.as_ref().is_some_and(|(_, end)| *end <= now) {
+            // The console is busy with somebody else's.
+            self.command = None;
+            self.server.withdraw(now);
+        }
         if self.stirred != node.core.journal.last() {
             self.stirred = node.core.journal.last();
             self.server.stir();
@@ -129,6 +167,9 @@ impl Http {
             readers: &mut self.readers,
             now,
             counts: self.server.counts(),
+            conns: &self.conns,
+            port: self.port,
+            command: &mut self.command,
         };
         if let Some(slot) = self.server.answer(now, &mut site) {
             worked = true;
@@ -169,6 +210,7 @@ impl Http {
     fn poll(&mut self, at: usize, now: Micros, node: &mut Node) -> bool {
         let (slot, handle) = self.conns[at];
         let stack = &mut node.ports[self.port].stack;
+        let wrong = self.server.wrong_tokens();
         let verdict = match stack.stream(handle) {
             Some(mut stream) => self.server.poll(slot, now, &mut stream),
             None => {
@@ -176,6 +218,13 @@ impl Http {
                 Verdict::Abort
             }
         };
+        if self.server.wrong_tokens() != wrong && now >= self.complaint_at {
+            self.complaint_at = now + COMPLAINTS_EVERY;
+            let count = self.server.wrong_tokens() - self.complained;
+            self.complained += count;
+            let caller = Caller(stack.peer(handle));
+            log::warn!("http: {caller}: a wrong token, the {count}. since the last such line");
+        }
         match verdict {
             Verdict::Continue => return true,
             Verdict::Close => stack.close(now, handle),
@@ -186,6 +235,18 @@ impl Http {
     }
 }
 
+/// Who asks, as far as TCP still knows.
+struct Caller(Option<SocketAddr>);
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => write!(f, "{address}"),
+            None => f.write_str("somebody who is gone"),
+        }
+    }
+}
+
 /// What the documents are made of.
 struct View<'a> {
     node: &'a Node,
@@ -193,6 +254,9 @@ struct View<'a> {
     readers: &'a mut [Follower],
     now: Micros,
     counts: net::http::Counts,
+    conns: &'a [(u16, ConnHandle)],
+    port: usize,
+    command: &'a mut Option<(Line, Micros)>,
 }
 
 impl Site for View<'_> {
@@ -228,6 +292,16 @@ impl Site for View<'_> {
         journal.write(&line, Format::Json, out)?;
         out.write_char('\n')?;
         Ok(true)
+    }
+
+    fn command(&mut self, slot: u16, line: &str) {
+        let conn = self.conns.iter().find(|conn| conn.0 == slot);
+        let peer = conn.and_then(|conn| self.node.ports[self.port].stack.peer(conn.1));
+        log::info!("http: {}: {line}", Caller(peer));
+        // It fits: see above.
+        let line = Line::try_from(line);
+        *self.command = line.ok().map(|line| (line, self.now + ANSWER_LIMIT));
+        signals::web_command();
     }
 }
 

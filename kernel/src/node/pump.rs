@@ -132,7 +132,7 @@ pub struct Node {
     /// The end of the management network, if there is one.
     pub management: Option<Management>,
     /// The web server, if there is one.
-    http: Option<Box<Http>>,
+    pub http: Option<Box<Http>>,
     conns: Vec<Conn>,
     open_clients: u32,
     waiting_clients: u32,

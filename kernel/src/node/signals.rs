@@ -15,6 +15,8 @@ pub static CONSOLE: Wake = Wake::new();
 /// An operator's command may have ended.
 pub static COMMAND: Wake = Wake::new();
 
+/// Somebody waits for the console who is not on its line.
+static WEB_COMMAND: AtomicBool = AtomicBool::new(false);
 static CONFIGURATION: AtomicBool = AtomicBool::new(false);
 static LINES: AtomicBool = AtomicBool::new(false);
 
@@ -38,6 +40,22 @@ pub fn on_line(_: usize) {
 /// Handler of the UART's interrupt.
 pub fn on_uart(_: usize) {
     CONSOLE.signal(());
+}
+
+/// A command came in by the web server.
+pub fn web_command() {
+    WEB_COMMAND.store(true, Ordering::Relaxed);
+    CONSOLE.signal(());
+}
+
+/// Whether one waits.
+pub fn is_web_command() -> bool {
+    WEB_COMMAND.load(Ordering::Relaxed)
+}
+
+/// Whether one waits; it is waited for no longer.
+pub fn take_web_command() -> bool {
+    WEB_COMMAND.swap(false, Ordering::Relaxed)
 }
 
 /// Whether some device's configuration changed since the last call.

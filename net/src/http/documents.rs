@@ -49,6 +49,15 @@ impl Documents {
 /// Adds to a vector without having it grow.
 pub(super) struct Bounded<'a>(&'a mut Vec<u8>);
 
+impl Bounded<'_> {
+    /// Adds as much as there is room for; answers whether that is all.
+    pub(super) fn add(&mut self, bytes: &[u8]) -> bool {
+        let room = self.0.capacity() - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        bytes.len() <= room
+    }
+}
+
 impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if self.0.capacity() - self.0.len() < text.len() {

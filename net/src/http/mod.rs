@@ -1,5 +1,5 @@
 //! The web server of the management network: HTTP/1.1 without I/O (RFC 9112), a few read-only documents, events,
-//! and a page for a browser.
+//! a page for a browser, and, for who has the token, commands.
 //!
 //! A [`Server`] has a fixed number of sessions, each with a buffer for a request's head, and a few buffers for documents, all
 //! of it taken in [`Server::new`]; a session without a request costs nothing more. What documents say is the caller's
@@ -10,8 +10,8 @@
 //! 1. [`Budget::allows`]: the data path goes first; this server has a share of the processor's time.
 //! 2. [`Server::accept`] for each new connection; without a slot the connection gets [`BUSY`] and is closed.
 //! 3. [`Server::poll`] for each session that [`Server::wants_poll`]; it reads at most one request.
-//! 4. [`Server::answer`], which makes one document that was asked for, or fetches events for one reader ([`Server::stir`] when there
-//!    are new ones); [`Server::poll`] sends it.
+//! 4. [`Server::answer`], which makes one document that was asked for, fetches events for one reader ([`Server::stir`] when there
+//!    are new ones), or has the site begin a command, which [`Server::finish`] ends at any time later; [`Server::poll`] sends it.
 //! 5. [`Budget::spent`], and sleep until [`Server::poll_timeout`] or [`Budget::due`].
 //!
 //! # Limits
@@ -30,6 +30,7 @@ mod server;
 mod session;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use budget::Budget;
 pub use reply::{BUSY, Code, Counts};
@@ -43,11 +44,13 @@ use replication::api::Micros;
 pub const HEAD_BYTES_MAX: usize = 4096;
 /// Most header lines of a request.
 pub const HEADERS_MAX: usize = 32;
-/// Longest body of a request in bytes: more than any command has.
-pub const BODY_BYTES_MAX: usize = 512;
+/// Longest command in bytes.
+pub const COMMAND_BYTES_MAX: usize = 256;
+/// Longest body of a request in bytes: a command, and the end of a line.
+pub const BODY_BYTES_MAX: usize = COMMAND_BYTES_MAX + 2;
 /// Time for a request to come whole, from its first byte.
 pub const REQUEST_LIMIT: Micros = 10_000_000;
-/// Time for an answer to be taken whole, and for a document to be made.
+/// Time for an answer to be taken whole, for a document to be made, and for a command to be begun.
 pub const ANSWER_LIMIT: Micros = 10_000_000;
 /// A connection without a request is closed after this time.
 pub const IDLE_LIMIT: Micros = 30_000_000;
@@ -97,4 +100,8 @@ pub trait Site {
     /// # Errors
     /// That of `out`: it is longer than [`EVENT_BYTES_MAX`].
     fn event(&mut self, slot: u16, out: &mut dyn fmt::Write) -> Result<bool, fmt::Error>;
+
+    /// Begins to carry out a command for the one in `slot`: one line of printable ASCII, of at most [`COMMAND_BYTES_MAX`] bytes. There is no other
+    /// one before [`Server::finish`] was told how it ended.
+    fn command(&mut self, slot: u16, line: &str);
 }

@@ -15,6 +15,12 @@ pub enum Code {
     Ok,
     /// 400: it cannot be understood.
     BadRequest,
+    /// 400: the command is not one line of text.
+    BadCommand,
+    /// 401: it does not show the token.
+    Unauthorized,
+    /// 403: commands are off.
+    Forbidden,
     /// 404: there is no such document.
     NotFound,
     /// 405: the document has no such method.
@@ -25,10 +31,16 @@ pub enum Code {
     LengthRequired,
     /// 413: its body is too large.
     BodyTooLarge,
+    /// 415: its body is of another kind.
+    MediaType,
+    /// 422: the command was refused, failed, or is none.
+    Refused,
     /// 431: its head is too large.
     HeadTooLarge,
     /// 503: there are as many readers of events as there may be.
     Readers,
+    /// 503: other commands are being carried out.
+    Busy,
     /// 500: a document is larger than it may be.
     Internal,
     /// 503: the node does not do its duty, or cannot answer now.
@@ -39,19 +51,26 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Ok,
         Self::BadRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
         Self::NotFound,
         Self::Method,
         Self::Timeout,
         Self::LengthRequired,
         Self::BodyTooLarge,
+        Self::MediaType,
+        Self::Refused,
         Self::HeadTooLarge,
         Self::Internal,
         Self::Unavailable,
         Self::Version,
+        // Those whose numbers others have, too.
+        Self::BadCommand,
         Self::Readers,
+        Self::Busy,
     ];
 
     /// Its number.
@@ -59,15 +78,19 @@ impl Code {
     pub const fn number(self) -> u16 {
         match self {
             Self::Ok => 200,
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::BadCommand => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::Method => 405,
             Self::Timeout => 408,
             Self::LengthRequired => 411,
             Self::BodyTooLarge => 413,
+            Self::MediaType => 415,
+            Self::Refused => 422,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
-            Self::Unavailable | Self::Readers => 503,
+            Self::Unavailable | Self::Readers | Self::Busy => 503,
             Self::Version => 505,
         }
     }
@@ -75,15 +98,19 @@ impl Code {
     const fn phrase(self) -> &'static str {
         match self {
             Self::Ok => "OK",
-            Self::BadRequest => "Bad Request",
+            Self::BadRequest | Self::BadCommand => "Bad Request",
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden => "Forbidden",
             Self::NotFound => "Not Found",
             Self::Method => "Method Not Allowed",
             Self::Timeout => "Request Timeout",
             Self::LengthRequired => "Length Required",
             Self::BodyTooLarge => "Content Too Large",
+            Self::MediaType => "Unsupported Media Type",
+            Self::Refused => "Unprocessable Content",
             Self::HeadTooLarge => "Request Header Fields Too Large",
             Self::Internal => "Internal Server Error",
-            Self::Unavailable | Self::Readers => "Service Unavailable",
+            Self::Unavailable | Self::Readers | Self::Busy => "Service Unavailable",
             Self::Version => "HTTP Version Not Supported",
         }
     }
@@ -93,15 +120,26 @@ impl Code {
         match self {
             Self::Ok => "ok",
             Self::BadRequest => "this is not an HTTP/1.1 request as it should be",
+            Self::BadCommand => {
+                "a command is one line of at most 256 printable ASCII characters, without others behind it"
+            }
+            Self::Unauthorized => {
+                "commands need the token that [http] in this node's configuration has: Authorization: Bearer TOKEN"
+            }
+            Self::Forbidden => {
+                "commands are off: a token in [http] of this node's configuration allows them"
+            }
             Self::NotFound => {
-                "there is no such page: there are /, /healthz, /status, /metrics and /events"
+                "there is no such page: there are /, /healthz, /status, /metrics, /events and /v1/exec"
             }
             Self::Method => "this page cannot be asked for in this way: the header Allow says how",
             Self::Timeout => "the request did not come whole within 10 seconds",
             Self::LengthRequired => {
                 "say the body's length with Content-Length; chunks are not taken"
             }
-            Self::BodyTooLarge => "the body is too large: 512 bytes are taken",
+            Self::BodyTooLarge => "the body is too large: 258 bytes are taken",
+            Self::MediaType => "a command comes as Content-Type: text/plain",
+            Self::Refused => "the command was refused",
             Self::HeadTooLarge => {
                 "the request's head is too large: 4096 bytes and 32 header lines are taken"
             }
@@ -110,6 +148,9 @@ impl Code {
             }
             Self::Unavailable => "all memory for documents is in use: try it again",
             Self::Readers => "6 readers of events are there already: no more are taken",
+            Self::Busy => {
+                "no command can be begun now: others are being carried out, here or on the console"
+            }
             Self::Version => "HTTP/1.0 and HTTP/1.1 are spoken here",
         }
     }
@@ -117,7 +158,7 @@ impl Code {
 
 /// How many answers there were of each code.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts([u64; Code::ALL.len() - 1]);
+pub struct Counts([u64; Code::ALL.len() - 3]);
 
 impl Counts {
     pub(super) fn count(&mut self, code: Code) {
@@ -180,7 +221,9 @@ pub(super) fn head(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, READERS_MAX, REQUEST_LIMIT};
+    use crate::http::{
+        BODY_BYTES_MAX, COMMAND_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, READERS_MAX, REQUEST_LIMIT,
+    };
 
     #[test]
     fn the_sentences_name_the_limits() {
@@ -189,6 +232,10 @@ mod tests {
         says(
             Code::Timeout,
             &alloc::format!(" {} seconds", REQUEST_LIMIT / 1_000_000),
+        );
+        says(
+            Code::BadCommand,
+            &alloc::format!(" {COMMAND_BYTES_MAX} printable"),
         );
         says(
             Code::BodyTooLarge,

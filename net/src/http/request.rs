@@ -1,6 +1,7 @@
 //! A request's head: `httparse` finds the parts, and here is decided what they mean.
 
 use super::reply::Code;
+use super::token::Token;
 use super::{BODY_BYTES_MAX, HEADERS_MAX, Mark};
 use httparse::{EMPTY_HEADER, Error, Request, Status};
 
@@ -22,6 +23,7 @@ pub(super) enum Target {
     Status,
     Metrics,
     Events,
+    Exec,
     Other,
 }
 
@@ -33,6 +35,7 @@ impl Target {
             "/status" => Self::Status,
             "/metrics" => Self::Metrics,
             "/events" => Self::Events,
+            "/v1/exec" => Self::Exec,
             _ => Self::Other,
         }
     }
@@ -45,16 +48,21 @@ pub(super) struct Head {
     pub target: Target,
     /// Whether the connection may be used for another request.
     pub keep_alive: bool,
-    /// Bytes of the body.
-    pub body: usize,
+    /// Bytes of the body, if it says so.
+    pub body: Option<usize>,
+    /// Whether the body is plain text, as far as is said.
+    pub plain: bool,
+    /// May it give commands?
+    pub token: Token,
     /// Bytes of the head.
     pub length: usize,
     /// Of a reader of events: what it knows.
     pub mark: Option<Mark>,
 }
 
-/// Reads a head. `None`: it is not whole. `Err`: it is none, and how to answer; the connection is of no more use then.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Code> {
+/// Reads a head; `token` is the one that may give commands. `None`: it is not whole. `Err`: it is none, and how to answer; the connection is of no
+/// more use then.
+pub(super) fn parse(bytes: &[u8], token: Option<&[u8]>) -> Result<Option<Head>, Code> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
     let length = match request.parse(bytes) {
@@ -71,7 +79,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Code> {
     };
     let one_one = version == 1;
     let (mut keep_alive, mut body, mut host) = (one_one, None, 0);
-    let mut last_event = None;
+    let (mut last_event, mut plain) = (None, true);
+    let (mut worth, mut tokens_given) = (Token::missing(token), 0);
     for header in request.headers.iter() {
         let name = |wanted: &str| header.name.eq_ignore_ascii_case(wanted);
         if name("host") {
@@ -93,13 +102,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Code> {
             last_event = core::str::from_utf8(header.value).ok().and_then(mark);
         } else if name("transfer-encoding") {
             return Err(Code::LengthRequired);
+        } else if name("content-type") {
+            plain = is_plain(header.value);
+        } else if name("authorization") {
+            worth = Token::of(header.value, token);
+            tokens_given += 1;
         }
     }
     if one_one && host != 1 {
         return Err(Code::BadRequest);
     }
-    let body = body.unwrap_or(0);
-    if body > BODY_BYTES_MAX {
+    if tokens_given > 1 {
+        return Err(Code::BadRequest);
+    }
+    if body.is_some_and(|body| body > BODY_BYTES_MAX) {
         return Err(Code::BodyTooLarge);
     }
     Ok(Some(Head {
@@ -112,6 +128,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Code> {
         target: Target::of(path(target)),
         keep_alive,
         body,
+        plain,
+        token: worth,
         length,
         mark: last_event.or_else(|| since(target)),
     }))
@@ -153,6 +171,18 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
+/// Whether a content type is `text/plain` of a charset that has ASCII in it.
+fn is_plain(value: &[u8]) -> bool {
+    let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let kind = parts.next().unwrap_or_default();
+    kind.eq_ignore_ascii_case(b"text/plain")
+        && parts.all(|part| {
+            [&b"charset=utf-8"[..], b"charset=us-ascii"]
+                .iter()
+                .any(|charset| part.eq_ignore_ascii_case(charset))
+        })
+}
+
 fn length_of(value: &[u8]) -> Result<usize, Code> {
     let digits = core::str::from_utf8(value.trim_ascii()).map_err(|_| Code::BadRequest)?;
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -168,7 +198,7 @@ mod tests {
 
     #[track_caller]
     fn head(text: &str) -> Head {
-        parse(text.as_bytes())
+        parse(text.as_bytes(), None)
             .expect("a sound head")
             .expect("a whole head")
     }
@@ -212,6 +242,31 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_plain_text() {
+        let plain = |line: &str| {
+            head(&alloc::format!(
+                "POST /v1/exec HTTP/1.1\r\nHost: n\r\n{line}Content-Length: 6\r\n\r\n"
+            ))
+            .plain
+        };
+        for fit in [
+            "",
+            "Content-Type: text/plain\r\n",
+            "content-type: Text/Plain; charset=UTF-8\r\n",
+        ] {
+            assert!(plain(fit), "{fit}");
+        }
+        for unfit in [
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            "Content-Type: text/plain; charset=utf-16\r\n",
+            "Content-Type: text/plainer\r\n",
+            "Content-Type:\r\n",
+        ] {
+            assert!(!plain(unfit), "{unfit}");
+        }
+    }
+
+    #[test]
     fn connections_are_kept_as_the_version_and_the_header_say() {
         let keeps = |version, line| {
             head(&alloc::format!(
@@ -226,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused() {
-        let code = |text: &str| parse(text.as_bytes()).expect_err(text);
+        let code = |text: &str| parse(text.as_bytes(), None).expect_err(text);
         assert_eq!(code("\x16\x03\x01\x02"), Code::BadRequest);
         assert_eq!(code("GET / HTTP/2.0\r\n\r\n"), Code::Version);
         assert_eq!(code("GET / HTTP/1.1\r\n\r\n"), Code::BadRequest);
@@ -238,7 +293,7 @@ mod tests {
             code(&with("Content-Length: 1\r\nContent-Length: 1")),
             Code::BadRequest
         );
-        assert_eq!(code(&with("Content-Length: 513")), Code::BodyTooLarge);
+        assert_eq!(code(&with("Content-Length: 259")), Code::BodyTooLarge);
         assert_eq!(
             code(&with("Content-Length: 99999999999999999999999")),
             Code::BodyTooLarge
@@ -251,6 +306,10 @@ mod tests {
             code(&with(&"X: y\r\n".repeat(HEADERS_MAX))),
             Code::HeadTooLarge
         );
-        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: n\r\n"), Ok(None));
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: n\r\n", None), Ok(None));
+        assert_eq!(
+            code(&with("Authorization: Bearer x\r\nAuthorization: Bearer x")),
+            Code::BadRequest
+        );
     }
 }

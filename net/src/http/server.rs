@@ -45,8 +45,16 @@ impl Server {
                 documents: Documents::new(config.documents.max(1), config.document_bytes),
                 readers: 0,
                 counts: Counts::default(),
+                token: None,
+                wrong_tokens: 0,
+                running: None,
             },
         }
+    }
+
+    /// Takes commands from whoever shows this token.
+    pub fn allow_commands(&mut self, token: &[u8]) {
+        self.shared.token = Some(token.into());
     }
 
     /// What [`Server::new`] takes of the heap, in bytes.
@@ -97,10 +105,45 @@ impl Server {
     }
 
     /// Makes the document that has been waited for longest, if there is memory for it, or fetches events for the reader that has waited
-    /// longest for some; answers for which slot.
+    /// longest for some; answers for which slot. Otherwise has the command begun that has waited longest, if none is under way.
     pub fn answer<T: Site>(&mut self, now: Micros, site: &mut T) -> Option<u16> {
         self.make_document(now, site)
             .or_else(|| self.fetch_events(now, site))
+            .or_else(|| self.begin_command(now, site))
+    }
+
+    fn begin_command<T: Site>(&mut self, now: Micros, site: &mut T) -> Option<u16> {
+        if !self.shared.can_run() {
+            return None;
+        }
+        let waiting = self.sessions.iter().enumerate();
+        let waiting = waiting.filter_map(|(slot, session)| Some((session.commands_since()?, slot)));
+        let (_, slot) = waiting.min()?;
+        // There are 256 at most.
+        self.sessions[slot].begin_command(slot as u16, now, &mut self.shared, site);
+        None
+    }
+
+    /// The command that [`Site::command`] has begun has ended, and did what it was told or not, with this output: printable ASCII, lines ended by line
+    /// feeds. What is more than a document takes is cut off, and who asked for it is told so, if they are still there.
+    pub fn finish(&mut self, now: Micros, done: bool, output: &[u8]) {
+        if let Some(slot) = self.shared.running.take() {
+            let session = &mut self.sessions[usize::from(slot)];
+            session.end_command(done, output, now, &mut self.shared);
+        }
+    }
+
+    /// The command that [`Site::command`] was told of could not be begun within [`super::ANSWER_LIMIT`], and will not be.
+    pub fn withdraw(&mut self, now: Micros) {
+        if let Some(slot) = self.shared.running.take() {
+            self.sessions[usize::from(slot)].withdraw(now, &mut self.shared);
+        }
+    }
+
+    /// How many requests showed a token that is not the right one.
+    #[must_use]
+    pub fn wrong_tokens(&self) -> u64 {
+        self.shared.wrong_tokens
     }
 
     fn fetch_events<T: Site>(&mut self, now: Micros, site: &mut T) -> Option<u16> {

@@ -4,9 +4,10 @@ use super::documents::{DocumentId, Documents};
 use super::page::{PAGE, POLICY};
 use super::reply::{self, Code, Counts, Kind};
 use super::request::{self, Head, Method, Target};
+use super::token::Token;
 use super::{
-    ANSWER_LIMIT, EVENT_BYTES_MAX, GRACE, HEAD_BYTES_MAX, HEARTBEAT, IDLE_LIMIT, Mark, Page,
-    READERS_MAX, REQUEST_LIMIT, Site,
+    ANSWER_LIMIT, COMMAND_BYTES_MAX, EVENT_BYTES_MAX, GRACE, HEAD_BYTES_MAX, HEARTBEAT, IDLE_LIMIT,
+    Mark, Page, READERS_MAX, REQUEST_LIMIT, Site,
 };
 use crate::stream::ByteStream;
 use alloc::vec::Vec;
@@ -43,6 +44,12 @@ enum State {
     Answering,
     /// Events are sent as they happen; since nothing was left to be sent.
     Reading,
+    /// The head of a command has come, and a part of its body, which has so many bytes.
+    Body { length: usize },
+    /// A command of so many bytes has come and is not begun.
+    Command { length: usize },
+    /// It is being carried out. That is bounded by who does it.
+    Running,
 }
 
 /// What all sessions share.
@@ -51,6 +58,19 @@ pub(super) struct Shared {
     /// Sessions that read events.
     pub readers: usize,
     pub counts: Counts,
+    /// Who shows it may give commands.
+    pub token: Option<Vec<u8>>,
+    /// Requests that showed another one.
+    pub wrong_tokens: u64,
+    /// The slot for which a command is being carried out. Its session may be gone.
+    pub running: Option<u16>,
+}
+
+impl Shared {
+    /// Whether a command can be begun.
+    pub(super) fn can_run(&self) -> bool {
+        self.running.is_none() && self.documents.any_free()
+    }
 }
 
 #[derive(Debug)]
@@ -138,8 +158,9 @@ impl Session {
         let limit = match self.state {
             State::Free => return None,
             State::Idle => IDLE_LIMIT,
-            State::Head => REQUEST_LIMIT,
-            State::Waiting { .. } | State::Answering => ANSWER_LIMIT,
+            State::Head | State::Body { .. } => REQUEST_LIMIT,
+            State::Waiting { .. } | State::Command { .. } | State::Answering => ANSWER_LIMIT,
+            State::Running => return None,
             State::Reading if self.out.is_empty() => HEARTBEAT,
             State::Reading => ANSWER_LIMIT,
         };
@@ -149,8 +170,9 @@ impl Session {
     /// When it is due; 0: at once.
     pub(super) fn due_at(&self, shared: &Shared) -> Option<Micros> {
         match self.state {
-            State::Idle | State::Head if self.fresh => Some(0),
+            State::Idle | State::Head | State::Body { .. } if self.fresh => Some(0),
             State::Waiting { .. } if shared.documents.any_free() => Some(0),
+            State::Command { .. } if shared.can_run() => Some(0),
             State::Answering if !self.stalled => Some(0),
             State::Reading if self.out.is_empty() && self.hungry => Some(0),
             State::Reading if !self.out.is_empty() && !self.stalled => Some(0),
@@ -170,8 +192,10 @@ impl Session {
         }
         match self.state {
             State::Free => false,
-            State::Idle | State::Head => stream.readable() > 0 || stream.at_end(),
-            State::Waiting { .. } => false,
+            State::Idle | State::Head | State::Body { .. } => {
+                stream.readable() > 0 || stream.at_end()
+            }
+            State::Waiting { .. } | State::Command { .. } | State::Running => false,
             State::Answering => stream.writable() > 0 || stream.at_end(),
             State::Reading => {
                 stream.readable() > 0
@@ -185,7 +209,9 @@ impl Session {
     pub(super) fn price(&self, now: Micros) -> Option<(u8, Micros)> {
         match self.state {
             State::Idle if !self.fresh => Some((0, self.since)),
-            State::Head if now.saturating_sub(self.since) > GRACE => Some((1, self.since)),
+            State::Head | State::Body { .. } if now.saturating_sub(self.since) > GRACE => {
+                Some((1, self.since))
+            }
             _ => None,
         }
     }
@@ -202,9 +228,10 @@ impl Session {
         shared: &mut Shared,
         stream: &mut S,
     ) -> Verdict {
-        if matches!(self.state, State::Idle | State::Head) {
-            match self.receive(now, stream) {
+        if matches!(self.state, State::Idle | State::Head | State::Body { .. }) {
+            match self.receive(now, stream, shared.token.as_deref()) {
                 Received::Whole(head) => self.take(head, now, shared),
+                Received::Body(length) => self.take_body(length, now, shared),
                 Received::Nothing => return Verdict::Continue,
                 Received::Mistake(code) => {
                     self.keep_alive = false;
@@ -216,6 +243,10 @@ impl Session {
             && self.is_late(now)
         {
             self.short(Code::Unavailable, None, no_body, now, shared);
+        } else if matches!(self.state, State::Command { .. }) && self.is_late(now) {
+            // What was to be carried out by now must not be at some later time.
+            self.keep_alive = false;
+            self.short(Code::Busy, None, false, now, shared);
         }
         match self.state {
             State::Answering => self.send(now, shared, stream),
@@ -228,7 +259,12 @@ impl Session {
         self.deadline().is_some_and(|at| at <= now)
     }
 
-    fn receive<S: ByteStream>(&mut self, now: Micros, stream: &mut S) -> Received {
+    fn receive<S: ByteStream>(
+        &mut self,
+        now: Micros,
+        stream: &mut S,
+        token: Option<&[u8]>,
+    ) -> Received {
         let before = self.input.len();
         self.input.resize(HEAD_BYTES_MAX, 0);
         let read = stream.read(&mut self.input[before..]);
@@ -237,9 +273,13 @@ impl Session {
         if self.state == State::Idle && !self.input.is_empty() {
             self.enter(State::Head, now);
         }
-        if read > 0 || core::mem::take(&mut self.fresh) {
-            self.fresh = false;
-            match request::parse(&self.input) {
+        let fresh = core::mem::take(&mut self.fresh);
+        if let State::Body { length } = self.state {
+            if self.input.len() >= length {
+                return Received::Body(length);
+            }
+        } else if read > 0 || fresh {
+            match request::parse(&self.input, token) {
                 Ok(Some(head)) => return Received::Whole(head),
                 Ok(None) if self.input.len() == HEAD_BYTES_MAX => {
                     return Received::Mistake(Code::HeadTooLarge);
@@ -250,7 +290,9 @@ impl Session {
         }
         match self.state {
             _ if ended => Received::End(Verdict::Close),
-            State::Head if self.is_late(now) => Received::Mistake(Code::Timeout),
+            State::Head | State::Body { .. } if self.is_late(now) => {
+                Received::Mistake(Code::Timeout)
+            }
             _ if self.is_late(now) => Received::End(Verdict::Close),
             _ => Received::Nothing,
         }
@@ -259,7 +301,7 @@ impl Session {
     fn take(&mut self, head: Head, now: Micros, shared: &mut Shared) {
         self.input.drain(..head.length);
         // A body that nobody wants is not waited for.
-        self.keep_alive = head.keep_alive && head.body == 0;
+        self.keep_alive = head.keep_alive && head.body.unwrap_or(0) == 0;
         let no_body = head.method == Method::Head;
         let page = match head.target {
             Target::Other => return self.short(Code::NotFound, None, no_body, now, shared),
@@ -283,6 +325,7 @@ impl Session {
             Target::Events => {
                 return self.short(Code::Method, Some("Allow: GET\r\n"), no_body, now, shared);
             }
+            Target::Exec => return self.take_command(head, now, shared),
             // Refused below, whatever the page.
             Target::Index => Page::Health,
             Target::Health => Page::Health,
@@ -299,6 +342,110 @@ impl Session {
             );
         }
         self.enter(State::Waiting { page, no_body }, now);
+    }
+
+    /// The head of a command.
+    fn take_command(&mut self, head: Head, now: Micros, shared: &mut Shared) {
+        shared.wrong_tokens += u64::from(head.token == Token::Wrong);
+        let (code, header) = match (head.method, head.token, head.body) {
+            (Method::Post, Token::Right, Some(length)) if head.plain => {
+                self.keep_alive = head.keep_alive;
+                // The time for the request to come goes on.
+                self.state = State::Body { length };
+                self.fresh = true;
+                return;
+            }
+            (Method::Post, Token::Right, Some(_)) => (Code::MediaType, None),
+            (Method::Post, Token::Right, None) => (Code::LengthRequired, None),
+            (Method::Post, Token::Off, _) => (Code::Forbidden, None),
+            (Method::Post, Token::None, _) => (
+                Code::Unauthorized,
+                Some("WWW-Authenticate: Bearer realm=\"palisade\"\r\n"),
+            ),
+            (Method::Post, Token::Wrong, _) => (
+                Code::Unauthorized,
+                Some("WWW-Authenticate: Bearer realm=\"palisade\", error=\"invalid_token\"\r\n"),
+            ),
+            _ => (Code::Method, Some("Allow: POST\r\n")),
+        };
+        let no_body = head.method == Method::Head;
+        self.short(code, header, no_body, now, shared);
+    }
+
+    /// All of a command's `length` bytes.
+    fn take_body(&mut self, length: usize, now: Micros, shared: &mut Shared) {
+        let line = self.input[..length].trim_ascii_end();
+        let fit = line.len() <= COMMAND_BYTES_MAX
+            && line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+        if fit {
+            return self.enter(State::Command { length }, now);
+        }
+        self.input.drain(..length);
+        self.short(Code::BadCommand, None, false, now, shared);
+    }
+
+    /// Since when a command of it waits to be begun.
+    pub(super) fn commands_since(&self) -> Option<Micros> {
+        matches!(self.state, State::Command { .. }).then_some(self.since)
+    }
+
+    /// Has its command begun, for which there is memory.
+    pub(super) fn begin_command<T: Site>(
+        &mut self,
+        slot: u16,
+        now: Micros,
+        shared: &mut Shared,
+        site: &mut T,
+    ) {
+        let State::Command { length } = self.state else {
+            return;
+        };
+        let Some(id) = shared.documents.take() else {
+            return;
+        };
+        let line = core::str::from_utf8(self.input[..length].trim_ascii_end());
+        // All of it is ASCII.
+        site.command(slot, line.unwrap_or_default());
+        self.input.drain(..length);
+        self.body = Body::Document(id);
+        self.enter(State::Running, now);
+        shared.running = Some(slot);
+    }
+
+    /// Its command, if it still has one, has ended, with this output.
+    pub(super) fn end_command(
+        &mut self,
+        done: bool,
+        output: &[u8],
+        now: Micros,
+        shared: &mut Shared,
+    ) {
+        let (State::Running, Body::Document(id)) = (self.state, self.body) else {
+            return;
+        };
+        let whole = shared.documents.writer(id).add(output);
+        let (code, header) = match (done, whole) {
+            (true, true) => (Code::Ok, "Palisade-Exit-Status: 0\r\n"),
+            (true, false) => (
+                Code::Ok,
+                "Palisade-Exit-Status: 0\r\nPalisade-Output: cut\r\n",
+            ),
+            (false, true) => (Code::Refused, "Palisade-Exit-Status: 1\r\n"),
+            (false, false) => (
+                Code::Refused,
+                "Palisade-Exit-Status: 1\r\nPalisade-Output: cut\r\n",
+            ),
+        };
+        let length = shared.documents.bytes(id).len();
+        self.begin(code, Kind::Text, Some(length), Some(header), now, shared);
+    }
+
+    /// Its command, if it still has one, will not be carried out.
+    pub(super) fn withdraw(&mut self, now: Micros, shared: &mut Shared) {
+        if self.state == State::Running {
+            self.drop_body(shared);
+            self.short(Code::Busy, None, false, now, shared);
+        }
     }
 
     /// Makes the document that it waits for, for which there is memory.
@@ -476,6 +623,8 @@ impl Session {
 enum Received {
     Nothing,
     Whole(Head),
+    /// So many bytes of a command are all of it.
+    Body(usize),
     Mistake(Code),
     End(Verdict),
 }

@@ -20,7 +20,7 @@ fn it_is_off_unless_there_is_a_section() {
     assert_eq!(parse(LEAST).unwrap().http, None);
     let config = parse(&served("[http]\n")).unwrap();
     let port = HTTP_PORT;
-    assert_eq!(config.http, Some(Http { port }));
+    assert_eq!(config.http, Some(Http { port, token: None }));
     assert!(config.is_default("http.port"));
 }
 
@@ -33,6 +33,43 @@ fn it_reads_back() {
     let mut again = parse(&rendered).unwrap();
     again.defaulted.clone_from(&config.defaulted);
     assert_eq!(again, config);
+}
+
+#[test]
+fn a_token_is_a_secret_and_one_of_its_own() {
+    let config = parse(&served("[http]\ntoken = \"correct-horse-battery\"\n")).unwrap();
+    let token = config.http.as_ref().and_then(|http| http.token.clone());
+    assert_eq!(token.expect("a token").as_bytes(), b"correct-horse-battery");
+    let mut rendered = String::new();
+    config.render(&mut rendered).unwrap();
+    assert!(rendered.contains("token = \"(set)\""), "{rendered}");
+    assert!(!rendered.contains("horse") && !format!("{config:?}").contains("horse"));
+    for (bad, found) in [
+        ("\"fifteen-letters\"", "; it has 15"),
+        ("\"correct horse battery\"", "; it has 21"),
+        ("7", ""),
+    ] {
+        let told = mistake_in(&served(&format!("[http]\ntoken = {bad}\n")));
+        let expected = format!(
+            "line 2, column 9: http: token: expected 16 to 128 printable ASCII characters without blanks in quotes{found}"
+        );
+        assert!(told.starts_with(&expected), "{told}");
+        assert!(
+            !told.contains("letters") && !told.contains("horse"),
+            "{told}"
+        );
+    }
+    let same = served("[http]\ntoken = \"correct-horse-battery\"\n").replacen(
+        "[peer]",
+        "[peer]\nsecret = \"correct-horse-battery\"",
+        1,
+    );
+    let told = mistake_in(&same);
+    assert!(
+        told.contains("http: token: it is the secret of [peer]"),
+        "{told}"
+    );
+    assert!(!told.contains("horse"), "{told}");
 }
 
 #[test]

@@ -304,7 +304,7 @@ fn every_key_is_in_the_manual() {
     let manual = include_str!("../../../../docs/CONFIG.md");
     let refused = mistakes_of_unknown_keys();
     let keys: Vec<&str> = refused.iter().flat_map(|list| list.split(", ")).collect();
-    assert_eq!(keys.len(), 61, "{keys:?}");
+    assert_eq!(keys.len(), 62, "{keys:?}");
     for key in keys {
         assert!(
             manual.contains(&format!("\n| `{key}` |")),
