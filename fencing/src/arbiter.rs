@@ -76,7 +76,9 @@ impl Arbiter {
                 over: self.over_of_others(node),
                 primary: false,
             }),
-            Request::Outdate { .. } | Request::Promote | Request::Notify { .. } => return None,
+            Request::Outdate { .. } | Request::Promote { .. } | Request::Notify { .. } => {
+                return None;
+            }
         };
         Some(Verdict { next, answer })
     }

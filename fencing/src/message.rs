@@ -1,7 +1,7 @@
 //! What nodes and the arbiter say to each other out of band (docs/MANAGEMENT.md): the meaning, without the
 //! envelope that authenticates it.
 
-use crate::{Episode, Event, Own};
+use crate::{Episode, Event, Own, Promoting};
 use heapless::String;
 
 /// A name of a node or resource: ASCII letters, digits, `-`, `_`, `.`; 1 to 32 bytes.
@@ -44,7 +44,10 @@ pub enum Request {
     /// QUERY: what is the state?
     Query,
     /// PROMOTE, from an administrator by way of the arbiter: become Primary, if the rules allow it.
-    Promote,
+    Promote {
+        /// What the node drew for this promotion; 0: it is to draw a number, and to do nothing yet.
+        nonce: u64,
+    },
     /// NOTIFY, to the arbiter: run the handler of this event.
     Notify {
         /// One more with every event of the sender's session, from 1; the same when it is asked again.
@@ -129,8 +132,13 @@ pub enum Answer {
     },
     /// To QUERY.
     State(Standing),
-    /// To PROMOTE: whether the node set about it. Whether it became Primary shows in its status.
-    Promoting(bool),
+    /// To PROMOTE: how that promotion stands.
+    Promoting {
+        /// The number that the node drew for it; 0 if none is needed, since it is Primary.
+        nonce: u64,
+        /// How it stands.
+        state: Promoting,
+    },
     /// To NOTIFY: the handler has run.
     Handled {
         /// The number of the event.

@@ -3,7 +3,7 @@
 use crate::Target;
 use crate::input::Input;
 use fencing::datagram::{Body, Channel, DATAGRAM_MAX, Datagram, Ends, Key, Received, resource_of};
-use fencing::{Answer, Event, Name, Refusal, Request, Standing};
+use fencing::{Answer, Event, Name, Promoting, Refusal, Request, Standing, Withheld};
 
 /// Input: a byte that says whether the HMAC is mended, a datagram without it.
 pub const TARGET: Target = Target {
@@ -97,6 +97,7 @@ fn seeds() -> Vec<Vec<u8>> {
             primary,
         })
     };
+    let promoting = |state| Answer::Promoting { nonce: 9, state };
     let requests = [
         Request::Fence {
             episode: 3,
@@ -115,7 +116,8 @@ fn seeds() -> Vec<Vec<u8>> {
             primary: true,
         },
         Request::Query,
-        Request::Promote,
+        Request::Promote { nonce: 0 },
+        Request::Promote { nonce: 9 },
         Request::Notify {
             number: 1,
             event: Event::BeforeResyncTarget,
@@ -130,7 +132,11 @@ fn seeds() -> Vec<Vec<u8>> {
     let answers = [
         Answer::Granted { episode: 3 },
         Answer::Released { episode: 3 },
-        Answer::Promoting(true),
+        promoting(Promoting::Ready),
+        promoting(Promoting::UnderWay),
+        promoting(Promoting::Primary),
+        promoting(Promoting::Denied(Withheld::PeerIsPrimary)),
+        promoting(Promoting::Denied(Withheld::Fenced(4))),
         Answer::Handled { number: 1, code: 7 },
         standing(Some((name("a"), 9)), false),
         standing(None, true),

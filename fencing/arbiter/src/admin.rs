@@ -1,12 +1,16 @@
-//! The administrator's commands, over a Unix socket beside the store: one line of JSON there, text back.
+//! The administrator's commands, over a Unix socket beside the store: one line of JSON there; back come `out` or `err`, the exit
+//! status, and a text for that stream.
 
 use crate::config::Config;
 use crate::log;
+use crate::promote;
 use crate::server::Server;
 use crate::store::{Entry, Error, Version};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::thread::Scope;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -16,26 +20,43 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 const COMMAND_MAX: u64 = 4096;
 
 /// The command-line side.
-pub fn ask(config: &Config, command: &[String]) -> Result<(), Error> {
+pub fn ask(config: &Config, command: &[String]) -> Result<ExitCode, Error> {
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let takes = match words.split_first() {
+        Some((&"promote", rest)) => match promote::Wish::parse(rest) {
+            Ok(wish) => wish.timeout(),
+            Err(error) => {
+                eprintln!("palisade-arbiter: {error}");
+                return Ok(ExitCode::from(64));
+            }
+        },
+        _ => Duration::ZERO,
+    };
     let socket = &config.socket;
     let mut stream = UnixStream::connect(socket)
         .map_err(|error| format!("no arbiter answers at {}: {error}", socket.display()))?;
-    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE + takes))?;
     writeln!(stream, "{}", serde_json::to_string(command)?)?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
-    match said.split_once('\n') {
-        Some(("ok", text)) => {
-            print!("{text}");
-            Ok(())
-        }
-        Some((_, text)) => Err(text.trim_end().into()),
-        None => Err("the arbiter went away".into()),
+    let (head, text) = said.split_once('\n').ok_or("the arbiter went away")?;
+    let (stream, code) = head.split_once(' ').unwrap_or((head, ""));
+    let code: u8 = code
+        .parse()
+        .map_err(|_| format!("the arbiter answers {head:?}: is it of another release?"))?;
+    match stream {
+        "out" => print!("{text}"),
+        _ => eprintln!("palisade-arbiter: {}", text.trim_end()),
     }
+    Ok(ExitCode::from(code))
 }
 
-/// The daemon's side. Whoever is too slow is not waited for.
-pub fn answer(server: &Server<'_>, stream: UnixStream) {
+/// The daemon's side. Whoever is too slow is not waited for. What takes its time gets a thread: one for each node at most.
+pub fn answer<'scope>(
+    server: &'scope Server<'scope>,
+    stream: UnixStream,
+    scope: &'scope Scope<'scope, '_>,
+) {
     let mut line = String::new();
     let ready = stream
         .set_read_timeout(Some(PATIENCE))
@@ -46,12 +67,44 @@ pub fn answer(server: &Server<'_>, stream: UnixStream) {
     }
     let words: Vec<String> = serde_json::from_str(&line).unwrap_or_default();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let said = match run(server, &words) {
-        Ok(text) => format!("ok\n{text}"),
-        Err(error) => format!("error\n{error}\n"),
+    let said = match words.split_first() {
+        Some((&"promote", rest)) => match promote::Wish::parse(rest) {
+            Ok(wish) => {
+                let run = move || reply(&stream, &promoted(server, &wish));
+                let thread = std::thread::Builder::new().name("promote".into());
+                // The stream is dropped with the closure: the command hears that the arbiter went away.
+                if let Err(error) = thread.spawn_scoped(scope, run) {
+                    log!("promote: no thread: {error}");
+                }
+                return;
+            }
+            Err(error) => format!("err 1\n{error}\n"),
+        },
+        _ => match run(server, &words) {
+            Ok(text) => format!("out 0\n{text}"),
+            Err(error) => format!("err 1\n{error}\n"),
+        },
     };
+    reply(&stream, &said);
+}
+
+fn reply(mut stream: &UnixStream, said: &str) {
     // Whoever hung up does not want it.
-    let _ = (&stream).write_all(said.as_bytes());
+    let _ = stream.write_all(said.as_bytes());
+}
+
+fn promoted(server: &Server<'_>, wish: &promote::Wish) -> String {
+    match promote::promote(server, wish) {
+        Ok(report) => {
+            let stream = if report.code == 0 || wish.json() {
+                "out"
+            } else {
+                "err"
+            };
+            format!("{stream} {}\n{}", report.code, report.text)
+        }
+        Err(error) => format!("err 1\n{error}\n"),
+    }
 }
 
 fn entries(server: &Server<'_>) -> Result<Vec<(String, Entry)>, Error> {
@@ -80,13 +133,6 @@ fn change(
 }
 
 fn run(server: &Server<'_>, words: &[&str]) -> Result<String, Error> {
-    let configured = |server: &Server<'_>, resource: &str| {
-        let mut pairs = server.config.pairs.iter();
-        match pairs.any(|pair| pair.resource == resource) {
-            true => Ok(()),
-            false => Err(format!("no resource {resource} is configured; see 'list'")),
-        }
-    };
     let mut out = String::new();
     match words {
         ["list"] => {
@@ -128,7 +174,7 @@ fn run(server: &Server<'_>, words: &[&str]) -> Result<String, Error> {
             }
         }
         ["release", resource, node, episode, rest @ ..] => {
-            configured(server, resource)?;
+            server.served(resource)?;
             let (entry, read) = server.store.load(resource)?;
             let mut arbiter = entry.arbiter()?;
             let number = episode
@@ -155,7 +201,7 @@ fn run(server: &Server<'_>, words: &[&str]) -> Result<String, Error> {
             writeln!(out, "released")?;
         }
         ["forget", resource, rest @ ..] => {
-            configured(server, resource)?;
+            server.served(resource)?;
             let (entry, read) = server.store.load(resource)?;
             if rest != ["--yes"] {
                 return Err(format!(
@@ -171,7 +217,11 @@ fn run(server: &Server<'_>, words: &[&str]) -> Result<String, Error> {
             change(server, resource, &read, &next, "FORGOTTEN")?;
             writeln!(out, "forgotten")?;
         }
-        _ => return Err("unknown command: list, list --json, journal, release, forget".into()),
+        _ => {
+            return Err(
+                "unknown command: list, list --json, journal, release, forget, promote".into(),
+            );
+        }
     }
     Ok(out)
 }

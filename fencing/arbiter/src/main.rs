@@ -10,6 +10,7 @@ mod desk;
 mod environment;
 mod handler;
 mod log;
+mod promote;
 mod server;
 mod store;
 mod worker;
@@ -22,7 +23,9 @@ const USAGE: &str = "usage: palisade-arbiter CONFIG                             
        palisade-arbiter CONFIG journal                         what was changed, oldest first
        palisade-arbiter CONFIG release RESOURCE NODE EPISODE --yes
                                                                take a fence from its holder
-       palisade-arbiter CONFIG forget RESOURCE --yes           make room for another resource of that name";
+       palisade-arbiter CONFIG forget RESOURCE --yes           make room for another resource of that name
+       palisade-arbiter CONFIG promote RESOURCE NODE [--timeout SECONDS] [--address IP:PORT] [--json]
+                                                               have a node become Primary, if its rules allow it";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,12 +45,12 @@ fn main() -> ExitCode {
         }
     };
     let done = if command.is_empty() {
-        server::serve(&config)
+        server::serve(&config).map(|()| ExitCode::SUCCESS)
     } else {
         admin::ask(&config, command)
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("palisade-arbiter: {error}");
             ExitCode::FAILURE

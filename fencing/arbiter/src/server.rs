@@ -5,16 +5,18 @@ use crate::config::{Config, Keeping, Pair};
 use crate::desk::{Desk, Job};
 use crate::log;
 use crate::log::Rubbish;
+use crate::promote::{Asking, Heard};
 use crate::store::{Error, Etcd, Local, Store};
 use crate::worker::Worker;
 use fencing::datagram::{
     Channel, DATAGRAM_MAX, Datagram, Ends, Key, Received, Rejected, Ticket, resource_of,
 };
-use fencing::{Answer, Name};
+use fencing::{Answer, Name, Request};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixListener;
+use std::sync::mpsc::Sender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -23,12 +25,22 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish() | 1
 }
 
+/// What passes between the arbiter and a node.
+struct Line {
+    /// For the node's questions.
+    channel: Channel,
+    /// Where its last fresh question came from: no recording is one.
+    heard: Option<SocketAddr>,
+    /// A command of the administrator that asks it.
+    asking: Option<Asking>,
+}
+
 /// A pair, and what is going on with it.
-struct Served<'a> {
+pub struct Served<'a> {
     pair: &'a Pair,
     key: Key,
     /// With each of its nodes.
-    channels: [Mutex<Channel>; 2],
+    lines: [Mutex<Line>; 2],
     desk: Desk,
 }
 
@@ -75,7 +87,7 @@ pub fn serve(config: &Config) -> Result<(), Error> {
             .name("admin".into())
             .spawn_scoped(scope, move || {
                 for stream in admin.incoming().flatten() {
-                    admin::answer(server, stream);
+                    admin::answer(server, stream, scope);
                 }
             })?;
         log!("serving {} resources on {address}", config.pairs.len());
@@ -86,34 +98,126 @@ pub fn serve(config: &Config) -> Result<(), Error> {
 impl<'a> Served<'a> {
     fn new(pair: &'a Pair) -> Self {
         let key = Key::new(pair.secret.as_bytes(), &pair.resource);
-        let channel = |node: &Name| {
-            let mut here = Name::new();
-            // Seven letters fit.
-            let _ = here.push_str("arbiter");
-            let ends = Ends {
-                resource: pair.resource.clone(),
-                identity: 0,
-                here,
-                there: node.clone(),
-            };
-            Mutex::new(Channel::new(ends, key.clone(), random()))
+        let line = |node: &Name| {
+            Mutex::new(Line {
+                channel: channel(pair, node, key.clone()),
+                heard: None,
+                asking: None,
+            })
         };
         Self {
             pair,
-            channels: [channel(&pair.nodes[0]), channel(&pair.nodes[1])],
+            lines: [line(&pair.nodes[0]), line(&pair.nodes[1])],
             key,
             desk: Desk::default(),
         }
     }
 
-    fn channel(&self, node: usize) -> MutexGuard<'_, Channel> {
+    fn line(&self, node: usize) -> MutexGuard<'_, Line> {
         // It is changed by one call at a time, and none of them panics in between.
-        let channel = self.channels[node].lock();
-        channel.unwrap_or_else(PoisonError::into_inner)
+        let line = self.lines[node].lock();
+        line.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub const fn nodes(&self) -> &[Name; 2] {
+        &self.pair.nodes
+    }
+
+    /// Which of the nodes has this name.
+    pub fn node(&self, name: &Name) -> Option<usize> {
+        self.pair.nodes.iter().position(|node| node == name)
+    }
+
+    /// Where the node was last heard.
+    pub fn last_heard(&self, node: usize) -> Option<SocketAddr> {
+        self.line(node).heard
+    }
+
+    /// Opens a session in which a node is asked; what it answers goes to `heard`. `false`: somebody asks it already.
+    pub fn call(&self, node: usize, heard: Sender<Heard>) -> bool {
+        let mut line = self.line(node);
+        let free = line.asking.is_none();
+        if free {
+            let channel = channel(self.pair, &self.pair.nodes[node], self.key.clone());
+            line.asking = Some(Asking { channel, heard });
+        }
+        free
+    }
+
+    /// Writes a question of that session; answers its length.
+    pub fn ask(
+        &self,
+        node: usize,
+        request: Request,
+        out: &mut [u8; DATAGRAM_MAX],
+    ) -> Option<usize> {
+        let mut line = self.line(node);
+        let asking = line.asking.as_mut()?;
+        Some(asking.channel.ask(request, out))
+    }
+
+    /// Ends that session.
+    pub fn hang_up(&self, node: usize) {
+        self.line(node).asking = None;
+    }
+
+    /// Looks at a datagram as one of this node's. What answers a command goes to whoever waits for it.
+    fn receive(
+        &self,
+        node: usize,
+        bytes: &[u8],
+        from: SocketAddr,
+    ) -> Result<Option<Received>, Rejected> {
+        let mut line = self.line(node);
+        let received = match line.channel.receive(bytes) {
+            // Questions are all that the first channel has to do with.
+            Err(Rejected::NotAsked) => {
+                let asking = line.asking.as_mut().ok_or(Rejected::NotAsked)?;
+                let heard = match asking.channel.receive(bytes)? {
+                    Received::Answer(answer) => Heard::Answer(answer, self.identity(bytes)),
+                    Received::AskAgain => Heard::AskAgain,
+                    Received::Request(..) | Received::SayAgain(_) => return Ok(None),
+                };
+                // Who does not wait any more does not want it.
+                let _ = asking.heard.send(heard);
+                return Ok(None);
+            }
+            received => received?,
+        };
+        if matches!(received, Received::Request(..)) {
+            line.heard = Some(from);
+        }
+        Ok(Some(received))
+    }
+
+    /// The identity that an authentic datagram tells.
+    fn identity(&self, bytes: &[u8]) -> u64 {
+        Datagram::open(bytes, &self.key).map_or(0, |datagram| datagram.identity)
     }
 }
 
-impl Server<'_> {
+/// A conversation with a node of the pair, in a session of its own.
+fn channel(pair: &Pair, node: &Name, key: Key) -> Channel {
+    let mut here = Name::new();
+    // Seven letters fit.
+    let _ = here.push_str("arbiter");
+    let ends = Ends {
+        resource: pair.resource.clone(),
+        identity: 0,
+        here,
+        there: node.clone(),
+    };
+    Channel::new(ends, key, random())
+}
+
+impl<'a> Server<'a> {
+    /// The pair of this resource.
+    pub fn served(&self, resource: &str) -> Result<&Served<'a>, Error> {
+        let mut pairs = self.served.iter();
+        let found = pairs.find(|served| served.pair.resource == resource);
+        found.ok_or_else(|| format!("no resource {resource} is configured; see 'list'").into())
+    }
+
     fn listen(&self) -> Result<(), Error> {
         // One byte more: what is longer than any datagram is seen to be.
         let mut bytes = [0; DATAGRAM_MAX + 1];
@@ -139,15 +243,15 @@ impl Server<'_> {
 
     fn send(&self, served: &Served<'_>, job: &Job, answer: Answer) {
         let mut out = [0; DATAGRAM_MAX];
-        let len = served
-            .channel(job.node)
-            .answer(job.ticket, answer, &mut out);
+        let mut line = served.line(job.node);
+        let len = line.channel.answer(job.ticket, answer, &mut out);
+        drop(line);
         self.transmit(&out[..len], job.from);
     }
 
-    fn transmit(&self, bytes: &[u8], to: SocketAddr) {
+    pub fn transmit(&self, bytes: &[u8], to: SocketAddr) {
         if let Err(error) = self.socket.send_to(bytes, to) {
-            self.rubbish.line(format_args!("{to}: answering: {error}"));
+            self.rubbish.line(format_args!("{to}: sending: {error}"));
         }
     }
 
@@ -162,10 +266,10 @@ impl Server<'_> {
             return self.rubbish.line(line);
         };
         let mut why = Rejected::Address;
-        for node in 0..served.channels.len() {
-            let received = served.channel(node).receive(bytes);
-            match received {
-                Ok(received) => return self.received(served, from, node, received, bytes),
+        for node in 0..served.lines.len() {
+            match served.receive(node, bytes, from) {
+                Ok(Some(received)) => return self.received(served, from, node, received, bytes),
+                Ok(None) => return,
                 // Of the other node, perhaps.
                 Err(Rejected::Address) => {}
                 Err(rejected) => why = rejected,
@@ -186,12 +290,10 @@ impl Server<'_> {
         match received {
             Received::SayAgain(ticket) => self.say_again(served, from, node, ticket),
             Received::Request(request, ticket) => {
-                let identity =
-                    Datagram::open(bytes, &served.key).map_or(0, |datagram| datagram.identity);
                 let job = Job {
                     node,
                     request,
-                    identity,
+                    identity: served.identity(bytes),
                     ticket,
                     from,
                     came: Instant::now(),
@@ -202,14 +304,14 @@ impl Server<'_> {
                     self.rubbish.line(line);
                 }
             }
-            // The arbiter asks nothing.
+            // By this channel the arbiter asks nothing.
             Received::Answer(_) | Received::AskAgain => {}
         }
     }
 
     fn say_again(&self, served: &Served<'_>, from: SocketAddr, node: usize, ticket: Ticket) {
         let mut out = [0; DATAGRAM_MAX];
-        let len = served.channel(node).again(ticket, random(), &mut out);
+        let len = served.line(node).channel.again(ticket, random(), &mut out);
         self.transmit(&out[..len], from);
     }
 }

@@ -382,7 +382,7 @@ fn line(request: Request, node: &Name, before: &Arbiter, after: &Arbiter, identi
         Request::Fence { .. }
         | Request::Query
         | Request::Outdate { .. }
-        | Request::Promote
+        | Request::Promote { .. }
         | Request::Notify { .. } => format!("IDENTITY {node} {identity:016x}"),
     }
 }

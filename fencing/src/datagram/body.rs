@@ -1,7 +1,7 @@
 //! The bodies, one kind after the other.
 
 use super::{Body, DatagramError, get_name, put_name};
-use crate::{Answer, Event, Refusal, Request, Standing};
+use crate::{Answer, Event, Promoting, Refusal, Request, Standing, Withheld};
 
 /// The longest: STATE.
 pub(super) const BODY_MAX: usize = 57;
@@ -115,7 +115,10 @@ pub(super) fn encode(body: &Body, out: &mut [u8]) -> (u8, usize) {
             3
         }
         Body::Request(Request::Query) => 4,
-        Body::Request(Request::Promote) => 5,
+        Body::Request(Request::Promote { nonce }) => {
+            out.word(*nonce);
+            5
+        }
         Body::Request(Request::Notify {
             number,
             event,
@@ -150,8 +153,17 @@ pub(super) fn encode(body: &Body, out: &mut [u8]) -> (u8, usize) {
             out.word(standing.over);
             132
         }
-        Body::Answer(Answer::Promoting(yes)) => {
-            out.byte(u8::from(*yes));
+        Body::Answer(Answer::Promoting { nonce, state }) => {
+            let (state, (reason, episode)) = match state {
+                Promoting::Ready => (1, (0, 0)),
+                Promoting::UnderWay => (2, (0, 0)),
+                Promoting::Primary => (3, (0, 0)),
+                Promoting::Denied(why) => (4, why.code()),
+            };
+            out.word(*nonce);
+            out.byte(state);
+            out.byte(reason);
+            out.word(episode);
             133
         }
         Body::Answer(Answer::Handled { number, code }) => {
@@ -233,7 +245,9 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Result<Body, DatagramError> {
             primary: from.flags(PRIMARY)? != 0,
         }),
         4 => Body::Request(Request::Query),
-        5 => Body::Request(Request::Promote),
+        5 => Body::Request(Request::Promote {
+            nonce: from.word()?,
+        }),
         6 => {
             let number = from.word()?;
             let event = Event::from_code(from.byte()?).ok_or(DatagramError::Field("event"))?;
@@ -275,7 +289,20 @@ pub(super) fn decode(kind: u8, bytes: &[u8]) -> Result<Body, DatagramError> {
                 primary: flags & PRIMARY != 0,
             }))
         }
-        133 => Body::Answer(Answer::Promoting(from.flags(1)? != 0)),
+        133 => {
+            let nonce = from.word()?;
+            let state = match (from.byte()?, from.byte()?, from.word()?) {
+                (1, 0, 0) => Promoting::Ready,
+                (2, 0, 0) => Promoting::UnderWay,
+                (3, 0, 0) => Promoting::Primary,
+                (4, reason, episode) => {
+                    let why = Withheld::from_code(reason, episode);
+                    Promoting::Denied(why.ok_or(DatagramError::Field("reason"))?)
+                }
+                _ => return Err(DatagramError::Field("state")),
+            };
+            Body::Answer(Answer::Promoting { nonce, state })
+        }
         134 => Body::Again {
             epoch: from.word()?,
         },

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Answer, Event, Refusal, Request, Standing};
+use crate::{Answer, Event, Promoting, Refusal, Request, Standing, Withheld};
 use proptest::prelude::*;
 use std::borrow::ToOwned;
 use std::format;
@@ -36,6 +36,18 @@ fn written(write: impl FnOnce(&mut [u8; DATAGRAM_MAX]) -> usize) -> Vec<u8> {
 
 fn holder() -> impl Strategy<Value = Name> {
     "[a-zA-Z0-9._-]{1,32}".prop_map(|text| name(&text))
+}
+
+fn promoting() -> impl Strategy<Value = Promoting> {
+    let reason = (1u8..=14, prop_oneof![Just(0), any::<u64>()]);
+    prop_oneof![
+        Just(Promoting::Ready),
+        Just(Promoting::UnderWay),
+        Just(Promoting::Primary),
+        reason
+            .prop_filter_map("no reason", |(code, n)| Withheld::from_code(code, n))
+            .prop_map(Promoting::Denied),
+    ]
 }
 
 fn body() -> impl Strategy<Value = Body> {
@@ -89,7 +101,7 @@ fn body() -> impl Strategy<Value = Body> {
             })
         }),
         Just(Body::Request(Request::Query)),
-        Just(Body::Request(Request::Promote)),
+        any::<u64>().prop_map(|nonce| Body::Request(Request::Promote { nonce })),
         (
             any::<u64>(),
             proptest::sample::select(&Event::ALL),
@@ -105,7 +117,8 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(episode, why)| Body::Answer(Answer::Refused { episode, why })),
         any::<u64>().prop_map(|episode| Body::Answer(Answer::Released { episode })),
         standing.prop_map(|standing| Body::Answer(Answer::State(standing))),
-        any::<bool>().prop_map(|yes| Body::Answer(Answer::Promoting(yes))),
+        (any::<u64>(), promoting())
+            .prop_map(|(nonce, state)| Body::Answer(Answer::Promoting { nonce, state })),
         (any::<u64>(), any::<u8>())
             .prop_map(|(number, code)| Body::Answer(Answer::Handled { number, code })),
         any::<u64>().prop_map(|epoch| Body::Again { epoch }),
@@ -275,6 +288,7 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn bodies_are_as_documented() {
     let refused = |why| Body::Answer(Answer::Refused { episode: 3, why });
+    let promoting_of = |state| Body::Answer(Answer::Promoting { nonce: 9, state });
     let notify = |event, volume| {
         Body::Request(Request::Notify {
             number: 0x0102,
@@ -314,7 +328,11 @@ fn bodies_are_as_documented() {
             "0300000000000000020000000000000001".to_owned(),
         ),
         (Body::Request(Request::Query), 4, String::new()),
-        (Body::Request(Request::Promote), 5, String::new()),
+        (
+            Body::Request(Request::Promote { nonce: 9 }),
+            5,
+            "0900000000000000".to_owned(),
+        ),
         (
             notify(Event::BeforeResyncTarget, Some(7)),
             6,
@@ -358,7 +376,31 @@ fn bodies_are_as_documented() {
             132,
             format!("02{a}040000000000000005000000000000000600000000000000"),
         ),
-        (Body::Answer(Answer::Promoting(true)), 133, "01".to_owned()),
+        (
+            promoting_of(Promoting::Ready),
+            133,
+            "090000000000000001000000000000000000".to_owned(),
+        ),
+        (
+            promoting_of(Promoting::UnderWay),
+            133,
+            "090000000000000002000000000000000000".to_owned(),
+        ),
+        (
+            promoting_of(Promoting::Primary),
+            133,
+            "090000000000000003000000000000000000".to_owned(),
+        ),
+        (
+            promoting_of(Promoting::Denied(Withheld::PeerIsPrimary)),
+            133,
+            "090000000000000004010000000000000000".to_owned(),
+        ),
+        (
+            promoting_of(Promoting::Denied(Withheld::Fenced(4))),
+            133,
+            "090000000000000004060400000000000000".to_owned(),
+        ),
         (Body::Again { epoch: 8 }, 134, "0800000000000000".to_owned()),
         (
             Body::Answer(Answer::Handled {
@@ -403,6 +445,36 @@ fn a_whole_datagram_is_as_documented() {
     // Computed by another implementation (Python's hmac), from docs/MANAGEMENT.md.
     let mac = "964d2b9dcf4865c8adb745061108f141b84b03120193d85416ede973a6b7034a";
     assert_eq!(hex(&bytes), head + &names.concat() + &body + mac);
+}
+
+#[test]
+fn a_state_or_reason_that_no_release_sends_is_refused() {
+    let answer = Answer::Promoting {
+        nonce: 9,
+        state: Promoting::UnderWay,
+    };
+    let good = written(|out| datagram(Body::Answer(answer.clone())).seal(&key(), out));
+    // The state, a reason and an episode that belong to no such state, and reasons that there are not.
+    for (state, reason, episode, field) in [
+        (0, 0, 0, "state"),
+        (5, 0, 0, "state"),
+        (2, 1, 0, "state"),
+        (3, 0, 1, "state"),
+        (4, 0, 0, "reason"),
+        (4, 15, 0, "reason"),
+        (4, 1, 1, "reason"),
+    ] {
+        let mut bytes = good.clone();
+        bytes[HEADER + 8..HEADER + 11].copy_from_slice(&[state, reason, episode]);
+        let signed = bytes.len() - MAC;
+        let mac = key().sign(&bytes[..signed]);
+        bytes[signed..].copy_from_slice(&mac);
+        assert_eq!(
+            Datagram::open(&bytes, &key()),
+            Err(DatagramError::Field(field)),
+            "{state} {reason} {episode}"
+        );
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Fencer {
             Answer::Refused { episode, why } => self.refused(from, episode, why),
             Answer::State(standing) if from == Party::Arbiter => self.standing(standing),
             Answer::State(standing) => self.peers_standing(&standing),
-            Answer::Promoting(_) | Answer::Handled { .. } => {}
+            Answer::Promoting { .. } | Answer::Handled { .. } => {}
         }
     }
 

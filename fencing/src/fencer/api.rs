@@ -274,8 +274,6 @@ pub enum Action {
     StepDown,
     /// The promotion is decided. If granted, the node is Primary from now on.
     Promotion(Result<(), Denied>),
-    /// The administrator asked over the management network that this node becomes Primary: as the console's command.
-    WantPromotion,
     /// For the log and the events.
     Notice(Notice),
 }

@@ -1,7 +1,7 @@
-//! What the peer and the administrator ask: the management endpoint of a node.
+//! What the peer and the arbiter ask: the management endpoint of a node.
 
 use super::Fencer;
-use super::api::{Action, Denied};
+use super::api::Denied;
 use crate::{Answer, EPISODE_MAX, Episode, Own, Party, Refusal, Request, Standing};
 
 impl Fencer {
@@ -35,15 +35,8 @@ impl Fencer {
                 over: 0,
                 primary: self.view.primary,
             }),
-            (Request::Promote, Party::Arbiter) => {
-                let possible = self.record.mark.is_none() && !self.view.primary;
-                if possible {
-                    self.push(Action::WantPromotion);
-                }
-                Answer::Promoting(possible)
-            }
-            // Nobody of this pair asks that; it is not answered.
-            (Request::Fence { .. } | Request::Promote | Request::Notify { .. }, _)
+            // Nobody of this pair asks that, or not the worker: it is not answered.
+            (Request::Fence { .. } | Request::Promote { .. } | Request::Notify { .. }, _)
             | (Request::Outdate { .. } | Request::Unfence { .. }, Party::Arbiter) => return,
         };
         // An older answer that still waits is worth nothing beside this one: it would be asked for again.

@@ -384,10 +384,7 @@ impl Rules {
             }
             Action::StepDown => world.nodes[at].primary = false,
             Action::Promotion(Ok(())) => self.promoted(world, at),
-            Action::Promotion(Err(_))
-            | Action::SetTimer(..)
-            | Action::WantPromotion
-            | Action::Notice(_) => {}
+            Action::Promotion(Err(_)) | Action::SetTimer(..) | Action::Notice(_) => {}
         }
     }
 
@@ -715,7 +712,7 @@ impl Rules {
                 Answer::Granted { episode }
                 | Answer::Refused { episode, .. }
                 | Answer::Released { episode } => nodes[*to].stored.own.episode() == Some(*episode),
-                Answer::State(_) | Answer::Promoting(_) | Answer::Handled { .. } => true,
+                Answer::State(_) | Answer::Promoting { .. } | Answer::Handled { .. } => true,
             },
             Datagram::Ask { from, to, request } => {
                 let current = |episode| nodes[*from].stored.own.episode() == Some(episode);
@@ -742,7 +739,7 @@ impl Rules {
                                 .as_ref()
                                 .is_some_and(|(node, now)| *node == from && now <= episode)
                     }
-                    (Request::Query | Request::Promote | Request::Notify { .. }, _) => true,
+                    (Request::Query | Request::Promote { .. } | Request::Notify { .. }, _) => true,
                 }
             }
         });

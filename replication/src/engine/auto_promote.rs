@@ -10,6 +10,7 @@ use crate::api::{
     Command, CommandId, ConnectionState, DeniedPromotion, EngineConfig, Level, Micros, Role, Text,
 };
 use crate::buf::Mem;
+use fencing::Withheld;
 
 /// Who waits for the promotion instead of an operator.
 pub(super) const CLIENTS: CommandId = CommandId::MAX - 1;
@@ -147,7 +148,7 @@ impl Engine {
     }
 
     /// A promotion is denied. `status` and `explain` say why, and so does the log if nobody waits for the answer who could read it.
-    pub(super) fn deny(&mut self, id: CommandId, why: Text) {
+    pub(super) fn deny(&mut self, id: CommandId, code: Withheld, why: Text) {
         let for_clients = id == CLIENTS;
         let before = self.auto.denied.as_ref();
         let news = before.is_none_or(|before| before.why != why || !before.for_clients);
@@ -162,6 +163,7 @@ impl Engine {
             why: why.clone(),
             for_clients,
         });
+        self.withhold(id, code);
         self.done(id, Err(why));
     }
 

@@ -14,6 +14,7 @@
 mod advice;
 mod attach;
 mod auto_promote;
+mod bidding;
 mod client;
 mod commands;
 mod compare;
@@ -66,6 +67,7 @@ use ::resync::Order;
 use ::resync::controller::{Controller, Held, RUNS_MAX};
 use alloc::vec::Vec;
 use epochs::Epochs;
+use fencing::Bidding;
 use link::Link;
 use overlap::Overlaps;
 use queue::{Queue, Queued};
@@ -96,6 +98,7 @@ pub struct Engine {
     config: EngineConfig,
     fence: fence::Fence,
     auto: auto_promote::AutoPromote,
+    bidding: Bidding,
     notify: notify::Notify,
     now: Micros,
     queue: Queue,
@@ -178,6 +181,7 @@ impl Engine {
         let mut engine = Self {
             fence: fence::Fence::new(&config),
             auto: auto_promote::AutoPromote::new(now, &config),
+            bidding: Bidding::new(),
             notify: notify::Notify::new(),
             now,
             queue: Queue::new(slots),
@@ -411,6 +415,9 @@ impl Engine {
     fn done(&mut self, id: CommandId, result: Result<Text, Text>) {
         if id == auto_promote::CLIENTS {
             return self.auto_promoted(result);
+        }
+        if id == bidding::ADMINISTRATOR {
+            return self.bidden_done(result);
         }
         if id == fence::NOBODY {
             return match result {

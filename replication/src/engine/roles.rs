@@ -12,7 +12,7 @@ use crate::buf::Mem;
 use crate::lineage::JUST_CREATED;
 use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
-use fencing::{DiskGrade, Facts, PeerView, Policy, may_promote};
+use fencing::{DiskGrade, Facts, PeerView, Policy, Withheld, may_promote};
 
 /// A command that waits for the handshake, or for another command, to end.
 #[derive(Debug, Clone, Copy)]
@@ -133,13 +133,13 @@ impl Engine {
         };
         if let Err(denial) = may_promote(Policy::DontCare, vouched) {
             let reason = self.denial_text(denial);
-            return self.deny(id, reason);
+            return self.deny(id, denial.into(), reason);
         }
         if fences {
             return self.promote_by_fence(id, force, mem);
         }
-        if let Some(reason) = self.fenced().filter(|_| peer != PeerView::Unreachable) {
-            return self.deny(id, reason);
+        if let Some(denied) = self.fenced().filter(|_| peer != PeerView::Unreachable) {
+            return self.deny(id, denied.into(), text!("{denied}"));
         }
         if self.granted {
             let reason = text!("the peer is becoming Primary; see 'status'");
@@ -316,7 +316,7 @@ impl Engine {
         if let Err(denial) = may_promote(Policy::DontCare, facts) {
             let reason = self.denial_text(denial);
             self.tell_state();
-            return self.deny(task.id, reason);
+            return self.deny(task.id, denial.into(), reason);
         }
         self.become_primary(task.id, Vouched::by_operator(force), mem);
     }
@@ -353,7 +353,7 @@ impl Engine {
                 let reason = text!(
                     "this node must give way to its peer meanwhile, and its clients are dropped; see 'log'"
                 );
-                self.deny(task.id, reason);
+                self.deny(task.id, Withheld::GaveWay, reason);
             }
             self.set_serving(false);
             self.task = Some(Task {
@@ -521,7 +521,7 @@ impl Engine {
             "vol{index}: its disk went out of use before the promotion was saved, so this node becomes Secondary again: see 'disks'"
         );
         if task.kind == (TaskKind::Serving { answered: false }) {
-            self.deny(task.id, reason);
+            self.deny(task.id, Withheld::Disk, reason);
         } else {
             self.log(Level::Error, reason);
         }
@@ -611,6 +611,7 @@ impl Engine {
                 let reason = text!(
                     "this node is Primary, but its disk has not saved that yet: clients are let in as soon as it has; see 'disks'"
                 );
+                self.withhold(task.id, Withheld::NotSaved);
                 self.not_yet(task.id, reason);
             }
             task.deadline = Micros::MAX;

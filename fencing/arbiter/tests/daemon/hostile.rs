@@ -257,7 +257,7 @@ fn questions_for_nodes_are_not_answered_by_an_arbiter() {
         episode: 1,
         primary: true,
     };
-    for request in [outdate, Request::Promote] {
+    for request in [outdate, Request::Promote { nonce: 0 }] {
         let len = a.channel.ask(request, &mut out);
         let key = Key::new(SECRET.as_bytes(), &name("r0"));
         assert!(Datagram::open(&out[..len], &key).is_ok());

@@ -4,6 +4,7 @@
 mod etcd;
 mod handlers;
 mod hostile;
+mod promote;
 mod rig;
 mod stonith;
 

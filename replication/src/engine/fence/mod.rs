@@ -160,6 +160,9 @@ impl Engine {
     /// A question that came out of band. Before the disks are read it is not known what was promised: it is asked again.
     pub(super) fn asked(&mut self, from: Party, token: u32, request: Request, mem: &mut Mem<'_>) {
         if self.fence.begun || !self.attaching() {
+            if let (Party::Arbiter, Request::Promote { nonce }) = (from, request) {
+                return self.bidden(token, nonce, mem);
+            }
             self.fence_look(self.connected(), mem);
             let input = Input::Request {
                 from,
@@ -275,7 +278,6 @@ impl Engine {
                 self.fence.promoted = Some(core::mem::take(&mut self.fence.forced));
             }
             Action::Promotion(Err(why)) => self.promotion_denied(why),
-            Action::WantPromotion => self.promote_for(NOBODY),
             Action::Notice(notice) => self.notice(&notice),
         }
     }
@@ -371,11 +373,6 @@ impl Engine {
         }
     }
 
-    /// Has the node become Primary as by the console's command.
-    fn promote_for(&mut self, id: CommandId) {
-        self.defer_promotion(id, false);
-    }
-
     fn defer_promotion(&mut self, id: CommandId, force: bool) {
         let again = super::roles::Deferred {
             id,
@@ -398,7 +395,7 @@ impl Engine {
         if why == Denied::PeerIsBack {
             self.defer_promotion(id, force);
         } else {
-            self.deny(id, text!("{why}"));
+            self.deny(id, why.into(), text!("{why}"));
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::super::roles::{Task, TaskKind, Vouched};
 use super::super::{Engine, text};
-use crate::api::{CommandId, Micros, Role, Text};
+use crate::api::{CommandId, Micros, Role};
 use crate::buf::Mem;
-use fencing::DiskGrade;
 use fencing::api::{Denied, Input};
+use fencing::{DiskGrade, Withheld};
 
 impl Engine {
     /// Asks for the fence that the promotion needs. The worker bounds the time that it takes.
@@ -32,9 +32,8 @@ impl Engine {
     }
 
     /// Why this node may not become Primary beside its connected peer: the peer's fence.
-    pub(in crate::engine) fn fenced(&self) -> Option<Text> {
-        let denied: Denied = self.fence.fencer.may_promote_connected().err()?;
-        Some(text!("{denied}"))
+    pub(in crate::engine) fn fenced(&self) -> Option<Denied> {
+        self.fence.fencer.may_promote_connected().err()
     }
 
     /// Whether the connected peer may become Primary as far as this node's own fence is concerned.
@@ -67,7 +66,7 @@ impl Engine {
         if self.disk_grade() == DiskGrade::Unusable {
             self.fence.promoted = None;
             let why = text!("a disk was lost meanwhile; see 'status'");
-            return self.deny(id, why);
+            return self.deny(id, Withheld::Disk, why);
         }
         if self.task.is_none() && self.role != Role::Primary {
             let vouched = if force {

@@ -6,6 +6,7 @@
 
 mod advice;
 mod auto_promote;
+mod bidding;
 mod congestion;
 mod copies;
 mod dry_run;
