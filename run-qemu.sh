@@ -145,6 +145,8 @@ take_option() {
     up:--policy) one_of "$1" "$2" dont-care resource-only resource-and-stonith && policy=$2 ;;
     up:--fence-timeout) duration "$1" "$2" && fence_timeout=$2 ;;
     up:--timeout) duration "$1" "$2" && peer_timeout=$2 ;;
+    # Words of palisade-arbiter.
+    arbiter:--timeout | arbiter:--address) arguments+=("$1" "$2") ;;
     up:--metadata) one_of "$1" "$2" internal external && metadata=$2 ;;
     up:--integrity) one_of "$1" "$2" crc32c aes-256-gcm chacha20-poly1305 && integrity=$2 ;;
     up:--nbd-ports) two_ports "$1" "$2" 10809,10810 && port_a=${ports[0]} port_b=${ports[1]} ;;
