@@ -11,6 +11,7 @@
 //!   NICs that were found.
 //! - [`console`]: the line editor, the machine mode behind `run-qemu.sh exec`, and how both share
 //!   the line with the log.
+//! - [`crash`]: what a crash leaves for the next start.
 //! - [`verbs`]: the grammar of the commands and their help.
 //! - [`status`]: what `status`, `disks` and `net` print, as text and as JSON.
 //! - [`events`]: what has become of these states, line by line.
@@ -23,6 +24,7 @@ extern crate std;
 
 pub mod config;
 pub mod console;
+pub mod crash;
 pub mod events;
 mod json;
 pub mod log;

@@ -8,7 +8,9 @@ use bootloader_api::info::{MemoryRegionKind, MemoryRegions, Optional};
 use heapless::{String, Vec};
 use spin::{Mutex, MutexGuard, Once};
 
-use crate::loader::{CMDLINE_MAX, Handover, MODULES_MAX, Module, PhysicalMemory, RSDP_LEN, Rsdp};
+use crate::loader::{
+    CMDLINE_MAX, Handover, MEMORY_TYPE_RAM, MODULES_MAX, Module, PhysicalMemory, RSDP_LEN, Rsdp,
+};
 use crate::memory_map::{self, PAGE_SIZE, Regions};
 use crate::{multiboot2, start_info};
 
@@ -58,6 +60,8 @@ pub struct Image {
     pub extent: Range<u64>,
     /// The boot stack.
     pub stack: Range<u64>,
+    /// Whole pages that no loader writes to, and that are to be kept for what a crash leaves for the next start.
+    pub crash: Range<u64>,
 }
 
 /// What the loader passed beside the fields of [`BootInfo`].
@@ -71,6 +75,8 @@ pub struct Booted {
     pub memory_map_dropped: u32,
     /// Boot modules passed. The first is the ramdisk of [`BootInfo`], the others are unused.
     pub modules: usize,
+    /// [`Image::crash`], if that is memory and nothing else lies there. It is in no usable region then.
+    pub crash: Option<Range<u64>>,
 }
 
 /// Physical memory through the trampoline's identity mapping.
@@ -143,7 +149,7 @@ pub fn start(
     }
     let slot = MutexGuard::leak(INFO.try_lock().ok_or(BootError::Repeated)?);
     let info = slot.insert(describe(&parsed, image, regions));
-    let booted = BOOTED.call_once(|| extras(&parsed));
+    let booted = BOOTED.call_once(|| extras(&parsed, image));
     Ok((info, booted))
 }
 
@@ -151,9 +157,12 @@ fn regions_of(parsed: &Handover, image: &Image) -> Result<Regions, BootError> {
     let overlaps = |range: &Range<u64>| {
         range.start < image.extent.end && image.extent.start < range.end && !range.is_empty()
     };
-    let mut reserved: Vec<Range<u64>, { MODULES_MAX + 1 }> = Vec::new();
-    // Capacity: one more than the modules can be.
+    let mut reserved: Vec<Range<u64>, { MODULES_MAX + 2 }> = Vec::new();
+    // Capacity: two more than the modules can be.
     let _ = reserved.push(image.extent.clone());
+    if let Some(range) = crash_region(parsed, image) {
+        let _ = reserved.push(range);
+    }
     for module in &parsed.modules {
         let range = module.range();
         if overlaps(&range) {
@@ -162,6 +171,23 @@ fn regions_of(parsed: &Handover, image: &Image) -> Result<Regions, BootError> {
         let _ = reserved.push(range);
     }
     memory_map::build(&parsed.memory_map, &reserved).map_err(|_| BootError::FragmentedMemory)
+}
+
+/// Where a crash can leave something: all of it is RAM, and no module lies there.
+fn crash_region(parsed: &Handover, image: &Image) -> Option<Range<u64>> {
+    let wanted = &image.crash;
+    let meets = |range: &Range<u64>| range.start < wanted.end && wanted.start < range.end;
+    let mut modules = parsed.modules.iter().map(Module::range);
+    let mut map = parsed.memory_map.iter();
+    let ram = map.any(|entry| {
+        entry.kind == MEMORY_TYPE_RAM
+            && entry.range.0 <= wanted.start
+            && wanted.end <= entry.range.1
+    });
+    let mut map = parsed.memory_map.iter();
+    let other =
+        map.any(|entry| entry.kind != MEMORY_TYPE_RAM && meets(&(entry.range.0..entry.range.1)));
+    (ram && !other && !modules.any(|module| meets(&module))).then(|| wanted.clone())
 }
 
 /// A module that has to be copied.
@@ -218,7 +244,7 @@ fn describe(parsed: &Handover, image: &Image, regions: &'static mut Regions) -> 
     info
 }
 
-fn extras(parsed: &Handover) -> Booted {
+fn extras(parsed: &Handover, image: &Image) -> Booted {
     let valid = match core::str::from_utf8(&parsed.cmdline) {
         Ok(line) => line,
         // The prefix up to the offending byte is valid by definition of `valid_up_to`.
@@ -231,6 +257,7 @@ fn extras(parsed: &Handover) -> Booted {
         ram_bytes: memory_map::ram_bytes(&parsed.memory_map).unwrap_or(0),
         memory_map_dropped: parsed.memory_map_dropped,
         modules: parsed.modules.len(),
+        crash: crash_region(parsed, image),
     }
 }
 
@@ -267,6 +294,7 @@ mod tests {
     const IMAGE: Image = Image {
         extent: 0x20_0000..0x40_0000,
         stack: 0x30_0000..0x34_0000,
+        crash: 0x40_0000..0x40_4000,
     };
 
     #[test]
@@ -284,10 +312,39 @@ mod tests {
             .filter(|region| region.kind == MemoryRegionKind::Usable);
         assert_eq!(
             usable.map(|region| region.end - region.start).sum::<u64>(),
-            0x1f0_0000 - 0x20_0000 - 0x1000
+            0x1f0_0000 - 0x20_0000 - 0x1000 - 0x4000
         );
-        assert_eq!(extras(&parsed).cmdline.as_str(), "panic=exit ");
-        assert_eq!(extras(&parsed).ram_bytes, 0x1f0_0000);
+        let extras = extras(&parsed, &IMAGE);
+        assert_eq!(extras.cmdline.as_str(), "panic=exit ");
+        assert_eq!(extras.ram_bytes, 0x1f0_0000);
+    }
+
+    #[test]
+    fn what_a_crash_leaves_has_a_place_unless_something_else_lies_there() {
+        let free = |parsed: &Handover| {
+            let regions = regions_of(parsed, &IMAGE).unwrap();
+            let mut usable = regions
+                .iter()
+                .filter(|region| region.kind == MemoryRegionKind::Usable);
+            usable.all(|region| region.end <= IMAGE.crash.start || region.start >= IMAGE.crash.end)
+        };
+        let place = |parsed: &Handover| extras(parsed, &IMAGE).crash;
+        let mut parsed = parsed();
+        assert_eq!(place(&parsed), Some(IMAGE.crash));
+        assert!(free(&parsed));
+        parsed.modules[0].start = IMAGE.crash.end - 1;
+        assert_eq!(place(&parsed), None);
+        parsed.modules[0].start = IMAGE.crash.end;
+        assert_eq!(place(&parsed), Some(IMAGE.crash));
+        let rom = MapEntry {
+            range: (IMAGE.crash.start + 0x1000, IMAGE.crash.start + 0x1001),
+            kind: 2,
+        };
+        parsed.memory_map.push(rom).unwrap();
+        assert_eq!(place(&parsed), None);
+        parsed.memory_map.pop();
+        parsed.memory_map[0].range.1 = IMAGE.crash.end - 1;
+        assert_eq!(place(&parsed), None);
     }
 
     #[test]

@@ -96,7 +96,7 @@ mod tests {
                 "VOL" => Some("vol0"),
                 "N" | "EPISODE" => Some("5"),
                 "" => None,
-                fixed => Some(fixed),
+                fixed => fixed.split('|').next(),
             };
             // One at a time: some exclude one another, and one is required.
             let mut options: Vec<Vec<&str>> = Vec::new();

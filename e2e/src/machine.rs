@@ -415,7 +415,7 @@ impl Drop for Machine {
 }
 
 /// One request to a QEMU monitor; the line with its answer.
-fn qmp(path: &Path, request: &str) -> String {
+pub(crate) fn qmp(path: &Path, request: &str) -> String {
     use std::io::{BufRead, BufReader};
     let mut stream = UnixStream::connect(path).expect("QEMU's monitor listens");
     stream

@@ -246,6 +246,12 @@ impl Pair {
         }
     }
 
+    /// A request to a node's QEMU, as JSON.
+    pub fn qmp(&self, node: Node, request: &str) -> String {
+        let socket = self.dir.path().join(format!("{}.qmp", node.name()));
+        crate::machine::qmp(&socket, request)
+    }
+
     /// Power cut.
     pub fn kill(&self, node: Node) {
         self.must_script(&["kill", node.name()]);

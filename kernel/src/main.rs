@@ -8,7 +8,7 @@
 //! | [`mem`], [`dma`] | page tables, heap, contiguous regions, the virtio `Hal` |
 //! | [`irq`], [`time`], [`rng`] | interrupt vectors, clock and timer, entropy |
 //! | [`exec`] | the executor's loop and idling |
-//! | [`logging`], [`panic`], [`power`], [`version`] | what the operator sees, and how it ends |
+//! | [`logging`], [`panic`], [`crash`], [`power`], [`version`] | what the operator sees, and how it ends |
 //! | [`node`] | the appliance itself: drivers, network, engine, console |
 //!
 //! One processor runs, interrupts do nothing but set a bit (see [`irq`]), and tasks are cooperative. So no code here
@@ -20,6 +20,7 @@
 extern crate alloc;
 
 mod arch;
+mod crash;
 mod dma;
 mod exec;
 mod irq;
@@ -44,6 +45,7 @@ extern "C" fn boot_entry(tables: u64, magic: u32) -> ! {
     time::mark_entry();
     match boot::start(tables, magic, &mem::layout::image()) {
         Ok((info, booted)) => {
+            crash::init(booted.crash.as_ref());
             platform::set_booted(booted);
             kernel_main(info)
         }
@@ -59,7 +61,7 @@ extern "C" fn boot_entry(tables: u64, magic: u32) -> ! {
 fn kernel_main(info: &'static mut BootInfo) -> ! {
     logging::init();
     arch::init();
-    mem::init(info);
+    mem::init(info, crash::range());
     let platform = platform::init(info);
     irq::init(&platform.acpi);
     time::init();

@@ -1,12 +1,13 @@
 //! Last words: panics and processor exceptions.
 //!
-//! Both print a report on COM1 by polling, without locks or allocation, and then do what the policy says. A second
-//! fault while reporting skips the report.
+//! Both print a report on COM1 by polling, without locks or allocation, leave it to the next start ([`crash`]), and then do
+//! what the policy says. A second fault while reporting skips the rest of the report.
 
 use core::fmt;
-use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::panic::{Location, PanicInfo};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use admin::crash::{BACKTRACE_MAX, IN_A_ROW_MAX};
 use boot::cmdline::CommandLine;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
@@ -16,13 +17,14 @@ use crate::arch::serial;
 use crate::arch::vectors::Frame;
 use crate::mem::layout;
 use crate::power::{self, ExitCode};
-use crate::time;
+use crate::{crash, time};
 
 /// What to do after the report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Policy {
-    /// Restart the machine: the peer resynchronises this node when it is back. The default.
+    /// Restart the machine: the peer resynchronises this node when it is back. The default. Not after
+    /// [`IN_A_ROW_MAX`] crashes in a row.
     Reboot = 0,
     /// Stay stopped, for a look at the machine.
     Halt = 1,
@@ -45,9 +47,8 @@ impl Policy {
 static POLICY: AtomicU8 = AtomicU8::new(Policy::Reboot as u8);
 static FROM_COMMAND_LINE: AtomicBool = AtomicBool::new(false);
 static DYING: AtomicBool = AtomicBool::new(false);
-
-/// Frames printed at most.
-const BACKTRACE_MAX: usize = 32;
+/// Crashes in a row, each soon after a start.
+static IN_A_ROW: AtomicU32 = AtomicU32::new(0);
 
 /// Sets the policy, unless the command line has set it: that is the operator's word for this very boot.
 pub fn set_policy(policy: Policy) {
@@ -94,15 +95,55 @@ fn end(code: ExitCode) -> ! {
         serial::print(format_args!("palisade: halted\r\n"));
         power::halt()
     }
+    let in_a_row = IN_A_ROW.load(Ordering::Relaxed);
+    if in_a_row >= IN_A_ROW_MAX {
+        serial::print(format_args!(
+            "palisade: {in_a_row} crashes in a row, each within a minute of its start: halted; reset the machine to try \
+             again\r\n"
+        ));
+        power::halt()
+    }
     serial::print(format_args!("palisade: rebooting\r\n"));
     power::reboot()
+}
+
+/// What is said of a crash.
+struct Report<'a> {
+    message: fmt::Arguments<'a>,
+    /// In the source, if that is known.
+    location: Option<&'a Location<'a>>,
+    details: fmt::Arguments<'a>,
+    backtrace: Backtrace,
+}
+
+impl Report<'_> {
+    /// Says it on the console, and leaves it to the next start.
+    fn tell(&self) {
+        serial::print(format_args!("\r\npalisade: {}\r\n", self.message));
+        if let Some(location) = self.location {
+            serial::print(format_args!("  at {location}\r\n"));
+        }
+        serial::print(format_args!("{}  backtrace:", self.details));
+        for address in &self.backtrace {
+            serial::print(format_args!(" {address:#x}"));
+        }
+        serial::print(format_args!("\r\n"));
+        let in_a_row = crash::record(self.message, self.location, self.details, &self.backtrace);
+        IN_A_ROW.store(in_a_row, Ordering::Relaxed);
+    }
 }
 
 /// Reports a condition that the kernel cannot go on from, and ends. For failures of the machine, which have no place
 /// in the source worth telling.
 pub fn fatal(message: fmt::Arguments<'_>) -> ! {
     begin(ExitCode::Panic);
-    serial::print(format_args!("\r\npalisade: fatal: {message}\r\n"));
+    Report {
+        message: format_args!("fatal: {message}"),
+        location: None,
+        details: format_args!(""),
+        backtrace: Backtrace::new(),
+    }
+    .tell();
     end(ExitCode::Panic)
 }
 
@@ -114,15 +155,16 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     unsafe {
         core::arch::asm!("mov {}, rsp", "mov {}, rbp", out(reg) rsp, out(reg) rbp, options(nomem, nostack))
     };
-    serial::print(format_args!("\r\npalisade: panic: {}\r\n", info.message()));
-    if let Some(location) = info.location() {
-        serial::print(format_args!("  at {location}\r\n"));
+    Report {
+        message: format_args!("panic: {}", info.message()),
+        location: info.location(),
+        details: format_args!(
+            "  uptime {} us  rsp {rsp:#018x}  rbp {rbp:#018x}\r\n",
+            time::now_micros()
+        ),
+        backtrace: backtrace(None, rbp),
     }
-    serial::print(format_args!(
-        "  uptime {} us  rsp {rsp:#018x}  rbp {rbp:#018x}\r\n",
-        time::now_micros()
-    ));
-    backtrace(None, rbp);
+    .tell();
     end(ExitCode::Panic)
 }
 
@@ -178,89 +220,89 @@ pub extern "C" fn exception(frame: &Frame) -> ! {
         .get(frame.vector as usize)
         .copied()
         .unwrap_or("unknown");
-    serial::print(format_args!(
-        "\r\npalisade: exception {}: {name}, error code {:#x}\r\n",
-        frame.vector, frame.error
-    ));
-    if frame.vector == 14 {
-        page_fault(frame.error);
+    let address = Cr2::read_raw();
+    let cause = match frame.vector {
+        14 if layout::is_main_stack_guard(address) => ": kernel stack overflow",
+        14 if address < 4096 => ": null pointer",
+        _ => "",
+    };
+    Report {
+        message: format_args!(
+            "exception {}: {name}, error code {:#x}{cause}",
+            frame.vector, frame.error
+        ),
+        location: None,
+        details: format_args!("{}", Registers(frame, address)),
+        backtrace: backtrace(Some(frame.rip), frame.rbp()),
     }
-    serial::print(format_args!(
-        "  rip {:#018x}  rsp {:#018x}  rflags {:#x}  cs {:#x}  ss {:#x}  uptime {} us\r\n",
-        frame.rip,
-        frame.rsp,
-        frame.rflags,
-        frame.cs,
-        frame.ss,
-        time::now_micros(),
-    ));
-    for (index, (name, value)) in Frame::NAMES.iter().zip(frame.general).enumerate() {
-        let end = if index % 4 == 3 || index == Frame::NAMES.len() - 1 {
-            "\r\n"
-        } else {
-            ""
-        };
-        serial::print(format_args!("  {name:<3} {value:#018x}{end}"));
-    }
-    backtrace(Some(frame.rip), frame.rbp());
+    .tell();
     end(ExitCode::Exception)
 }
 
-fn page_fault(error: u64) {
-    let address = Cr2::read_raw();
-    let access = match error & 0b1_0010 {
-        0b1_0000 | 0b1_0010 => "executing",
-        0b0_0010 => "writing",
-        _ => "reading",
-    };
-    let cause = if error & 1 == 0 {
-        "not mapped"
-    } else {
-        "not permitted"
-    };
-    serial::print(format_args!(
-        "  {access} address {address:#018x}: {cause}\r\n"
-    ));
-    if layout::is_main_stack_guard(address) {
-        serial::print(format_args!("  kernel stack overflow\r\n"));
-    } else if address < 4096 {
-        serial::print(format_args!("  null pointer\r\n"));
+/// The registers of an exception, and the address that a page fault is about.
+struct Registers<'a>(&'a Frame, u64);
+
+impl fmt::Display for Registers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(frame, address) = self;
+        if frame.vector == 14 {
+            let access = match frame.error & 0b1_0010 {
+                0b1_0000 | 0b1_0010 => "executing",
+                0b0_0010 => "writing",
+                _ => "reading",
+            };
+            let cause = if frame.error & 1 == 0 {
+                "not mapped"
+            } else {
+                "not permitted"
+            };
+            write!(f, "  {access} address {address:#018x}: {cause}\r\n")?;
+        }
+        write!(
+            f,
+            "  rip {:#018x}  rsp {:#018x}  rflags {:#x}  cs {:#x}  ss {:#x}  uptime {} us\r\n",
+            frame.rip,
+            frame.rsp,
+            frame.rflags,
+            frame.cs,
+            frame.ss,
+            time::now_micros(),
+        )?;
+        for (index, (name, value)) in Frame::NAMES.iter().zip(frame.general).enumerate() {
+            let end = if index % 4 == 3 || index == Frame::NAMES.len() - 1 {
+                "\r\n"
+            } else {
+                ""
+            };
+            write!(f, "  {name:<3} {value:#018x}{end}")?;
+        }
+        Ok(())
     }
 }
 
-/// Prints return addresses by following frame pointers, as far as they lie within one of the kernel's stacks, only
-/// go up, and the addresses are code. Functions of the precompiled `core` have no frame pointer and may be missing.
+/// Return addresses, innermost first.
+type Backtrace = heapless::Vec<u64, BACKTRACE_MAX>;
+
+/// The return addresses that frame pointers lead to, as far as they lie within one of the kernel's stacks, only go up,
+/// and the addresses are code. Functions of the precompiled `core` have no frame pointer and may be missing.
 ///
 /// `addr2line -f -e target/palisade.debug.elf ADDRESS...` turns the addresses into names.
-fn backtrace(first: Option<u64>, mut rbp: u64) {
-    serial::print(format_args!("  backtrace:"));
-    if let Some(rip) = first {
-        serial::print(format_args!(" {rip:#x}"));
-    }
+fn backtrace(first: Option<u64>, mut rbp: u64) -> Backtrace {
+    let mut addresses: Backtrace = first.into_iter().collect();
     let main = layout::main_stack();
-    let stacks = || {
-        (0..IST_STACKS)
-            .map(layout::ist_stack)
-            .chain(core::iter::once(main.clone()))
+    let mut stacks = (0..IST_STACKS)
+        .map(layout::ist_stack)
+        .chain(core::iter::once(main));
+    let Some(stack) = stacks.find(|stack| stack.contains(&rbp)) else {
+        return addresses;
     };
-    let Some(stack) = stacks().find(|stack| stack.contains(&rbp)) else {
-        serial::print(format_args!(" (no frame pointer)\r\n"));
-        return;
-    };
-    for _ in 0..BACKTRACE_MAX {
-        if !rbp.is_multiple_of(8) || rbp < stack.start || rbp + 16 > stack.end {
-            break;
-        }
+    while rbp.is_multiple_of(8) && rbp >= stack.start && rbp + 16 <= stack.end {
         // SAFETY: two words within a mapped stack, aligned; nothing else runs.
         let [next, address] = unsafe { *(rbp as *const [u64; 2]) };
-        if !layout::text().contains(&address) {
-            break;
-        }
-        serial::print(format_args!(" {address:#x}"));
-        if next <= rbp {
+        if !layout::text().contains(&address) || addresses.push(address).is_err() || next <= rbp {
             break;
         }
         rbp = next;
     }
-    serial::print(format_args!("\r\n"));
+    addresses
 }

@@ -128,7 +128,12 @@ fn node(page: &mut Page<'_>, sample: &Sample<'_>) -> fmt::Result {
         "data_path_allocations_total",
         "How often the data path has allocated memory; it does so for connections and commands, not for requests.",
     )?;
-    page.plain("data_path_allocations_total", node.allocations)
+    page.plain("data_path_allocations_total", node.allocations)?;
+    page.flag(
+        "crashed",
+        "Whether a crash of this node is on record (crash show, crash clear).",
+        node.crashed,
+    )
 }
 
 fn pair(page: &mut Page<'_>, status: &Status) -> fmt::Result {

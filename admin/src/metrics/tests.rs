@@ -17,6 +17,7 @@ fn node<'a>(clients: &'a [ClientInfo]) -> NodeInfo<'a> {
         memory: Usage { used: 7, total: 9 },
         pool: Usage { used: 1, total: 4 },
         allocations: 12,
+        crashed: false,
         clients,
     }
 }

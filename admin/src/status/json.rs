@@ -59,7 +59,8 @@ pub fn json(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
         })?;
         usage(json, "memory", node.memory)?;
         usage(json, "buffers", node.pool)?;
-        json.number("allocations", node.allocations)
+        json.number("allocations", node.allocations)?;
+        json.bool("crashed", node.crashed)
     })?;
     out.write_char('\n')
 }

@@ -49,6 +49,8 @@ pub struct NodeInfo<'a> {
     pub pool: Usage,
     /// How often the data path has allocated memory since boot.
     pub allocations: u64,
+    /// Whether a crash of the node is on record.
+    pub crashed: bool,
     /// Every NBD connection.
     pub clients: &'a [ClientInfo],
 }

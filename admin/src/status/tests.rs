@@ -241,6 +241,7 @@ fn info(clients: &[ClientInfo]) -> NodeInfo<'_> {
             total: 16 << 20,
         },
         allocations: 321,
+        crashed: false,
         clients,
     }
 }
@@ -527,4 +528,21 @@ fn extremes_do_not_overflow() {
         let mut out = String::new();
         text(&status, &info(&[]), &mut out).unwrap();
     }
+}
+
+#[test]
+fn a_crash_is_told_until_it_is_forgotten() {
+    let mut out = String::new();
+    let crashed = NodeInfo {
+        crashed: true,
+        ..info(&[])
+    };
+    text(&status(), &crashed, &mut out).unwrap();
+    assert!(
+        out.contains(
+            "\n! this node has crashed; 'crash show' tells how, 'crash clear' forgets it\n"
+        ),
+        "{out}"
+    );
+    assert!(!text_of(&status(), &[]).contains("crash"));
 }

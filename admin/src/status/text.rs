@@ -54,6 +54,10 @@ pub fn text(status: &Status, node: &NodeInfo<'_>, out: &mut dyn Write) -> fmt::R
     super::fence::line(status, out)?;
     super::promotion::lines(status, node.uptime, out)?;
     suspended(status, out)?;
+    if node.crashed {
+        let text = "this node has crashed; 'crash show' tells how, 'crash clear' forgets it";
+        wrapped("", "! ", text, out)?;
+    }
     writeln!(
         out,
         "\n{:<7} {:>10}  {:<13} {:<13} {:<12} {:>11}",

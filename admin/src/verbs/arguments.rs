@@ -27,8 +27,8 @@ pub(super) struct Arguments {
     lines: Option<u16>,
     /// The operand if it is an episode.
     episode: Option<u64>,
-    /// Whether the operand is the fixed word.
-    word: bool,
+    /// The operand if it is one of the fixed words.
+    word: Option<&'static str>,
 }
 
 /// What an episode looks like.
@@ -58,7 +58,7 @@ impl Arguments {
             volume: None,
             lines: None,
             episode: None,
-            word: false,
+            word: None,
         };
         while let Some(word) = words.next() {
             if word.starts_with('-') {
@@ -149,16 +149,16 @@ impl Arguments {
                     None => Ok(()),
                 }
             }
-            Operand::Word(fixed) if fixed == word => {
-                match core::mem::replace(&mut self.word, true) {
-                    true => Err(twice(spec, word)),
-                    false => Ok(()),
+            Operand::Words { words, .. } => {
+                let fixed = words.iter().find(|fixed| **fixed == word);
+                match self.word.replace(fixed.ok_or_else(|| unknown(spec, word))?) {
+                    Some(_) => Err(twice(spec, word)),
+                    None => Ok(()),
                 }
             }
             Operand::None
             | Operand::Lines
             | Operand::Episode
-            | Operand::Word(_)
             | Operand::Verb
             | Operand::Command => Err(unknown(spec, word)),
         }
@@ -199,12 +199,10 @@ impl Arguments {
     /// The fixed word that the verb must have.
     ///
     /// # Errors
-    /// It was not given; `what` says it.
-    pub(super) fn word(&self, what: &'static str) -> Result<(), VerbError> {
+    /// It was not given; `what` says which there are.
+    pub(super) fn word(&self, what: &'static str) -> Result<&'static str, VerbError> {
         let spec = self.spec;
-        self.word
-            .then_some(())
-            .ok_or(VerbError::Expected { spec, what })
+        self.word.ok_or(VerbError::Expected { spec, what })
     }
 
     fn value(&self, name: &str) -> Option<Value> {
@@ -283,11 +281,12 @@ fn twice(spec: &'static Spec, word: &str) -> VerbError {
 
 /// The answer to a word that the verb does not know.
 pub(super) fn unknown(spec: &'static Spec, word: &str) -> VerbError {
-    let fixed = match spec.operand {
-        Operand::Word(fixed) => Some(fixed),
-        _ => None,
+    let fixed: &[&str] = match spec.operand {
+        Operand::Words { words, .. } => words,
+        _ => &[],
     };
-    let words = spec.options.iter().map(|option| option.name).chain(fixed);
+    let options = spec.options.iter().map(|option| option.name);
+    let words = options.chain(fixed.iter().copied());
     VerbError::UnknownWord {
         spec,
         word: shortened(word, WORD_COLUMNS),

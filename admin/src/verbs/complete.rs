@@ -22,8 +22,8 @@ impl VerbCompleter<'_> {
         let looks =
             |spec: &&Spec| matches!(parse(spec.name, &[]), Ok(Some(verb)) if verb.only_looks());
         let verbs = VERBS.iter().filter(looks).map(|spec| spec.name);
-        // The one that needs a word behind it.
-        verbs.chain(["config"]).for_each(offer);
+        // Those that need a word behind them.
+        verbs.chain(["config", "crash"]).for_each(offer);
     }
 }
 
@@ -63,7 +63,7 @@ impl Completer for VerbCompleter<'_> {
                     offer(&name);
                 }
             }
-            Operand::Word(word) => offer(word),
+            Operand::Words { words, .. } => words.iter().for_each(|word| offer(word)),
             Operand::None | Operand::Lines | Operand::Episode | Operand::Command => {}
         }
         for option in spec.options {

@@ -189,6 +189,13 @@ pub enum Verb {
     },
     /// `config show`.
     ConfigShow,
+    /// `crash show`: what the last crash left.
+    CrashShow {
+        /// As one line of JSON.
+        json: bool,
+    },
+    /// `crash clear`: forget it.
+    CrashClear,
     /// `version`.
     Version,
     /// `reboot`.
@@ -280,6 +287,7 @@ impl Verb {
                 | Self::Net
                 | Self::Log { .. }
                 | Self::ConfigShow
+                | Self::CrashShow { .. }
                 | Self::Version
         )
     }

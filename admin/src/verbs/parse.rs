@@ -162,6 +162,13 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
             given.word("'show'")?;
             Verb::ConfigShow
         }
+        "crash" => match given.word("'show' or 'clear'")? {
+            "clear" if given.has("--json") => return Err(unknown(spec, "--json")),
+            "clear" => Verb::CrashClear,
+            _ => Verb::CrashShow {
+                json: given.has("--json"),
+            },
+        },
         "version" => Verb::Version,
         "reboot" => Verb::Reboot { force },
         "poweroff" => Verb::Poweroff { force },

@@ -62,8 +62,13 @@ pub(super) enum Operand {
     Verb,
     /// A verb with what follows it, required.
     Command,
-    /// This very word, required.
-    Word(&'static str),
+    /// One of these very words, required.
+    Words {
+        /// All of them, as the list shows them.
+        written: &'static str,
+        /// Each by itself.
+        words: &'static [&'static str],
+    },
 }
 
 impl Operand {
@@ -77,7 +82,7 @@ impl Operand {
             Self::Episode => "EPISODE",
             Self::Verb => "[VERB]",
             Self::Command => "VERB",
-            Self::Word(word) => word,
+            Self::Words { written, .. } => written,
         }
     }
 
@@ -88,7 +93,7 @@ impl Operand {
             Self::Volume | Self::OptionalVolume => volume_index(word).is_some(),
             Self::Lines | Self::Episode => word.bytes().all(|b| b.is_ascii_digit()),
             Self::Verb | Self::Command => spec(word).is_some(),
-            Self::Word(fixed) => word == fixed,
+            Self::Words { words, .. } => words.contains(&word),
         }
     }
 }
@@ -299,8 +304,26 @@ pub const VERBS: &[Spec] = &[
         details: "What was left out is shown with its default and marked so; a secret is not\n\
                   shown. If the configuration was refused, its mistakes are shown instead.",
         group: Group::Look,
-        operand: Operand::Word("show"),
+        operand: Operand::Words {
+            written: "show",
+            words: &["show"],
+        },
         options: &[],
+    },
+    Spec {
+        name: "crash",
+        usage: "crash show [--json] | crash clear",
+        summary: "how this node last crashed, as it left word of it",
+        details: "What a crash leaves outlasts a reset, and not that the machine is switched off.\n\
+                  show    cause, place in the source, registers, backtrace, last log lines\n\
+                  clear   forget it\n\
+                  --json  one line of JSON; docs/CONSOLE.md lists its fields",
+        group: Group::Look,
+        operand: Operand::Words {
+            written: "show|clear",
+            words: &["show", "clear"],
+        },
+        options: &[flag("--json")],
     },
     Spec {
         name: "fence",

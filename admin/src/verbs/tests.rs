@@ -21,7 +21,7 @@ fn every_verb_of_the_table_parses() {
     for spec in VERBS {
         let operand = match spec.operand.written() {
             "VOL" => " vol0",
-            "show" => " show",
+            "show" | "show|clear" => " show",
             "EPISODE" => " 7",
             "VERB" => " status",
             _ => "",
@@ -108,6 +108,10 @@ fn verbs_and_options() {
         }
     );
     assert_eq!(ok("config show"), Verb::ConfigShow);
+    assert_eq!(ok("crash show"), Verb::CrashShow { json: false });
+    assert_eq!(ok("crash show --json"), Verb::CrashShow { json: true });
+    assert_eq!(ok("crash clear"), Verb::CrashClear);
+    assert!(ok("crash show").only_looks() && !ok("crash clear").only_looks());
     assert_eq!(ok("version"), Verb::Version);
     assert_eq!(ok("reboot --force"), Verb::Reboot { force: true });
     assert_eq!(ok("poweroff"), Verb::Poweroff { force: false });
@@ -448,6 +452,10 @@ fn mistakes_are_explained() {
         "'--force' is given twice\nusage: reboot [--force] [--dry-run]"
     );
     assert_eq!(err("config"), "config: expected 'show'\nusage: config show");
+    assert!(err("crash").starts_with("crash: expected 'show' or 'clear'\n"));
+    assert!(err("crash shwo").starts_with("crash does not know 'shwo'; did you mean 'show'?"));
+    assert!(err("crash show clear").starts_with("'clear' is given twice"));
+    assert!(err("crash clear --json").starts_with("crash does not know '--json'"));
     assert!(err("new-current-uuid").starts_with("new-current-uuid: expected --clear-bitmap"));
     assert!(err("log 0").starts_with("log: expected a number of lines from 1 to 1000"));
     assert!(err("log 1001").starts_with("log: expected a number of lines"));
@@ -511,6 +519,7 @@ fn completion_offers_what_fits_the_place() {
     assert_eq!(offered("help pri").len(), VERBS.len());
     assert_eq!(offered("nonsense "), Vec::<&str>::new());
     assert_eq!(offered("config "), ["show"]);
+    assert_eq!(offered("crash "), ["show", "clear", "--json"]);
     let watched = offered("watch ");
     assert!(watched.contains(&"status".into()) && watched.contains(&"config".into()));
     assert!(!watched.contains(&"primary".into()) && !watched.contains(&"watch".into()));

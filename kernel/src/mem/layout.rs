@@ -18,6 +18,8 @@ unsafe extern "C" {
     static __stack_top: u8;
     static __ist_start: u8;
     static __image_end: u8;
+    static __crash_start: u8;
+    static __crash_end: u8;
 }
 
 /// Address of a linker symbol.
@@ -32,6 +34,7 @@ pub fn image() -> boot::Image {
     boot::Image {
         extent: address!(__image_start)..address!(__image_end),
         stack: main_stack(),
+        crash: address!(__crash_start)..address!(__crash_end),
     }
 }
 

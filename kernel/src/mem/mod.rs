@@ -77,8 +77,9 @@ pub fn stats() -> Stats {
     }
 }
 
-/// Takes stock of memory and switches to the kernel's own page tables. The heap works afterwards.
-pub fn init(info: &BootInfo) {
+/// Takes stock of memory and switches to the kernel's own page tables, with `also` mapped as RAM. The heap works
+/// afterwards.
+pub fn init(info: &BootInfo, also: Option<Range<u64>>) {
     let usable = info
         .memory_regions
         .iter()
@@ -111,6 +112,9 @@ pub fn init(info: &BootInfo) {
     }
     for (range, access) in layout::sections() {
         map_or_stop(range, access);
+    }
+    if let Some(range) = also {
+        map_or_stop(range, Access::Ram);
     }
     if let Some(start) = info.ramdisk_addr.into_option() {
         map_or_stop(pages(start, info.ramdisk_len), Access::ReadOnly);

@@ -16,7 +16,7 @@ use replication::wire;
 use super::pump::{Node, Port};
 use super::{Appliance, history, nic};
 use crate::version::{VERSION, revision};
-use crate::{mem, time};
+use crate::{crash, mem, time};
 
 /// Text of an error or a short word of success; what does not fit is cut off.
 macro_rules! text {
@@ -98,7 +98,7 @@ pub fn may_go_down(appliance: &Appliance, force: bool) -> Result<Text, Text> {
     Ok(Text::new())
 }
 
-/// Answers a verb that changes nothing.
+/// Answers a verb that changes nothing on the node's disks, nor for its clients and its peer.
 pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<Text, Text> {
     let written = match verb {
         Verb::Help { about } => verbs::help(about, out),
@@ -121,6 +121,14 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             Err(Some(errors)) => write_refusal(Refusal::Config(errors), false, out),
             Err(None) => write_refusal(Refusal::Devices(&appliance.problems), false, out),
         },
+        Verb::CrashShow { json } => crash::last(|crash| match json {
+            true => admin::crash::json(crash, out),
+            false => admin::crash::text(crash, out),
+        }),
+        Verb::CrashClear => {
+            crash::clear();
+            Ok(())
+        }
         Verb::Version => status::version(VERSION, revision(), u32::from(wire::VERSION), out),
         Verb::Fence => match &appliance.node {
             Some(node) => {
@@ -271,6 +279,7 @@ fn node_info<'a>(pool: Usage, clients: &'a [ClientInfo]) -> NodeInfo<'a> {
         },
         pool,
         allocations: 0,
+        crashed: crash::last(|crash| crash.is_some()),
         clients,
     }
 }

@@ -7,7 +7,7 @@ use replication::api::Level;
 use spin::Mutex;
 
 use super::signals;
-use crate::{logging, time};
+use crate::{crash, logging, time};
 
 static RING: Mutex<Option<Ring>> = Mutex::new(None);
 
@@ -15,6 +15,7 @@ static RING: Mutex<Option<Ring>> = Mutex::new(None);
 pub fn init(bytes: usize) {
     *RING.lock() = Some(Ring::new(bytes));
     logging::set_sink(record);
+    crash::set_log(last_words);
 }
 
 /// Keeps and shows only what is at least as grave as `level`.
@@ -43,5 +44,13 @@ pub fn next(seen: u64) -> Option<Entry> {
 pub fn last(count: usize, least: Level, mut show: impl FnMut(&Entry)) {
     if let Some(ring) = RING.lock().as_ref() {
         ring.last(count, least).for_each(|entry| show(&entry));
+    }
+}
+
+/// The same of all levels, for a kernel that crashes: nothing if that happened in the midst of the log.
+fn last_words(count: usize, show: &mut dyn FnMut(&Entry)) {
+    if let Some(ring) = RING.try_lock().as_deref().and_then(Option::as_ref) {
+        ring.last(count, Level::Debug)
+            .for_each(|entry| show(&entry));
     }
 }

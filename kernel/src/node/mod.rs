@@ -34,7 +34,7 @@ use replication::api::Level;
 
 use crate::panic::Policy;
 use crate::platform::Platform;
-use crate::{irq, mem, panic, time};
+use crate::{crash, irq, mem, panic, time};
 use budget::Budget;
 use polling::Polling;
 use pump::Node;
@@ -55,6 +55,11 @@ pub struct Appliance {
 pub fn start(spawner: Spawner, platform: &'static Platform) {
     let budget = Budget::of(mem::stats().free_bytes);
     history::init(budget.log_bytes);
+    crash::last(|crash| {
+        if let Some(crash) = crash {
+            log::warn!("this node has crashed; see 'crash show': {crash}");
+        }
+    });
     let appliance = bring_up(platform, &budget);
     for problem in &appliance.problems {
         log::error!("{problem}");

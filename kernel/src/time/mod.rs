@@ -1,9 +1,10 @@
 //! The clock: the time-stamp counter, scaled; and the timer that ends a halt.
 //!
-//! Time is microseconds since the image was entered. It never runs backwards. There is no wall clock.
+//! Time is microseconds since the image was entered. It never runs backwards. Nothing goes by a wall clock ([`rtc`]).
 
 mod calibrate;
 mod driver;
+pub mod rtc;
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};

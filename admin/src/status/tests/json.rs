@@ -82,6 +82,7 @@ fn json_has_the_documented_fields() {
         "memory": { "used": 13_107_200, "total": 67_108_864 },
         "buffers": { "used": 0, "total": 16_777_216 },
         "allocations": 321,
+        "crashed": false,
     });
     assert_eq!(json_of(&syncing(), &[CLIENT, held]), expected);
     assert!(json_of(&status(), &[])["volumes"][0]["resync"].is_null());
