@@ -46,6 +46,23 @@ pub enum Error {
         /// What the system said; `None` if the other side hung up.
         why: Option<io::Error>,
     },
+    /// This is not the address of a web server: it, and why.
+    Address(String, &'static str),
+    /// The token for it cannot be had: why.
+    Token(String),
+    /// No web server answers there.
+    WebAway {
+        /// Its address.
+        address: String,
+        /// What was tried and failed.
+        why: String,
+    },
+    /// A connection stands, and no whole answer came in time. Whether the command was carried out is not known.
+    WebSilent(String),
+    /// The web server does not want to: its address and its words.
+    Denied(String, String),
+    /// The web server's answer is not one to a command: its address, the code and its words.
+    WebAnswer(String, u16, String),
     /// The answer to `status --json` is not one that this version understands.
     Status(String),
     /// The answer to `events` is not one that this version understands: its last line.
@@ -69,8 +86,10 @@ impl Error {
     /// 1: the node, or a check, refused; 2: no answer, or no file; 3: output failed; 64: wrong usage.
     pub const fn exit_status(&self) -> u8 {
         match self {
-            Self::Refused | Self::Mistakes(_) => 1,
-            Self::WhichNode(_) | Self::NoTerminal => EXIT_USAGE,
+            Self::Refused | Self::Mistakes(_) | Self::Denied(..) => 1,
+            Self::WhichNode(_) | Self::NoTerminal | Self::Address(..) | Self::Token(_) => {
+                EXIT_USAGE
+            }
             Self::Away { .. }
             | Self::Lock { .. }
             | Self::InUse(_)
@@ -79,6 +98,9 @@ impl Error {
             | Self::Broken { .. }
             | Self::Status(_)
             | Self::Events(_)
+            | Self::WebAway { .. }
+            | Self::WebSilent(_)
+            | Self::WebAnswer(..)
             | Self::Unread { .. } => 2,
             Self::Output(_) => 3,
         }
@@ -90,7 +112,7 @@ impl fmt::Display for Error {
         match self {
             Self::Refused => f.write_str("the node refused"),
             Self::WhichNode(nodes) if nodes.is_empty() => f.write_str(
-                "no node found in ./run or /run/palisade-*: name one with --node, its directory with --dir",
+                "no node found in ./run or /run/palisade-*: name one with --node, its directory with --dir, or its web server as --node http://HOST:PORT",
             ),
             Self::WhichNode(nodes) => {
                 write!(f, "which node? Choose with --node: {}", nodes.join(", "))
@@ -129,6 +151,23 @@ impl fmt::Display for Error {
                     write!(f, ": {why}")?;
                 }
                 f.write_str("; whether the command was carried out is not known: see 'status'")
+            }
+            Self::Address(address, why) => write!(f, "{address}: {why}; expected http://HOST:PORT"),
+            Self::Token(why) => write!(f, "the token: {why}"),
+            Self::WebAway { address, why } => write!(
+                f,
+                "no web server answers at {address}: {why}; is the node running, and has its configuration a section [http]?"
+            ),
+            Self::WebSilent(address) => write!(
+                f,
+                "the node at {address} has not answered in time; the command may still be carried out: see 'status' and 'log'"
+            ),
+            Self::Denied(address, said) => write!(
+                f,
+                "the node at {address} refuses: {said} (--token-file, or PALISADE_TOKEN)"
+            ),
+            Self::WebAnswer(address, code, said) => {
+                write!(f, "the node at {address} answers {code}: {said}")
             }
             Self::Status(why) => write!(f, "the node's status is not understood: {why}"),
             Self::Events(line) => write!(

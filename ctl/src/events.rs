@@ -1,9 +1,9 @@
-//! `palisadectl events`: follows a node. Each look takes what has happened since the one before by its number, so nothing is missed in
-//! between, and the console is free for others.
+//! `palisadectl events`: follows a node. On a console each look takes what has happened since the one before by its number, so nothing is missed in
+//! between, and the console is free for others. By the web the node sends it.
 
 use crate::error::Error;
-use crate::line::Line;
-use crate::node::Node;
+use crate::node::{Node, Way};
+use crate::web::Web;
 use clap::ArgMatches;
 use std::time::Duration;
 
@@ -16,10 +16,13 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// Prints what becomes of a node's states until Ctrl-C.
 ///
 /// # Errors
-/// Those of the console at the first look; [`Error::Refused`]; [`Error::Events`] for an answer that is not understood.
+/// Those of the way to the node at the first look; [`Error::Refused`]; [`Error::Events`] for an answer that is not understood.
 pub fn follow(node: &Node, matches: &ArgMatches, timeout: Duration) -> Result<(), Error> {
     let json = matches.get_flag("json");
     let since = matches.get_one::<String>("since").cloned();
+    if let Way::Web(web) = &node.way {
+        return follow_stream(web, since.as_deref(), json);
+    }
     let mut place = Place {
         whole: since.is_none(),
         ..Place::default()
@@ -33,7 +36,7 @@ pub fn follow(node: &Node, matches: &ArgMatches, timeout: Duration) -> Result<()
         } else {
             timeout
         };
-        let answer = Line::open(node, patience).and_then(|mut line| line.run(&command, patience));
+        let answer = node.run(&command, patience);
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) if place.begun => {
@@ -61,6 +64,58 @@ pub fn follow(node: &Node, matches: &ArgMatches, timeout: Duration) -> Result<()
         command = self::command(json, Some(&place.sequence.to_string()));
         std::thread::sleep(INTERVAL);
     }
+}
+
+/// Prints what a node's stream of events brings.
+fn follow_stream(web: &Web, since: Option<&str>, json: bool) -> Result<(), Error> {
+    let since = since.map(|since| since.parse().map_err(|_| Error::Events(since.into())));
+    let since = since.transpose()?;
+    let mut stream = web.events(since, None)?;
+    let mut away = false;
+    loop {
+        while let Some(event) = stream.next() {
+            away = false;
+            let line = if json {
+                Some(event.clone())
+            } else {
+                text_of(&event)
+            };
+            let line = line.ok_or(Error::Events(event))?;
+            crate::print(format!("{line}\n").as_bytes())?;
+        }
+        // It is being started again, or has had enough of this connection.
+        std::thread::sleep(INTERVAL);
+        let mark = stream.mark().map(str::to_owned);
+        match web.events(since.filter(|_| mark.is_none()), mark.as_deref()) {
+            Ok(again) => stream = again.after(mark),
+            Err(error) if !std::mem::replace(&mut away, true) => {
+                eprintln!("palisadectl: {error}; trying on");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// An event's line of JSON as the console prints it without `--json`.
+fn text_of(event: &str) -> Option<String> {
+    let event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(event).ok()?;
+    let number = |key: &str| event.get(key)?.as_u64();
+    let word = |key: &str| event.get(key)?.as_str();
+    let (time, sequence) = (number("time_us")?, number("seq")?);
+    let (seconds, micros) = (time / 1_000_000, time % 1_000_000);
+    let (kind, object) = (word("event")?, word("object")?);
+    let mut line = format!("{seconds}.{micros:06} {sequence} {kind} {object}");
+    for (key, value) in event.iter().skip(4) {
+        let value = match value {
+            serde_json::Value::Null => continue,
+            serde_json::Value::Bool(true) => "yes".into(),
+            serde_json::Value::Bool(false) => "no".into(),
+            serde_json::Value::String(word) => word.clone(),
+            other => other.to_string(),
+        };
+        line += &format!(" {}:{value}", key.replace('_', "-"));
+    }
+    Some(line)
 }
 
 fn command(json: bool, since: Option<&str>) -> String {
@@ -161,6 +216,26 @@ mod tests {
         // The node was switched off and on.
         let other = "9.100000 8 exists - boot:b2\n";
         assert_eq!(place.take(other, false).unwrap(), Took::Restarted);
+    }
+
+    #[test]
+    fn json_becomes_the_consoles_text() {
+        let line = "{\"seq\":8,\"time_us\":2250000,\"event\":\"change\",\"object\":\"peer-device\",\"name\":\"r0\",\"conn_name\":\"b\",\
+                    \"volume\":0,\"replication\":\"SyncSource\",\"resync_suspended\":false,\"done\":12.0,\"out_of_sync\":4096,\"none\":null}";
+        assert_eq!(
+            text_of(line).unwrap(),
+            "2.250000 8 change peer-device name:r0 conn-name:b volume:0 replication:SyncSource resync-suspended:no done:12.0 out-of-sync:4096"
+        );
+        let end = "{\"seq\":3,\"time_us\":5,\"event\":\"exists\",\"object\":\"-\",\"boot\":\"a1\"}";
+        assert_eq!(text_of(end).unwrap(), "0.000005 3 exists - boot:a1");
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            "{\"seq\":3,\"time_us\":5,\"object\":\"fence\"}",
+        ] {
+            assert_eq!(text_of(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and `ETX id status`.
 
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::Socket;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -26,7 +26,7 @@ pub struct Answer {
 /// An open console, locked against others on this host as long as it is held.
 #[derive(Debug)]
 pub struct Line {
-    node: Node,
+    socket: Socket,
     stream: UnixStream,
     received: Vec<u8>,
     commands: u32,
@@ -39,17 +39,17 @@ impl Line {
     ///
     /// # Errors
     /// [`Error::Away`], [`Error::Lock`], [`Error::InUse`]; [`Error::Busy`] after `patience`.
-    pub fn open(node: &Node, patience: Duration) -> Result<Self, Error> {
+    pub fn open(socket: &Socket, patience: Duration) -> Result<Self, Error> {
         let away = |why| Error::Away {
-            socket: node.socket.clone(),
+            socket: socket.0.clone(),
             why,
         };
         // Before the lock file: none is to be left where there is no node.
-        node.socket.symlink_metadata().map_err(away)?;
-        let lock = lock(node, patience)?;
-        let stream = UnixStream::connect(&node.socket).map_err(away)?;
+        socket.0.symlink_metadata().map_err(away)?;
+        let lock = lock(socket, patience)?;
+        let stream = UnixStream::connect(&socket.0).map_err(away)?;
         Ok(Self {
-            node: node.clone(),
+            socket: socket.clone(),
             stream,
             received: Vec::new(),
             commands: 0,
@@ -108,7 +108,7 @@ impl Line {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Error::Silent {
-                socket: self.node.socket.clone(),
+                socket: self.socket.0.clone(),
                 begun,
             });
         }
@@ -137,7 +137,7 @@ impl Line {
 
     fn broken(&self, why: Option<std::io::Error>) -> Error {
         Error::Broken {
-            socket: self.node.socket.clone(),
+            socket: self.socket.0.clone(),
             why,
         }
     }
@@ -145,8 +145,8 @@ impl Line {
 
 /// Takes the lock that `run-qemu.sh exec` and `console` take, too: QEMU serves one client of the socket at a time, and a second
 /// one would wait without a word.
-fn lock(node: &Node, patience: Duration) -> Result<File, Error> {
-    let path = node.lock();
+fn lock(socket: &Socket, patience: Duration) -> Result<File, Error> {
+    let path = socket.lock();
     let refused = |why| Error::Lock {
         path: path.clone(),
         why,
@@ -166,10 +166,10 @@ fn lock(node: &Node, patience: Duration) -> Result<File, Error> {
                 if std::fs::read_to_string(&path)
                     .is_ok_and(|holder| holder.trim() == "console") =>
             {
-                return Err(Error::InUse(node.socket.clone()));
+                return Err(Error::InUse(socket.0.clone()));
             }
             Err(TryLockError::WouldBlock) if Instant::now() >= end => {
-                return Err(Error::Busy(node.socket.clone()));
+                return Err(Error::Busy(socket.0.clone()));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),
         }

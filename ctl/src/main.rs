@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! `palisadectl`: Palisade's nodes from the host's command line, over their serial consoles.
+//! `palisadectl`: Palisade's nodes from the command line, over their serial consoles or their web servers.
 
 mod config;
 mod error;
@@ -9,11 +9,11 @@ mod node;
 mod status;
 mod top;
 mod verbs;
+mod web;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use error::{EXIT_USAGE, Error};
-use line::Line;
 use node::Places;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -22,7 +22,8 @@ use std::time::Duration;
 
 const AFTER_HELP: &str = "\
 Nodes are found in the directory of a pair of run-qemu.sh (--dir, or ./run) and, under systemd, in /run/palisade-NODE. \
-A path with a slash is a console's socket.
+A path with a slash is a console's socket; http://HOST:PORT is a node's web server, \
+anywhere: there 'events' and 'top' need nothing else, and the other verbs the token of the node's configuration.
 
 Exit status: 0 done; 1 the node refused, its reason is on stderr; 2 no node, or no answer: if the command was sent it may have been \
 carried out; 3 the output could not be written; 64 wrong usage.";
@@ -57,7 +58,8 @@ fn command() -> Command {
                 .long("node")
                 .value_name("NODE")
                 .env("PALISADE_NODE")
-                .help("The node to talk to: a name, or the path of its console's socket; not needed if there is one only"),
+                .action(ArgAction::Append)
+                .help("The node to talk to: a name, the path of its console's socket, or http://HOST:PORT; not needed if there is one only. For top: several times"),
         )
         .arg(
             Arg::new("dir")
@@ -67,6 +69,14 @@ fn command() -> Command {
                 .env("PALISADE_DIR")
                 .value_parser(value_parser!(PathBuf))
                 .help("The directory of a pair that run-qemu.sh has booted"),
+        )
+        .arg(
+            Arg::new("token-file")
+                .long("token-file")
+                .value_name("FILE")
+                .env("PALISADE_TOKEN_FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The file with the token for commands by the web; without it the variable PALISADE_TOKEN has it"),
         )
         .arg(seconds("timeout", "60", "How long to wait for an answer"))
         .subcommands(verbs::verbs().map(verbs::command))
@@ -93,7 +103,7 @@ fn command() -> Command {
         )
         .subcommand(
             Command::new(TOP)
-                .about("a live view of all nodes of this host, or of the one named with --node")
+                .about("a live view of all nodes of this host, or of those named with --node")
                 .arg(seconds("interval", "1", "The time between two looks")),
         )
         .subcommand(
@@ -153,8 +163,10 @@ fn main() -> ExitCode {
 fn run(matches: &ArgMatches) -> Result<(), Error> {
     let places = Places {
         dir: matches.get_one::<PathBuf>("dir").cloned(),
+        token_file: matches.get_one::<PathBuf>("token-file").cloned(),
     };
-    let named = matches.get_one::<String>("node").map(String::as_str);
+    let named = matches.get_many::<String>("node").unwrap_or_default();
+    let named: Vec<&str> = named.map(String::as_str).collect();
     let timeout = duration(matches, "timeout");
     match matches.subcommand() {
         Some((COMPLETIONS, sub)) => {
@@ -177,10 +189,7 @@ fn run(matches: &ArgMatches) -> Result<(), Error> {
             print(config::check(&files)?.as_bytes())
         }
         Some((TOP, sub)) => {
-            let nodes = match named {
-                Some(name) => vec![places.node(name)],
-                None => places.all(),
-            };
+            let nodes = places.some(&named)?;
             if nodes.is_empty() {
                 return Err(Error::WhichNode(Vec::new()));
             }
@@ -194,13 +203,13 @@ fn run(matches: &ArgMatches) -> Result<(), Error> {
                 .map(String::as_str)
                 .collect();
             let count = sub.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
-            let node = places.one(named)?;
+            let node = places.one(&named)?;
             for round in 0..count {
                 if round > 0 {
                     std::thread::sleep(duration(sub, "interval"));
                 }
                 // The console is free in between: others want it, too.
-                let answer = Line::open(&node, timeout)?.run(&words.join(" "), timeout)?;
+                let answer = node.run(&words.join(" "), timeout)?;
                 if std::io::stdout().is_terminal() {
                     // Home, and clear to the end.
                     print(b"\x1b[H\x1b[J")?;
@@ -210,16 +219,14 @@ fn run(matches: &ArgMatches) -> Result<(), Error> {
             Ok(())
         }
         Some((EVENTS, sub)) if !sub.get_flag("now") => {
-            events::follow(&places.one(named)?, sub, timeout)
+            events::follow(&places.one(&named)?, sub, timeout)
         }
         Some((name, sub)) => {
             let Some(spec) = verbs::verbs().find(|spec| spec.name == name) else {
                 unreachable!("clap lets only subcommands through, and those are the verbs")
             };
             let command = verbs::line(spec, sub);
-            let node = places.one(named)?;
-            let answer = Line::open(&node, timeout)?.run(&command, timeout)?;
-            deliver(&answer)
+            deliver(&places.one(&named)?.run(&command, timeout)?)
         }
         None => unreachable!("a subcommand is required"),
     }

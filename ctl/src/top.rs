@@ -4,7 +4,6 @@ mod draw;
 mod sample;
 
 use crate::error::Error;
-use crate::line::Line;
 use crate::node::Node;
 use crate::status::Status;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -57,10 +56,7 @@ type Look = (usize, Instant, Result<Status, String>);
 
 fn look_again_and_again(place: usize, node: &Node, interval: Duration, looks: &Sender<Look>) {
     loop {
-        let look = Line::open(node, PATIENCE)
-            .and_then(|mut line| line.run("status --json", PATIENCE))
-            .and_then(|answer| Status::read(&answer.output));
-        let look = look.map_err(|error| error.to_string());
+        let look = node.status(PATIENCE).map_err(|error| error.to_string());
         if looks.send((place, Instant::now(), look)).is_err() {
             return;
         }

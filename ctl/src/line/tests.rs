@@ -8,17 +8,14 @@ use std::thread::JoinHandle;
 const PATIENCE: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(30);
 
-fn node_in(dir: &Path) -> Node {
-    Node {
-        name: "a".into(),
-        socket: dir.join("a.console"),
-    }
+fn node_in(dir: &Path) -> Socket {
+    Socket(dir.join("a.console"))
 }
 
 /// A node that reads one command and answers with `answer`, where `ID` stands for the command's; gives what it read.
-fn answering(dir: &Path, answer: &'static str) -> (Node, JoinHandle<String>) {
+fn answering(dir: &Path, answer: &'static str) -> (Socket, JoinHandle<String>) {
     let node = node_in(dir);
-    let listener = UnixListener::bind(&node.socket).unwrap();
+    let listener = UnixListener::bind(&node.0).unwrap();
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut got = Vec::new();
@@ -97,7 +94,7 @@ fn a_line_that_breaks_off_leaves_it_open_what_happened() {
 fn a_node_that_says_nothing_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let node = node_in(dir.path());
-    let _listener = UnixListener::bind(&node.socket).unwrap();
+    let _listener = UnixListener::bind(&node.0).unwrap();
     let error = Line::open(&node, PATIENCE).unwrap().run("status", SOON);
     assert!(
         matches!(error, Err(Error::Silent { begun: false, .. })),
@@ -120,7 +117,7 @@ fn where_no_node_is_nothing_is_left_behind() {
 fn the_lock_is_respected_and_released() {
     let dir = tempfile::tempdir().unwrap();
     let node = node_in(dir.path());
-    let _listener = UnixListener::bind(&node.socket).unwrap();
+    let _listener = UnixListener::bind(&node.0).unwrap();
     let held = Line::open(&node, PATIENCE).unwrap();
     assert!(matches!(Line::open(&node, SOON), Err(Error::Busy(_))));
     std::fs::write(node.lock(), "console\n").unwrap();
