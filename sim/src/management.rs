@@ -23,6 +23,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone)]
 pub struct Question {
     from: usize,
+    /// Its life: in another one it does not believe the answer, as `fencing::datagram` has it.
+    boot: u32,
     request: Request,
 }
 
@@ -174,31 +176,40 @@ impl World {
             return;
         }
         let path = if to == Party::Arbiter { n } else { 2 };
+        let boot = self.nodes[n].boot;
         for delay in self.paths(path) {
             if to == Party::Arbiter {
-                let question = Question { from: n, request };
+                let question = Question {
+                    from: n,
+                    boot,
+                    request,
+                };
                 let at = self.now + delay;
                 self.schedule.push(at, Occurrence::Question(question));
             } else {
                 let from = Party::Peer;
-                self.later(1 - n, delay, NodeEvent::Asked(from, request));
+                self.later(1 - n, delay, NodeEvent::Asked(from, request, boot));
             }
         }
     }
 
-    /// A node answers its peer.
-    pub(crate) fn answers(&mut self, n: usize, to: Party, answer: &Answer) {
+    /// A node answers its peer, which asked in this life.
+    pub(crate) fn answers(&mut self, n: usize, to: Party, boot: u32, answer: &Answer) {
         if to == Party::Peer && !self.holds_back(Message::Answer(1 - n, to, answer.clone())) {
             for delay in self.paths(2) {
                 let event = NodeEvent::Answered(Party::Peer, answer.clone());
-                self.later(1 - n, delay, event);
+                self.later_in(boot, 1 - n, delay, event);
             }
         }
     }
 
     /// The arbiter is asked. What it says is stored before it answers.
     pub(crate) fn question(&mut self, question: Question) {
-        let Question { from, request } = question;
+        let Question {
+            from,
+            boot,
+            request,
+        } = question;
         let Some(management) = &mut self.management else {
             return;
         };
@@ -247,7 +258,7 @@ impl World {
         }
         for delay in self.paths(from) {
             let event = NodeEvent::Answered(Party::Arbiter, verdict.answer.clone());
-            self.later(from, delay, event);
+            self.later_in(boot, from, delay, event);
         }
     }
 
@@ -391,6 +402,20 @@ impl World {
     /// The operator forced a node, and a fence that the other one held then still stands.
     pub(crate) fn word_against_fence(&self, n: usize) -> bool {
         self.management.as_ref().is_some_and(|m| m.word) && self.holds_fence(n)
+    }
+
+    /// Whether a promotion without an operator's word must fail where this node's disks lack something, whatever became of
+    /// them: its peer has that, and nobody is answered there before the arbiter knows of it.
+    pub(crate) fn fencing_knows(&self, n: usize) -> bool {
+        let fencing = &self.plan.fencing;
+        let standing = &self.oracle.standing;
+        fencing.policy == Policy::ResourceAndStonith
+            && fencing.arbiter
+            && self.management.as_ref().is_some_and(|m| !m.word)
+            && standing[n]
+                .iter()
+                .zip(&standing[1 - n])
+                .all(|(here, there)| here.is_some() || there.is_some())
     }
 
     /// Whether a node fences its peer.

@@ -137,7 +137,7 @@ impl World {
             Action::RefuseClients => {}
             Action::CommandDone { id, result } => self.command_done(n, id, &result),
             Action::Ask { to, request } => self.asks(n, to, request),
-            Action::Answer { to, answer, .. } => self.answers(n, to, &answer),
+            Action::Answer { to, token, answer } => self.answers(n, to, token, &answer),
             Action::Log { text, .. } => self.count_snapshots(&text),
         }
     }

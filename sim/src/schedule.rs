@@ -64,7 +64,7 @@ pub enum NodeEvent {
     /// The operator's command arrives.
     Command(CommandId, Command),
     /// A question comes in out of band.
-    Asked(Party, Request),
+    Asked(Party, Request, u32),
     /// An answer comes in out of band.
     Answered(Party, Answer),
     /// The number of connected clients changed.

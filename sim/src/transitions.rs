@@ -647,7 +647,8 @@ impl World {
         let worth = self.oracle.worth(n);
         let rival = self.oracle.is_primary(peer);
         if worth.is_none() || rival {
-            if !rival && self.oracle.disks_failed() {
+            let lost = self.oracle.disks_failed() && (forced || !self.fencing_knows(n));
+            if !rival && lost {
                 self.oracle.amnesty = true;
                 self.oracle.standing[n].fill(Some(Level::Answered));
                 return;

@@ -187,7 +187,11 @@ impl World {
 
     /// Schedules something for a node in its present life.
     pub(crate) fn later(&mut self, node: usize, delay: Time, what: NodeEvent) {
-        let boot = self.nodes[node].boot;
+        self.later_in(self.nodes[node].boot, node, delay, what);
+    }
+
+    /// The same, in this life of the node only.
+    pub(crate) fn later_in(&mut self, boot: u32, node: usize, delay: Time, what: NodeEvent) {
         self.schedule
             .push(self.now + delay, Occurrence::Node { node, boot, what });
     }
@@ -268,9 +272,8 @@ impl World {
                 }
                 self.feed(n, Event::Command { id, command });
             }
-            NodeEvent::Asked(from, request) => {
+            NodeEvent::Asked(from, request, token) => {
                 self.foretelling.stirs += 1;
-                let token = 0;
                 let event = Event::Asked {
                     from,
                     token,

@@ -90,7 +90,7 @@ fn a_late_unfence_that_the_arbiter_obeys() {
 /// Shows in one seed of some hundred only.
 #[test]
 fn an_arbiter_that_forgets() {
-    let rules = caught_as(Mutation::ForgetfulArbiter, true, 420..430);
+    let rules = caught_as(Mutation::ForgetfulArbiter, true, 635..640);
     assert_caught(
         Mutation::ForgetfulArbiter,
         &rules,

@@ -88,12 +88,19 @@ impl World {
         for message in held {
             match message {
                 Message::Question(from, Party::Arbiter, request) => {
-                    let question = Question { from, request };
+                    let boot = self.nodes[from].boot;
+                    let question = Question {
+                        from,
+                        boot,
+                        request,
+                    };
                     let at = self.now + DELAY;
                     self.schedule.push(at, Occurrence::Question(question));
                 }
                 Message::Question(from, Party::Peer, request) => {
-                    self.later(1 - from, DELAY, NodeEvent::Asked(Party::Peer, request));
+                    let boot = self.nodes[from].boot;
+                    let event = NodeEvent::Asked(Party::Peer, request, boot);
+                    self.later(1 - from, DELAY, event);
                 }
                 Message::Answer(to, from, answer) => {
                     self.later(to, DELAY, NodeEvent::Answered(from, answer));
