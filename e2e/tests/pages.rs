@@ -21,7 +21,7 @@ fn files(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
 /// The text of all of a node's sources, with string literals that go over several lines made one.
 fn sources() -> String {
     let mut found = Vec::new();
-    for folder in ["replication", "admin", "kernel", "net", "resync"] {
+    for folder in ["replication", "admin", "kernel", "net", "resync", "fencing"] {
         files(&checkout().join(folder).join("src"), ".rs", &mut found);
     }
     let mut all = String::new();

@@ -119,7 +119,8 @@ impl Arbiter {
         (released, vouched): (Episode, Episode),
         force: bool,
     ) -> Result<(), Refusal> {
-        if self.holder.as_ref() == Some(&(node.clone(), episode)) {
+        let older = vouched < self.vouched && !force;
+        if self.holder.as_ref() == Some(&(node.clone(), episode)) && !older {
             return Ok(());
         }
         if !self.plausible(episode) {
@@ -138,7 +139,7 @@ impl Arbiter {
                 episode: *held,
             });
         }
-        if vouched < self.vouched && !force {
+        if older {
             let vouched = self.vouched;
             return Err(Refusal::Older { vouched });
         }

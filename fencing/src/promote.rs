@@ -56,6 +56,8 @@ pub enum Withheld {
     NotSaved,
     /// The node does not know the number, or it was asked too long after it drew it.
     TooLate,
+    /// Its disks say that it holds this episode, and nobody confirms it.
+    Unconfirmed(Episode),
 }
 
 impl Withheld {
@@ -77,6 +79,7 @@ impl Withheld {
             Self::GaveWay => (12, 0),
             Self::NotSaved => (13, 0),
             Self::TooLate => (14, 0),
+            Self::Unconfirmed(episode) => (15, episode),
         }
     }
 
@@ -98,6 +101,7 @@ impl Withheld {
             (12, 0) => Self::GaveWay,
             (13, 0) => Self::NotSaved,
             (14, 0) => Self::TooLate,
+            (15, episode) => Self::Unconfirmed(episode),
             _ => return None,
         })
     }
@@ -120,6 +124,7 @@ impl Withheld {
             Self::GaveWay => "gave-way",
             Self::NotSaved => "not-saved",
             Self::TooLate => "too-late",
+            Self::Unconfirmed(_) => "unconfirmed",
         }
     }
 }
@@ -165,6 +170,10 @@ impl fmt::Display for Withheld {
                 "it is Primary, but its disk has not saved that yet: it serves clients as soon as it has",
             ),
             Self::TooLate => f.write_str("the question came too late, or it has restarted: try again"),
+            Self::Unconfirmed(episode) => write!(
+                f,
+                "it held the fence of episode {episode} when it went down, and neither its peer nor the arbiter confirms that it still does"
+            ),
         }
     }
 }
@@ -190,6 +199,7 @@ impl From<Denied> for Withheld {
             Denied::PeerGoesFirst(episode) => Self::PeerGoesFirst(episode),
             Denied::Older(episode) => Self::Older(episode),
             Denied::NoAnswer => Self::NoAnswer,
+            Denied::Unconfirmed(episode) => Self::Unconfirmed(episode),
             Denied::PeerUnreachable => Self::PeerUnreachable,
             Denied::NobodyToAsk => Self::NobodyToAsk,
             Denied::NotReleased(episode) => Self::NotReleased(episode),

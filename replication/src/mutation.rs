@@ -86,6 +86,7 @@ mutations! {
     DenialIgnored = "fence-denial-ignored": "a node becomes Primary though the fence was refused",
     NotVouched = "fence-not-vouched": "nobody remembers after which episode both nodes were in sync",
     LoneNotFenced = "fence-lone-not-fenced": "a Primary goes on without a fence when its connected peer's disk is gone",
+    HeldNotConfirmed = "fence-held-not-confirmed": "a node that held a fence when it went down becomes Primary without asking whether it still does",
     SizeToldEarly = "size-told-early": "clients are told of a new size before this node has it durably",
     BufferLeak = "buffer-leak": "a mirrored write's buffer is not given back",
 }

@@ -8,7 +8,8 @@ use crate::places::Places;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::world::{Violation, World};
-use replication::api::{Command, Protocol};
+use fencing::Own;
+use replication::api::{Command, DiskState, FencingConfig, Policy, Protocol};
 use std::ops::Range;
 
 /// The seeds that are drills.
@@ -21,12 +22,13 @@ type Drill = (
 );
 
 /// Each kind of drill, in turn.
-const ALL: [Drill; 5] = [
+const ALL: [Drill; 6] = [
     (apart, cooling),
     (|_| Plan::growing(), growth),
     (|_| Plan::scripted(2), alone),
     (early, orphans),
     (by_b, received),
+    (fenced, holder),
 ];
 
 /// Sectors of an extent of the activity log.
@@ -178,5 +180,58 @@ fn received(world: &mut World, rng: &mut Rng) -> Result<(), String> {
         world.run_for(rng.range(0, 100_000));
     }
     world.boot(0);
+    Ok(())
+}
+
+/// Two volumes, and an arbiter.
+fn fenced(_: &mut Rng) -> Plan {
+    let mut plan = Plan::scripted(16);
+    plan.volumes = vec![plan.volumes[0]; 2];
+    plan.fencing = FencingConfig {
+        policy: Policy::ResourceAndStonith,
+        peer_endpoint: true,
+        arbiter: true,
+        timeout: plan.timers.timeout * 3,
+        peer_wait: plan.timers.timeout / 2,
+        retry: plan.timers.timeout / 10,
+        ..FencingConfig::default()
+    };
+    plan
+}
+
+/// A Primary that holds a fence loses the disk of a volume, of which the peer has everything, while another one is not in sync. Then its
+/// node dies and comes back alone, with that disk and the word on it that it holds the fence.
+fn holder(world: &mut World, rng: &mut Rng) -> Result<(), String> {
+    // So that nothing hangs on the operator's word of the beginning any more.
+    world.run_for(2_000_000);
+    world.block_network(true, true);
+    let holds = |w: &mut World| matches!(w.fencing_record(0).own, Own::Held(..));
+    world.wait("the fence", holds)?;
+    for volume in [0, 1] {
+        world.write_to(0, volume, rng.index(16) * BLOCK, BLOCK);
+        world.wait_answers()?;
+    }
+    world.command(0, Command::PauseSync { volume: Some(1) })?;
+    world.block_network(false, false);
+    let first = |w: &mut World| {
+        let states = w.status(0).map(|s| [0, 1].map(|v| s.volumes[v].peer_disk));
+        states == Some([DiskState::UpToDate, DiskState::Inconsistent])
+    };
+    world.wait("the first volume", first)?;
+    world.remove_disk(0, 0);
+    let block = rng.index(16);
+    world.write_to(0, 0, block * BLOCK, BLOCK);
+    world.wait_answers()?;
+    world.run_for(rng.range(0, 300_000));
+    world.power_cut(0);
+    world.block_network(true, true);
+    world.run_for(rng.range(1_000, 1_000_000));
+    world.boot(0);
+    world.run_for(1_000_000);
+    // It is denied.
+    let _ = world.command(0, Command::Primary { force: false });
+    world.read(0, block * BLOCK, BLOCK);
+    world.run_for(1_000_000);
+    world.block_network(false, false);
     Ok(())
 }

@@ -39,7 +39,7 @@ fn holder() -> impl Strategy<Value = Name> {
 }
 
 fn promoting() -> impl Strategy<Value = Promoting> {
-    let reason = (1u8..=14, prop_oneof![Just(0), any::<u64>()]);
+    let reason = (1u8..=15, prop_oneof![Just(0), any::<u64>()]);
     prop_oneof![
         Just(Promoting::Ready),
         Just(Promoting::UnderWay),
@@ -461,7 +461,7 @@ fn a_state_or_reason_that_no_release_sends_is_refused() {
         (2, 1, 0, "state"),
         (3, 0, 1, "state"),
         (4, 0, 0, "reason"),
-        (4, 15, 0, "reason"),
+        (4, 16, 0, "reason"),
         (4, 1, 1, "reason"),
     ] {
         let mut bytes = good.clone();

@@ -2,6 +2,7 @@
 
 use super::Fencer;
 use super::api::{Action, Denied, Notice};
+use super::confirmation::Confirmation;
 use crate::{Answer, EPISODE_MAX, Episode, Grantors, Own, Party, Refusal, Standing};
 
 impl Fencer {
@@ -42,6 +43,8 @@ impl Fencer {
             Own::Held(own, _) if own == episode => false,
             _ => return,
         };
+        // Whether it is still held, for a promotion.
+        let confirms = self.confirmation == Confirmation::Asked;
         self.notice(Notice::Refused(episode, from, why.clone()));
         match why {
             Refusal::Held {
@@ -72,13 +75,18 @@ impl Fencer {
                 } else if !requested {
                     // The other one's grant stands; here the number can be entered no more.
                     self.progress(from).wanted = false;
+                    if confirms && (from == Party::Arbiter || !self.config.arbiter) {
+                        self.deny(Denied::Unconfirmed(episode));
+                    }
+                    self.turn_to_arbiter();
                 }
             }
+            Refusal::Primary if confirms => self.deny(Denied::PeerIsPrimary),
             Refusal::Primary if requested && !self.view.primary => {
                 self.deny(Denied::PeerIsPrimary);
                 self.push(Action::OutdateSelf(None));
             }
-            Refusal::Older { vouched } if requested => {
+            Refusal::Older { vouched } if requested || confirms => {
                 if self.plausible(from, vouched) {
                     self.saw(vouched);
                     self.deny(Denied::Older(vouched));

@@ -163,6 +163,8 @@ pub enum Denied {
     Older(Episode),
     /// Nobody granted the fence in time.
     NoAnswer,
+    /// This node's disks say that it holds that episode, and nobody confirms it.
+    Unconfirmed(Episode),
     /// With dont-care nobody is fenced, and the peer cannot be asked: the operator decides.
     PeerUnreachable,
     /// The policy wants a fence, but there is nobody to ask for it.
@@ -199,6 +201,10 @@ impl fmt::Display for Denied {
             ),
             Self::NoAnswer => f.write_str(
                 "neither the peer nor the arbiter answered in time; see 'fence', or, if the peer is surely off, 'primary --force'",
+            ),
+            Self::Unconfirmed(episode) => write!(
+                f,
+                "this node held the fence of episode {episode} when it went down, and neither the peer nor the arbiter confirms that it still does; see 'fence', or, if the peer is surely off, 'primary --force'"
             ),
             Self::PeerUnreachable => f.write_str(
                 "the peer is not connected, and the policy is dont-care: if it is surely not Primary, 'primary --force'",

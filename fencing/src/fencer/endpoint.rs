@@ -51,11 +51,17 @@ impl Fencer {
         vouched: Episode,
         peer_is_primary: bool,
     ) -> Result<(), Refusal> {
-        if self.record.mark == Some(episode) {
+        let older = vouched < self.record.vouched && !peer_is_primary;
+        if self.record.mark == Some(episode) && !older {
             return Ok(());
         }
         if episode >= EPISODE_MAX {
             return Err(Refusal::Future);
+        }
+        if self.record.mark == Some(episode) {
+            // It asks whether it still holds it, and its disks lack something.
+            let vouched = self.record.vouched;
+            return Err(Refusal::Older { vouched });
         }
         let newer = episode > self.record.seen;
         if let Own::Held(own, _) = self.record.own {
@@ -75,7 +81,7 @@ impl Fencer {
         if (self.view.primary && !self.gives_way()) || self.forced {
             return Err(Refusal::Primary);
         }
-        if vouched < self.record.vouched && !peer_is_primary {
+        if older {
             let vouched = self.record.vouched;
             return Err(Refusal::Older { vouched });
         }

@@ -14,7 +14,8 @@
 //! any point leaves a record from which the node goes on:
 //!
 //! - *Requested*: the fence may have been granted, but nothing was done under it. It can be given up.
-//! - *Held*: the node may have gone on alone. Only when every volume is UpToDate on both sides is it given back.
+//! - *Held*: the node may have gone on alone. Only when every volume is UpToDate on both sides is it given back. After a
+//!   restart it must be confirmed before the node goes on alone again ([`confirmation`]).
 //! - *Releasing*: the peer is as good as this node was when that was stored. A loss after that takes a new number.
 //!
 //! Numbers make late messages harmless. Each is higher than all that its node has seen, and whoever granted one or was
@@ -24,6 +25,7 @@
 
 mod answers;
 pub mod api;
+mod confirmation;
 mod endpoint;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ mod tests;
 use crate::{Answer, Party, Request};
 use crate::{EPISODE_MAX, Episode, Grantors, Own, Policy, Record};
 use api::{Action, Config, Denied, Disk, Input, Notice, OnTimeout, Thaw, Timer, View};
+use confirmation::Confirmation;
 use heapless::Vec;
 
 /// Actions of one step at most: those of a view (freeze, deny, thaw), of its decision, of one save and of all that waited for it.
@@ -80,6 +83,8 @@ pub struct Fencer {
     by_force: bool,
     /// The peer, which this node fences, says that it is Primary all the same: by an operator's word.
     rival: bool,
+    /// Whether a held episode may be gone on with.
+    confirmation: Confirmation,
     /// The connection after whose loss the episode was asked for; none: in an earlier life.
     asked_after: Option<u64>,
     peer: Progress,
@@ -145,6 +150,7 @@ impl Fencer {
             forced: false,
             by_force: false,
             rival: false,
+            confirmation: Confirmation::of_stored(&record),
             asked_after: None,
             query: Progress::default(),
             reply: None,
@@ -283,6 +289,7 @@ impl Fencer {
     fn deny(&mut self, why: Denied) {
         if core::mem::take(&mut self.promoting) {
             self.query.wanted = false;
+            self.stop_confirming();
             self.push(Action::Promotion(Err(why)));
         }
     }
@@ -326,6 +333,7 @@ impl Fencer {
             self.saw(new.agreed);
             self.record.vouched = self.record.vouched.max(new.agreed);
         }
+        self.look_for_confirmation();
         let lost = old.connected && !new.connected && new.peer_may_be_current;
         // Its peer's disk is gone, and what was on it may come back.
         let lone = new.lone && !(old.lone && old.primary);
@@ -392,6 +400,7 @@ impl Fencer {
         }
         self.saw(episode);
         if !here {
+            self.confirmation = Confirmation::Missing;
             return;
         }
         self.record.vouched = episode;
@@ -424,6 +433,7 @@ impl Fencer {
         }
         if record.own == Own::None {
             record.own = other.own;
+            self.confirmation = Confirmation::of_stored(&other);
             if let Own::Releasing(episode) = other.own {
                 self.release(episode);
             }
@@ -441,9 +451,12 @@ impl Fencer {
                 self.arbiter.due = self.arbiter.wanted;
                 self.query.due = self.query.wanted;
             }
-            Timer::PeerWait => self.turn_to_arbiter(),
+            Timer::PeerWait => {
+                self.turn_to_arbiter();
+                self.peer_is_silent();
+            }
             Timer::Bound => {
-                self.deny(Denied::NoAnswer);
+                self.deny(self.undecided());
                 if self.frozen && !self.overdue {
                     self.overdue = true;
                     let episode = self.record.own.episode().unwrap_or(0);
@@ -459,7 +472,8 @@ impl Fencer {
     /// The peer does not decide it: the arbiter is asked.
     fn turn_to_arbiter(&mut self) {
         let asked = self.arbiter.wanted || !self.config.arbiter;
-        if matches!(self.record.own, Own::Requested(_)) && self.needed() && !asked {
+        let requested = matches!(self.record.own, Own::Requested(_)) && self.needed();
+        if (requested || self.confirmation == Confirmation::Asked) && !asked {
             self.arbiter = Progress::new(true);
         }
     }
@@ -483,6 +497,7 @@ impl Fencer {
         if self.promoting && self.record.mark.is_none() && self.view.disk < Disk::Consistent {
             self.deny(Denied::Disk(self.view.disk));
         }
+        self.confirm();
         if self.view.in_sync
             && self.record.mark.is_some()
             && self.anybody_to_ask()
@@ -621,6 +636,9 @@ impl Fencer {
             }
             return;
         }
+        if self.is_doubtful() && !self.view.primary {
+            return;
+        }
         if !core::mem::replace(&mut self.told, true) {
             self.push(Action::PeerFenced(episode));
         }
@@ -635,10 +653,11 @@ impl Fencer {
     /// Asks for the grant, and, once one is there, for the other one too: the arbiter then refuses a peer that has
     /// lost its metadata, and the peer one that has lost its arbiter.
     fn ask(&mut self, episode: Episode) {
-        // A Primary has what its clients were answered, whatever came to pass.
-        let vouched = match self.view.primary {
-            true => self.record.seen,
-            false => self.record.vouched,
+        // A Primary has what its clients were answered, whatever came to pass; and who held the episode had everything then.
+        let vouched = match self.record.own {
+            _ if self.view.primary => self.record.seen,
+            Own::Held(own, _) => self.record.vouched.max(own),
+            Own::None | Own::Requested(_) | Own::Releasing(_) => self.record.vouched,
         };
         if !self.view.connected && !self.view.elsewhere {
             let outdate = Request::Outdate {
@@ -686,6 +705,9 @@ impl Fencer {
             },
         };
         self.progress(from).wanted = false;
+        if self.confirmation == Confirmation::Asked || !self.holds() {
+            self.confirmation = Confirmation::Given;
+        }
         if self.record.own != Own::Held(episode, by) {
             self.record.own = Own::Held(episode, by);
             self.notice(Notice::Granted(episode, from));

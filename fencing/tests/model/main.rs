@@ -194,6 +194,15 @@ const CUTS: Bounds = Bounds {
     slow_saves: false,
 };
 
+/// A fence is held, and the link stays.
+const HOLDERS_DISK: Bounds = Bounds {
+    writes: 3,
+    losses: 0,
+    crashes: 1,
+    disk_losses: 1,
+    ..CUTS
+};
+
 /// How far histories go: further with `PALISADE_MODEL=N` for N more steps.
 fn depth(steps: usize) -> usize {
     let more = std::env::var("PALISADE_MODEL").ok();
@@ -366,6 +375,11 @@ fn disks_that_are_lost_and_come_back() {
 }
 
 #[test]
+fn a_disk_that_is_lost_under_the_holder_of_a_fence() {
+    holds("a holder's disk", Resync, HOLDERS_DISK, 12, &[ALONE]);
+}
+
+#[test]
 fn an_operators_force() {
     let bounds = Bounds {
         promotions: 1,
@@ -499,6 +513,17 @@ fn a_disk_that_stands_in_and_nobody_takes_note() {
         InSync,
         bounds,
         Mutation::StandInUntold,
+        TWO_HISTORIES,
+    );
+}
+
+#[test]
+fn a_holder_that_restarts_and_asks_nobody() {
+    breaks(
+        "held and not confirmed",
+        Resync,
+        HOLDERS_DISK,
+        Mutation::HeldNotConfirmed,
         TWO_HISTORIES,
     );
 }

@@ -56,6 +56,8 @@ pub enum Mutation {
     StandInUntold,
     /// A Primary goes on alone although its connected peer's disk is gone, without a fence.
     LoneNotFenced,
+    /// Who finds on its disk that it holds a fence asks nobody whether that is still so.
+    HeldNotConfirmed,
 }
 
 /// A datagram. One that was sent stays: it may arrive at any time, any number of times, in any order, or never.
@@ -63,6 +65,8 @@ pub enum Mutation {
 pub enum Datagram {
     Ask {
         from: usize,
+        /// Who asked in an earlier life does not believe the answer (`fencing::datagram::channel`).
+        life: u32,
         to: Party,
         request: Request,
     },
@@ -96,6 +100,8 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
     pub up: bool,
+    /// Counts its power cuts.
+    pub life: u32,
     pub fencer: Fencer,
     /// On its disk.
     pub stored: Record,
@@ -164,6 +170,7 @@ impl World {
     pub fn new(rules: &Rules) -> Self {
         let node = |at: usize| Node {
             up: true,
+            life: 0,
             fencer: rules.fencer(at, Record::default(), 0),
             stored: Record::default(),
             saving: None,
@@ -345,19 +352,17 @@ impl Rules {
             Action::Send(to, request) => {
                 // What is said is stored.
                 assert_eq!(world.nodes[at].fencer.stored(), &world.nodes[at].stored);
+                let life = world.nodes[at].life;
                 world.network.insert(Datagram::Ask {
                     from: at,
+                    life,
                     to,
                     request,
                 });
             }
-            Action::Reply(to, _, answer) => {
-                assert_eq!(to, Party::Peer);
-                world.network.insert(Datagram::Tell {
-                    to: 1 - at,
-                    from: Party::Peer,
-                    answer,
-                });
+            Action::Reply(from, life, answer) => {
+                assert_eq!(from, Party::Peer);
+                self.tell(world, 1 - at, life, from, answer);
             }
             Action::Freeze => world.nodes[at].frozen = true,
             Action::Thaw(why) => {
@@ -517,16 +522,15 @@ impl Rules {
                 episode,
                 vouched: 0,
             };
-            world.network.insert(Datagram::Ask {
-                from: source,
-                to: Party::Arbiter,
-                request,
-            });
-            world.network.insert(Datagram::Ask {
-                from: source,
-                to: Party::Peer,
-                request,
-            });
+            let life = world.nodes[source].life;
+            for to in [Party::Arbiter, Party::Peer] {
+                world.network.insert(Datagram::Ask {
+                    from: source,
+                    life,
+                    to,
+                    request,
+                });
+            }
         }
         self.refresh(world, target);
         true
@@ -564,6 +568,7 @@ impl Rules {
         node.frozen = false;
         node.linked = false;
         node.saving = None;
+        node.life += 1;
         if self.is(Mutation::RecordNotDurable) {
             node.stored = Record::default();
         }
@@ -575,6 +580,15 @@ impl Rules {
         node.fencer = self.fencer(at, node.stored, node.connection);
         for disk in &mut node.disk {
             *disk = (*disk).min(Disk::Consistent);
+        }
+        let void = |datagram: &Datagram| matches!(datagram, Datagram::Tell { to, .. } if *to == at);
+        world.network.retain(|datagram| !void(datagram));
+    }
+
+    /// An answer is under way, if who asked has not restarted since.
+    fn tell(&self, world: &mut World, to: usize, life: u32, from: Party, answer: Answer) {
+        if world.nodes[to].life == life {
+            world.network.insert(Datagram::Tell { to, from, answer });
         }
     }
 
@@ -625,6 +639,14 @@ impl Rules {
             }
         } else {
             self.feed(world, at, Input::Promote { force: false });
+            let own = world.nodes[at].fencer.status().record.own;
+            if let Own::Held(episode, _) = own
+                && self.is(Mutation::HeldNotConfirmed)
+            {
+                let answer = Answer::Granted { episode };
+                let from = Party::Arbiter;
+                self.feed(world, at, Input::Answer { from, answer });
+            }
         }
     }
 
@@ -646,6 +668,7 @@ impl Rules {
             }
             Datagram::Ask {
                 from,
+                life,
                 to: Party::Peer,
                 request,
             } => {
@@ -655,13 +678,14 @@ impl Rules {
                 }
                 let input = Input::Request {
                     from: Party::Peer,
-                    token: 0,
+                    token: life,
                     request,
                 };
                 self.feed(world, to, input);
             }
             Datagram::Ask {
                 from,
+                life,
                 to: Party::Arbiter,
                 request,
             } => {
@@ -686,11 +710,7 @@ impl Rules {
                 {
                     world.wrong.newer_undone = true;
                 }
-                world.network.insert(Datagram::Tell {
-                    to: from,
-                    from: Party::Arbiter,
-                    answer: verdict.answer,
-                });
+                self.tell(world, from, life, Party::Arbiter, verdict.answer);
             }
         }
     }
@@ -714,7 +734,9 @@ impl Rules {
                 | Answer::Released { episode } => nodes[*to].stored.own.episode() == Some(*episode),
                 Answer::State(_) | Answer::Promoting { .. } | Answer::Handled { .. } => true,
             },
-            Datagram::Ask { from, to, request } => {
+            Datagram::Ask {
+                from, to, request, ..
+            } => {
                 let current = |episode| nodes[*from].stored.own.episode() == Some(episode);
                 let receiver = &nodes[1 - from].stored;
                 match (request, to) {

@@ -2,10 +2,11 @@
 
 use super::super::roles::{Task, TaskKind, Vouched};
 use super::super::{Engine, text};
-use crate::api::{CommandId, Micros, Role};
+use crate::api::{Answer, CommandId, Micros, Party, Role};
 use crate::buf::Mem;
+use crate::mutation::{self, Mutation};
 use fencing::api::{Denied, Input};
-use fencing::{DiskGrade, Withheld};
+use fencing::{DiskGrade, Own, Withheld};
 
 impl Engine {
     /// Asks for the fence that the promotion needs. The worker bounds the time that it takes.
@@ -28,6 +29,13 @@ impl Engine {
         self.fence.forced = force;
         self.fence_look(self.connected(), mem);
         self.fence_input(Input::Promote { force }, mem);
+        if mutation::is(Mutation::HeldNotConfirmed)
+            && let Own::Held(episode, _) = self.fence.status().record.own
+        {
+            let from = Party::Arbiter;
+            let answer = Answer::Granted { episode };
+            self.fence_input(Input::Answer { from, answer }, mem);
+        }
         self.finish_promotion(mem);
     }
 

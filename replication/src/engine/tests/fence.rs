@@ -474,15 +474,23 @@ fn without_anybody_to_ask_only_force_promotes_a_lone_node() {
 }
 
 #[test]
-fn the_record_of_a_held_fence_survives_and_lets_its_holder_become_primary_again() {
+fn the_record_of_a_held_fence_survives_and_lets_its_holder_become_primary_again_when_it_is_confirmed()
+ {
     let mut pair = pair();
     pair.cut();
     pair.wait(1_000_000);
     assert!(matches!(pair.own(0), Own::Held(1, by) if by.peer && by.arbiter));
     pair.reboot(0);
+    let arbiter = pair.management.arbiter.take();
     deaf(&mut pair);
     assert!(matches!(pair.own(0), Own::Held(1, by) if by.peer && by.arbiter));
     assert_eq!(pair.nodes[0].disk(), DiskState::Consistent);
+    let denied = pair.start(0, Command::Primary { force: false });
+    pair.wait(6_000_000);
+    let why = pair.nodes[0].done[&denied].clone().unwrap_err();
+    assert!(why.contains("held the fence of episode 1"), "{why}");
+    assert_eq!(pair.nodes[0].disk(), DiskState::Consistent);
+    pair.management.arbiter = arbiter;
     pair.ok(0, Command::Primary { force: false });
     assert!(pair.nodes[0].serving);
     assert!(!pair.frozen(0));
