@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use admin::config::Config;
-use std::fmt::Debug;
+use admin::config::live::Written;
+use admin::units::ExactSize;
 use std::path::{Path, PathBuf};
 
 /// Checks one configuration by itself, or two also against each other. Answers what is sound in them, in words.
@@ -55,12 +56,25 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
+/// Keys that must be the same on both nodes, with the secrets and what belongs to volumes.
+const SAME: [&str; 10] = [
+    "resource.name",
+    "resource.protocol",
+    "resource.fencing",
+    "resource.after-sb-0pri",
+    "resource.after-sb-1pri",
+    "resource.after-sb-2pri",
+    "resource.always-asbp",
+    "resource.rr-conflict",
+    "peer.integrity",
+    "export.floating-address",
+];
+
 /// What docs/CONFIG.md says must be the same on both nodes and is not, or must lead to the other one and does not.
 fn mismatches(a: &Config, b: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let names = (a.node.name.as_str(), b.node.name.as_str());
-    let mut same = |key: &str, mine: &dyn Debug, theirs: &dyn Debug| {
-        let (mine, theirs) = (format!("{mine:?}"), format!("{theirs:?}"));
+    let mut same = |key: &str, mine: String, theirs: String| {
         if mine != theirs {
             let (a, b) = names;
             found.push(format!(
@@ -68,32 +82,29 @@ fn mismatches(a: &Config, b: &Config) -> Vec<String> {
             ));
         }
     };
-    same("resource.name", &a.resource.name, &b.resource.name);
-    same(
-        "resource.protocol",
-        &a.resource.protocol,
-        &b.resource.protocol,
-    );
-    same("resource.fencing", &a.resource.fencing, &b.resource.fencing);
-    same(
-        "the split-brain policies in [resource]",
-        &a.resource.split_brain,
-        &b.resource.split_brain,
-    );
-    same("peer.integrity", &a.peer.integrity, &b.peer.integrity);
-    same(
-        "export.floating-address",
-        &a.export.floating_address,
-        &b.export.floating_address,
-    );
-    let indices = |config: &Config| config.volumes.iter().map(|v| v.index).collect::<Vec<_>>();
-    same("the volumes' indices", &indices(a), &indices(b));
+    let written = [Written::of(a), Written::of(b)];
+    for key in SAME {
+        let [mine, theirs] =
+            [&written[0], &written[1]].map(|w| w.get(key).unwrap_or("none").to_owned());
+        same(key, mine, theirs);
+    }
+    let indices = |config: &Config| {
+        let indices = config.volumes.iter().map(|v| v.index.to_string());
+        indices.collect::<Vec<_>>().join(", ")
+    };
+    same("the volumes' indices", indices(a), indices(b));
     for (mine, theirs) in a.volumes.iter().zip(&b.volumes) {
         if mine.index == theirs.index {
             let name = mine.export_name();
-            same(&format!("{name}: size"), &mine.size, &theirs.size);
-            let sizes = (mine.block_size, theirs.block_size);
-            same(&format!("{name}: block-size"), &sizes.0, &sizes.1);
+            let size = |size: Option<u64>| {
+                size.map_or_else(
+                    || "the whole disk".into(),
+                    |s| format!("\"{}\"", ExactSize(s)),
+                )
+            };
+            same(&format!("{name}: size"), size(mine.size), size(theirs.size));
+            let [mine, theirs] = [mine, theirs].map(|v| v.block_size.to_string());
+            same(&format!("{name}: block-size"), mine, theirs);
         }
     }
     // Secrets are compared, never shown.
@@ -192,6 +203,27 @@ mod tests {
             .unwrap();
         let other = checked(&a, &b.replace(name, "name = \"r1\"")).unwrap_err();
         assert!(other.contains("resource.name must be the same"), "{other}");
+        // Values as in the files.
+        let sized = |text: &str, size: &str| {
+            text.replace("index = 0\nserial", &format!("index = 0\n{size}\nserial"))
+        };
+        let volume = |text: &str| text.contains("[[volume]]\nindex = 0\nserial");
+        assert!(
+            volume(&a) && volume(&b),
+            "the examples are what this test takes them for"
+        );
+        let told = checked(
+            &sized(&a, "size = \"1536MiB\""),
+            &b.replace("[resource]", "[resource]\nrr-conflict = \"violently\""),
+        );
+        let told = told.unwrap_err();
+        for line in [
+            "vol0: size must be the same: a has \"1536MiB\", b has the whole disk",
+            "resource.rr-conflict must be the same: a has \"disconnect\", b has \"violently\"",
+        ] {
+            assert!(told.contains(line), "no '{line}' in: {told}");
+        }
+        assert!(!told.contains("Some("), "{told}");
         let secret = |text: &str, secret: &str| {
             text.replace("[peer]", &format!("[peer]\nsecret = \"{secret}\""))
         };

@@ -95,6 +95,7 @@ mod tests {
             let word = match spec.operand().trim_matches(['[', ']']) {
                 "VOL" => Some("vol0"),
                 "N" | "EPISODE" => Some("5"),
+                "KEY=VALUE" => Some("net.timeout=4s"),
                 "" => None,
                 fixed => fixed.split('|').next(),
             };

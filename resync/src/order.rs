@@ -242,6 +242,12 @@ impl Order {
         self.entries.iter_mut().find(|entry| entry.index == index)
     }
 
+    /// So many volumes may resync at once from now on (all of them without a limit, or with one of zero).
+    pub fn set_limit(&mut self, limit: Option<u16>) {
+        self.limit = limit.filter(|limit| *limit > 0);
+        self.settle();
+    }
+
     /// A volume's need has changed.
     pub fn set_need(&mut self, index: u16, need: Need) {
         if let Some(entry) = self.entry(index) {
@@ -342,6 +348,22 @@ mod tests {
 
     fn running(order: &Order) -> Vec<u16> {
         (0..10).filter(|index| order.may_run(*index)).collect()
+    }
+
+    #[test]
+    fn another_limit_counts_at_once() {
+        let mut order = Order::new(&[(0, None), (1, None), (2, None)], Some(3)).unwrap();
+        for index in 0..3 {
+            order.set_need(index, Need::Resync);
+        }
+        order.set_limit(Some(1));
+        assert_eq!(
+            [0, 1, 2].map(|index| order.may_run(index)),
+            [true, false, false]
+        );
+        assert_eq!(order.waits(2), Some(WaitReason::Parallel { limit: 1 }));
+        order.set_limit(Some(0));
+        assert_eq!([0, 1, 2].map(|index| order.may_run(index)), [true; 3]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod check;
 pub mod devices;
 mod http;
 mod lists;
+pub mod live;
 mod management;
 mod policies;
 mod policy;
@@ -37,6 +38,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use replication::api::{Level, Micros, Name, Timers};
+use toml::Spanned;
+use toml::de::DeTable;
 
 /// Longest configuration in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -278,19 +281,7 @@ impl Config {
                            [node], [resource], [peer], [[nic]] and [[volume]]";
             return Err(ConfigErrors::of_file(1, 1, message.into()));
         }
-        let document = toml::de::DeTable::parse(text).map_err(|first| {
-            let errors = match text.len() {
-                ..=ALL_SYNTAX_BYTES_MAX => toml::de::DeTable::parse_recoverable(text).1,
-                _ => vec![first],
-            };
-            let mut noted = problem::Noted::default();
-            for error in errors {
-                let span = error.span().unwrap_or(0..0);
-                noted.note(span, format!("not TOML: {}", error.message()));
-            }
-            noted.into_errors(text)
-        })?;
-        schema::read(text, document.get_ref())
+        schema::read(text, parse_toml(text)?.get_ref())
     }
 
     /// Writes the effective configuration as TOML (the verb `config show`): it reads back to the
@@ -345,6 +336,22 @@ impl Volume {
         let _fits = core::fmt::Write::write_fmt(&mut name, format_args!("vol{}", self.index));
         name
     }
+}
+
+/// Reads a text as TOML.
+fn parse_toml(text: &str) -> Result<Spanned<DeTable<'_>>, ConfigErrors> {
+    DeTable::parse(text).map_err(|first| {
+        let errors = match text.len() {
+            ..=ALL_SYNTAX_BYTES_MAX => DeTable::parse_recoverable(text).1,
+            _ => vec![first],
+        };
+        let mut noted = problem::Noted::default();
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            noted.note(span, format!("not TOML: {}", error.message()));
+        }
+        noted.into_errors(text)
+    })
 }
 
 /// Line and column, from 1, of the byte at `offset`; columns in bytes, as the text may not be UTF-8.

@@ -160,6 +160,7 @@ impl Arguments {
             | Operand::Lines
             | Operand::Episode
             | Operand::Verb
+            | Operand::Setting
             | Operand::Command => Err(unknown(spec, word)),
         }
     }
@@ -272,7 +273,8 @@ fn no_volume(spec: &'static Spec, word: &str, volumes: &[u16]) -> VerbError {
     }
 }
 
-fn twice(spec: &'static Spec, word: &str) -> VerbError {
+/// The answer to a word that is given twice.
+pub(super) fn twice(spec: &'static Spec, word: &str) -> VerbError {
     VerbError::Twice {
         spec,
         word: shortened(word, WORD_COLUMNS),

@@ -2,6 +2,7 @@
 
 use super::parse::parse;
 use super::table::{Operand, Spec, Takes, VERBS, spec};
+use crate::config::live;
 use crate::console::Completer;
 use crate::log::LEVELS;
 use core::fmt::Write;
@@ -64,6 +65,7 @@ impl Completer for VerbCompleter<'_> {
                 }
             }
             Operand::Words { words, .. } => words.iter().for_each(|word| offer(word)),
+            Operand::Setting => live::KEYS.iter().for_each(|key| offer(key)),
             Operand::None | Operand::Lines | Operand::Episode | Operand::Command => {}
         }
         for option in spec.options {

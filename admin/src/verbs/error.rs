@@ -57,6 +57,15 @@ pub enum VerbError {
         /// The volumes there are; empty when that is not known.
         volumes: heapless::Vec<u16, MAX_VOLUMES>,
     },
+    /// The word names no key that can be changed while the node runs.
+    NoKey {
+        /// The verb.
+        spec: &'static Spec,
+        /// What was typed.
+        word: String,
+        /// What may have been meant.
+        near: Option<&'static str>,
+    },
     /// Two options that do not go together.
     Together {
         /// The verb.
@@ -118,6 +127,15 @@ impl fmt::Display for VerbError {
                         rest.iter()
                             .try_for_each(|index| write!(f, ", vol{index}"))?;
                     }
+                }
+                spec
+            }
+            Self::NoKey { spec, word, near } => {
+                let cannot = "is no key that can be changed while the node runs";
+                write!(f, "{}: '{word}' {cannot}", spec.name)?;
+                match near {
+                    Some(near) => write!(f, "; did you mean '{near}'?")?,
+                    None => f.write_str("; 'set' lists these, others count from the next start")?,
                 }
                 spec
             }

@@ -189,6 +189,26 @@ pub enum Verb {
     },
     /// `config show`.
     ConfigShow,
+    /// `config check`.
+    ConfigCheck,
+    /// `set` alone: what can be changed while the node runs.
+    SetShow,
+    /// `set`: change it.
+    Set {
+        /// One of [`crate::config::live::KEYS`].
+        key: &'static str,
+        /// Where in the line the value begins.
+        at: usize,
+        /// Its length; 0 stands for a key that is left out.
+        bytes: usize,
+        /// Only say what would change.
+        dry_run: bool,
+    },
+    /// `adjust`: undo what `set` has changed.
+    Adjust {
+        /// Only say what would change.
+        dry_run: bool,
+    },
     /// `crash show`: what the last crash left.
     CrashShow {
         /// As one line of JSON.
@@ -287,6 +307,8 @@ impl Verb {
                 | Self::Net
                 | Self::Log { .. }
                 | Self::ConfigShow
+                | Self::ConfigCheck
+                | Self::SetShow
                 | Self::CrashShow { .. }
                 | Self::Version
         )

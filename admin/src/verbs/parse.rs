@@ -1,9 +1,10 @@
 //! From a line to a verb.
 
-use super::arguments::{Arguments, WORD_COLUMNS, unknown};
+use super::arguments::{Arguments, WORD_COLUMNS, twice, unknown};
 use super::error::VerbError;
 use super::table::{OTHER_NAMES, Spec, VERBS, spec};
 use super::{LOG_LINES_DEFAULT, Verb};
+use crate::config::live;
 use crate::nearest::nearest;
 use crate::text::{is_printable, shortened};
 use replication::api::Level;
@@ -33,6 +34,9 @@ pub fn parse(line: &str, volumes: &[u16]) -> Result<Option<Verb>, VerbError> {
     if spec.name == "watch" {
         return watch(spec, line, word, volumes).map(Some);
     }
+    if spec.name == "set" {
+        return set(spec, line, words).map(Some);
+    }
     let given = Arguments::read(spec, words, volumes)?;
     let verb = verb(spec, &given)?;
     // `connect` and `rollback` have dry runs of their own, which find out more than is known beforehand.
@@ -54,6 +58,50 @@ fn watch(watch: &'static Spec, line: &str, word: &str, volumes: &[u16]) -> Resul
     match parse(&line[at..], volumes)? {
         Some(verb) if verb.only_looks() => Ok(Verb::Watch { at }),
         _ => Err(VerbError::Expected { spec: watch, what }),
+    }
+}
+
+/// `words` are those of `line` behind `set`.
+fn set<'w>(
+    set: &'static Spec,
+    line: &'w str,
+    words: impl Iterator<Item = &'w str>,
+) -> Result<Verb, VerbError> {
+    let (mut key, mut value, mut dry_run) = (None, None, false);
+    for word in words {
+        if word == "--dry-run" {
+            if core::mem::replace(&mut dry_run, true) {
+                return Err(twice(set, word));
+            }
+        } else if key.is_none() {
+            let (name, behind) = match word.split_once('=') {
+                Some((name, behind)) => (name, Some(behind)),
+                None => (word, None),
+            };
+            if name.starts_with('-') {
+                return Err(unknown(set, word));
+            }
+            key = Some(live::key(name).ok_or_else(|| VerbError::NoKey {
+                spec: set,
+                word: shortened(name, WORD_COLUMNS),
+                near: live::near(name),
+            })?);
+            value = behind;
+        } else if value.replace(word).is_some() {
+            return Err(unknown(set, word));
+        }
+    }
+    let what = "a value behind the key, as in 'set resync.c-max-rate=50MiB'";
+    match (key, value) {
+        (None, _) => Ok(Verb::SetShow),
+        (Some(_), None) => Err(VerbError::Expected { spec: set, what }),
+        (Some(key), Some(value)) => Ok(Verb::Set {
+            key,
+            // It is a part of the line.
+            at: value.as_ptr() as usize - line.as_ptr() as usize,
+            bytes: value.len(),
+            dry_run,
+        }),
     }
 }
 
@@ -158,16 +206,19 @@ fn verb(spec: &'static Spec, given: &Arguments) -> Result<Verb, VerbError> {
             lines: given.lines().unwrap_or(LOG_LINES_DEFAULT),
             level: given.level("--level").unwrap_or(Level::Debug),
         },
-        "config" => {
-            given.word("'show'")?;
-            Verb::ConfigShow
-        }
+        "config" => match given.word("'show' or 'check'")? {
+            "check" => Verb::ConfigCheck,
+            _ => Verb::ConfigShow,
+        },
         "crash" => match given.word("'show' or 'clear'")? {
             "clear" if given.has("--json") => return Err(unknown(spec, "--json")),
             "clear" => Verb::CrashClear,
             _ => Verb::CrashShow {
                 json: given.has("--json"),
             },
+        },
+        "adjust" => Verb::Adjust {
+            dry_run: given.has("--dry-run"),
         },
         "version" => Verb::Version,
         "reboot" => Verb::Reboot { force },

@@ -1,6 +1,7 @@
 //! The table of verbs.
 
 use super::arguments::volume_index;
+use crate::config::live;
 
 /// Verbs that belong together in the list that `help` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub(super) enum Operand {
     Verb,
     /// A verb with what follows it, required.
     Command,
+    /// A key of the configuration with its new value, behind `=` or as the next word.
+    Setting,
     /// One of these very words, required.
     Words {
         /// All of them, as the list shows them.
@@ -82,6 +85,7 @@ impl Operand {
             Self::Episode => "EPISODE",
             Self::Verb => "[VERB]",
             Self::Command => "VERB",
+            Self::Setting => "[KEY=VALUE]",
             Self::Words { written, .. } => written,
         }
     }
@@ -93,6 +97,7 @@ impl Operand {
             Self::Volume | Self::OptionalVolume => volume_index(word).is_some(),
             Self::Lines | Self::Episode => word.bytes().all(|b| b.is_ascii_digit()),
             Self::Verb | Self::Command => spec(word).is_some(),
+            Self::Setting => live::key(word.split('=').next().unwrap_or(word)).is_some(),
             Self::Words { words, .. } => words.contains(&word),
         }
     }
@@ -182,8 +187,20 @@ pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
     ),
     ("down", "'secondary', 'disconnect' and 'detach VOL' do it"),
     (
-        "adjust",
-        "a changed configuration counts from the next boot ('reboot')",
+        "net-options",
+        "'set' lists what can be changed; 'set net.timeout=3s' changes it",
+    ),
+    (
+        "disk-options",
+        "'set' lists what can be changed; 'set disk.disk-timeout=30s' changes it",
+    ),
+    (
+        "peer-device-options",
+        "'set' lists what can be changed; 'set resync.c-max-rate=50MiB' changes it",
+    ),
+    (
+        "resource-options",
+        "'set' lists what can be changed; 'set resource.fence-timeout=30s' changes it",
     ),
     ("dump", "'config show' prints the configuration"),
     ("role", "'status' shows the roles"),
@@ -299,14 +316,16 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "config",
-        usage: "config show",
+        usage: "config show | config check",
         summary: "the configuration in effect, as TOML",
-        details: "What was left out is shown with its default and marked so; a secret is not\n\
-                  shown. If the configuration was refused, its mistakes are shown instead.",
+        details: "show   what was left out is shown with its default and marked so; a secret is\n\
+                  \x20      not shown. If it was refused, its mistakes are shown instead\n\
+                  check  read the TOML that the node was started with again: every mistake, or\n\
+                  \x20      that it is sound, and every device of it that is missing",
         group: Group::Look,
         operand: Operand::Words {
-            written: "show",
-            words: &["show"],
+            written: "show|check",
+            words: &["show", "check"],
         },
         options: &[],
     },
@@ -585,6 +604,27 @@ pub const VERBS: &[Spec] = &[
             flag("--abort"),
             DRY_RUN,
         ],
+    },
+    Spec {
+        name: "set",
+        usage: "set [KEY=VALUE] [--dry-run]",
+        summary: "change the configuration while the node runs",
+        details: "Until its next start, on this node alone. Without KEY it lists what can be\n\
+                  changed, and where it differs from the TOML. KEY is a section and a key, such\n\
+                  as resync.c-max-rate; VALUE needs no quotes, and none at all stands for a key\n\
+                  that is left out. The value is checked as in the TOML.",
+        group: Group::Machine,
+        operand: Operand::Setting,
+        options: &[DRY_RUN],
+    },
+    Spec {
+        name: "adjust",
+        usage: "adjust [--dry-run]",
+        summary: "undo what 'set' has changed: as the TOML says",
+        details: "A TOML that was changed since the start counts from the next one ('reboot').",
+        group: Group::Machine,
+        operand: Operand::None,
+        options: &[DRY_RUN],
     },
     Spec {
         name: "reboot",

@@ -21,7 +21,7 @@ fn every_verb_of_the_table_parses() {
     for spec in VERBS {
         let operand = match spec.operand.written() {
             "VOL" => " vol0",
-            "show" | "show|clear" => " show",
+            "show|check" | "show|clear" => " show",
             "EPISODE" => " 7",
             "VERB" => " status",
             _ => "",
@@ -108,6 +108,28 @@ fn verbs_and_options() {
         }
     );
     assert_eq!(ok("config show"), Verb::ConfigShow);
+    assert_eq!(ok("config check"), Verb::ConfigCheck);
+    assert_eq!(ok("set"), Verb::SetShow);
+    assert_eq!(ok("set --dry-run"), Verb::SetShow);
+    for (line, value, dry_run) in [
+        ("  set net.timeout=3s", "3s", false),
+        ("set net.timeout \t3s --dry-run", "3s", true),
+        ("set --dry-run net.timeout=", "", true),
+        ("set net.timeout=a=b", "a=b", false),
+    ] {
+        let Verb::Set {
+            key: "net.timeout",
+            at,
+            bytes,
+            dry_run: dry,
+        } = ok(line)
+        else {
+            panic!("{line}")
+        };
+        assert_eq!((&line[at..at + bytes], dry), (value, dry_run), "{line}");
+    }
+    assert_eq!(ok("adjust"), Verb::Adjust { dry_run: false });
+    assert!(ok("set").only_looks() && !ok("set net.timeout=3s").only_looks());
     assert_eq!(ok("crash show"), Verb::CrashShow { json: false });
     assert_eq!(ok("crash show --json"), Verb::CrashShow { json: true });
     assert_eq!(ok("crash clear"), Verb::CrashClear);
@@ -451,7 +473,25 @@ fn mistakes_are_explained() {
         err("reboot --force --force"),
         "'--force' is given twice\nusage: reboot [--force] [--dry-run]"
     );
-    assert_eq!(err("config"), "config: expected 'show'\nusage: config show");
+    assert_eq!(
+        err("config"),
+        "config: expected 'show' or 'check'\nusage: config show | config check"
+    );
+    assert!(err("set net.timeout").starts_with("set: expected a value behind the key"));
+    assert!(err("set net.timeout=1s 2s").starts_with("set does not know '2s'"));
+    assert!(
+        err("set net.timeout 1s --dry-run --dry-run").starts_with("'--dry-run' is given twice")
+    );
+    assert!(
+        err("set --drt-run")
+            .starts_with("set does not know '--drt-run'; did you mean '--dry-run'?")
+    );
+    assert!(err("set c-max-rate=1MiB").starts_with(
+        "set: 'c-max-rate' is no key that can be changed while the node runs; did you mean 'resync.c-max-rate'?"
+    ));
+    assert!(err("set peer.address=10.0.0.1").starts_with(
+        "set: 'peer.address' is no key that can be changed while the node runs; 'set' lists these"
+    ));
     assert!(err("crash").starts_with("crash: expected 'show' or 'clear'\n"));
     assert!(err("crash shwo").starts_with("crash does not know 'shwo'; did you mean 'show'?"));
     assert!(err("crash show clear").starts_with("'clear' is given twice"));
@@ -518,7 +558,9 @@ fn completion_offers_what_fits_the_place() {
     assert_eq!(offered("log --level w"), ["error", "warn", "info", "debug"]);
     assert_eq!(offered("help pri").len(), VERBS.len());
     assert_eq!(offered("nonsense "), Vec::<&str>::new());
-    assert_eq!(offered("config "), ["show"]);
+    assert_eq!(offered("config "), ["show", "check"]);
+    assert_eq!(offered("set ")[..2], ["node.panic", "node.log-level"]);
+    assert_eq!(offered("set net.timeout=3s "), ["--dry-run"]);
     assert_eq!(offered("crash "), ["show", "clear", "--json"]);
     let watched = offered("watch ");
     assert!(watched.contains(&"status".into()) && watched.contains(&"config".into()));

@@ -14,7 +14,7 @@ use replication::api::{Micros, Role, Status, Text};
 use replication::wire;
 
 use super::pump::{Node, Port};
-use super::{Appliance, history, nic};
+use super::{Appliance, history, live, nic};
 use crate::version::{VERSION, revision};
 use crate::{crash, mem, time};
 
@@ -121,6 +121,8 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
             Err(Some(errors)) => write_refusal(Refusal::Config(errors), false, out),
             Err(None) => write_refusal(Refusal::Devices(&appliance.problems), false, out),
         },
+        Verb::ConfigCheck => return live::check(appliance, out),
+        Verb::SetShow => return live::list(appliance, out),
         Verb::CrashShow { json } => crash::last(|crash| match json {
             true => admin::crash::json(crash, out),
             false => admin::crash::text(crash, out),
@@ -177,6 +179,8 @@ pub fn answer(appliance: &Appliance, verb: Verb, out: &mut dyn Write) -> Result<
         | Verb::Reboot { .. }
         | Verb::Poweroff { .. }
         | Verb::Events { .. }
+        | Verb::Set { .. }
+        | Verb::Adjust { .. }
         | Verb::Watch { .. }
         | Verb::DryRun { .. }
         | Verb::Clear => Ok(()),

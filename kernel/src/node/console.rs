@@ -13,7 +13,7 @@ use embassy_time::{Duration, Timer, with_timeout};
 use replication::api::{Command, Event, Text};
 
 use super::http::Http;
-use super::{Appliance, answers, history, signals};
+use super::{Appliance, answers, history, live, signals};
 use crate::irq;
 use crate::{power, time};
 
@@ -169,6 +169,20 @@ impl Terminal {
             Verb::DryRun { act } => {
                 self.foretell(appliance, Some(act));
                 Ok(Text::try_from("nothing was done").unwrap_or_default())
+            }
+            Verb::Set {
+                key,
+                at,
+                bytes,
+                dry_run,
+            } => {
+                let value = submitted.line.get(at..at + bytes).unwrap_or_default();
+                let out = &mut self.console.reply(&mut self.out);
+                live::set(&mut appliance.borrow_mut(), key, value, dry_run, out)
+            }
+            Verb::Adjust { dry_run } => {
+                let out = &mut self.console.reply(&mut self.out);
+                live::adjust(&mut appliance.borrow_mut(), dry_run, out)
             }
             Verb::Watch { at } => self.watch(appliance, &submitted, at).await,
             Verb::Inspect { volume: None } => self.inspect_all(appliance, &submitted.origin).await,

@@ -13,6 +13,7 @@ mod disks;
 mod follow;
 mod history;
 mod http;
+mod live;
 mod management;
 mod nic;
 mod payload;
@@ -27,6 +28,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use admin::config::live::Changes;
 use admin::config::{Config, ConfigErrors, OnPanic};
 use embassy_executor::Spawner;
 use embassy_time::{Duration, with_timeout};
@@ -46,7 +48,10 @@ pub struct Appliance {
     node: Option<Node>,
     /// What is amiss with the devices, a sentence each.
     problems: Vec<String>,
+    /// In effect; with the changes.
     config: Result<Config, Option<ConfigErrors>>,
+    /// What an operator has changed of it since the start.
+    changes: Changes,
     spare_disks: Vec<Spare<disks::Driver>>,
     spare_nics: Vec<Spare<nic::Driver>>,
 }
@@ -87,12 +92,7 @@ fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
     };
     let started = match &config {
         Ok(config) => {
-            panic::set_policy(match config.node.panic {
-                OnPanic::Reboot => Policy::Reboot,
-                OnPanic::Halt => Policy::Halt,
-                OnPanic::Exit => Policy::Exit,
-            });
-            history::set_level(config.node.log_level);
+            for_this_machine(config);
             start::start(config, devices, budget)
         }
         Err(Some(errors)) => {
@@ -113,9 +113,20 @@ fn bring_up(platform: &Platform, budget: &Budget) -> Appliance {
         node: started.node,
         problems: started.problems,
         config,
+        changes: Changes::default(),
         spare_disks: started.disks,
         spare_nics: started.nics,
     }
+}
+
+/// What concerns the machine and not the data path.
+fn for_this_machine(config: &Config) {
+    panic::set_policy(match config.node.panic {
+        OnPanic::Reboot => Policy::Reboot,
+        OnPanic::Halt => Policy::Halt,
+        OnPanic::Exit => Policy::Exit,
+    });
+    history::set_level(config.node.log_level);
 }
 
 /// The task that moves blocks.

@@ -5,6 +5,7 @@ use replication::api::{
     FencingConfig, Micros, Mirroring, OnCongestion, OnIoError, OnNoData, OnTimeout, Policy,
     Protocol, ResyncConfig, ResyncLimits, SnapshotPolicy, Trouble,
 };
+use replication::engine::Tuning;
 use replication::lineage::{AfterSb0Pri, AfterSb1Pri, AfterSb2Pri, Order, Policies, RrConflict};
 use replication::secure::{Integrity, Security};
 
@@ -133,6 +134,23 @@ pub fn trouble(config: &Config) -> Trouble {
             config::OnNoData::IoError => OnNoData::IoError,
         },
         disk_timeout: config.disk.timeout.unwrap_or(0),
+    }
+}
+
+/// What of all this may become different while the node runs.
+pub fn tuning(config: &Config) -> Tuning {
+    let (mirroring, fencing) = (mirroring(config), fencing(config));
+    Tuning {
+        timers: config.timers(),
+        policies: split_brain(config),
+        trouble: trouble(config),
+        resync: resync(config),
+        on_congestion: mirroring.on_congestion,
+        congestion_fill: mirroring.congestion_fill,
+        congestion_extents: mirroring.congestion_extents,
+        fence_timeout: fencing.timeout,
+        auto_promote: fencing.auto_promote,
+        promote_at_loss: fencing.promote_at_loss,
     }
 }
 

@@ -123,6 +123,12 @@ impl Dialer {
         }
     }
 
+    /// The longest pause is another one from now on.
+    pub fn set_connect_interval(&mut self, connect_interval: Micros) {
+        self.connect_interval = connect_interval.max(FIRST_PAUSE);
+        self.pause = self.pause.min(self.connect_interval);
+    }
+
     /// Since when a connection is sought, and what came of it; `None` while there is one, or none is wanted, or nothing
     /// has come of it yet.
     #[must_use]

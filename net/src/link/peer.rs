@@ -170,6 +170,11 @@ impl PeerLink {
         core::mem::take(&mut self.wrote) | pumped
     }
 
+    /// The longest pause between attempts to connect is another one from now on, in microseconds.
+    pub fn set_connect_interval(&mut self, connect_interval: Micros) {
+        self.dialer.set_connect_interval(connect_interval);
+    }
+
     /// How the search for the peer goes; `None` while there is a connection, or none is wanted, or nothing has come of
     /// it yet.
     #[must_use]

@@ -252,7 +252,7 @@ pub enum MetadataPlace {
 }
 
 /// The engine's times, in microseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
     /// A peer that was silent for so long is lost (DRBD's `timeout`; default 6 s).
     pub timeout: Micros,

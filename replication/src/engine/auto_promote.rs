@@ -7,7 +7,8 @@
 
 use super::{Engine, Queued, text};
 use crate::api::{
-    Command, CommandId, ConnectionState, DeniedPromotion, EngineConfig, Level, Micros, Role, Text,
+    Command, CommandId, ConnectionState, DeniedPromotion, EngineConfig, FencingConfig, Level,
+    Micros, Role, Text,
 };
 use crate::buf::Mem;
 use fencing::Withheld;
@@ -59,6 +60,12 @@ impl AutoPromote {
             denials: 0,
             settled: now + config.timers.timeout,
         }
+    }
+
+    /// The configuration was changed.
+    pub fn tuned(&mut self, fencing: &FencingConfig) {
+        self.at_loss = fencing.auto_promote && fencing.promote_at_loss;
+        self.orphaned &= self.at_loss;
     }
 
     /// The node is Primary, whoever wanted it.

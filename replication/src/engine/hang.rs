@@ -105,6 +105,13 @@ impl Engine {
         self.hang_check
     }
 
+    /// The time that disks have was changed: what is under way is looked at by the new one.
+    pub(super) fn time_disks(&mut self) {
+        let limit = self.config.trouble.disk_timeout;
+        let busy = self.volumes.iter().any(|volume| volume.ops > 0);
+        self.hang_check = (limit > 0 && busy).then(|| self.now + limit.div_ceil(4));
+    }
+
     /// Gives up the disks that have not answered in time.
     pub(super) fn check_hangs(&mut self, mem: &mut Mem<'_>) {
         if self.hang_check.is_none_or(|at| at > self.now) {

@@ -52,9 +52,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod through;
+mod tuning;
 mod verify;
 mod volume;
 mod worker;
+
+pub use tuning::Tuning;
 
 use crate::api::{
     Action, CommandId, DiskState, EngineConfig, Event, Level, MAX_VOLUMES, Micros, Role,

@@ -2,6 +2,7 @@
 
 mod fencing;
 mod http;
+mod live;
 mod secret;
 mod together;
 mod values;

@@ -31,6 +31,7 @@ mod roles;
 mod snapshot;
 mod through;
 mod trouble;
+mod tuning;
 mod verify;
 mod worker;
 
