@@ -7,7 +7,7 @@ use crate::stats::Kind;
 use crate::trace::letter;
 use crate::world::{Time, World};
 use replication::api::{
-    Command, CommandId, ConnectionState, DiskState, ReplicationState, Role, Status,
+    Command, CommandId, ConnectionState, DiskState, ReplicationState, Role, Status, VolumeStatus,
 };
 use replication::lineage::{Explanation, Verdict};
 use replication::ondisk::{Finding, Repair, SuperblockError, Verdict as Worth};
@@ -79,7 +79,9 @@ impl World {
                     s.connection,
                     ConnectionState::Connected | ConnectionState::Handshake
                 );
-                alone && s.volumes.iter().all(|v| v.activity_hot == 0)
+                // Nor does a dry run stop the time in which a fence must be decided.
+                let waits = s.fencing.frozen || s.fencing.promoting || s.auto_promote;
+                alone && !waits && s.volumes.iter().all(|v| v.activity_hot == 0)
             });
             self.nodes[n].runs() && cold && engine.is_some_and(|e| e.is_idle() && e.is_saved())
         };
@@ -173,8 +175,9 @@ impl World {
         })
     }
 
-    /// Looks at what a node decided in the step that led to `status`, before the oracle knows that.
-    pub(crate) fn judge_foretelling(&mut self, n: usize, status: &Status) {
+    /// Looks at what a node decided in the step that led to `status`, before the oracle knows that. `greets`: it described
+    /// itself to its peer in that step.
+    pub(crate) fn judge_foretelling(&mut self, n: usize, status: &Status, greets: bool) {
         let boot = self.nodes[n].boot;
         let local = self.nodes[n].local(self.now);
         let Some(engine) = &self.nodes[n].engine else {
@@ -187,7 +190,7 @@ impl World {
         let (found, made) = (found.to_vec(), made.to_vec());
         if forecast.is_some() && forecast != self.foretelling.forecast[n] {
             self.foretelling.forecast[n] = forecast;
-            self.dry_run_ended(n, found, status);
+            self.dry_run_ended(n, found, status, greets);
         }
         if decision.is_some() && decision != self.foretelling.decision[n] {
             self.foretelling.decision[n] = decision;
@@ -196,9 +199,24 @@ impl World {
         self.judge_amount(n, status);
     }
 
-    fn dry_run_ended(&mut self, n: usize, found: Vec<Explanation>, status: &Status) {
+    fn dry_run_ended(&mut self, n: usize, found: Vec<Explanation>, status: &Status, greets: bool) {
         self.stats.count(Kind::DryRuns);
-        if let Some(before) = &self.oracle.status[n] {
+        // What the greeting waited for may be over because of what the fence worker did in the same step: it drops the clients
+        // whose requests were awaited, say, and outdates the disks. Then what the greeting said must still be true.
+        let fence_acts = |before: &Status| {
+            before.fencing != status.fencing || before.fencing.saving || status.fencing.saving
+        };
+        let before = self.oracle.status[n].as_ref();
+        if greets && before.is_some_and(fence_acts) {
+            let told = |one: &Explanation| (one.mine.disk, one.mine.current, one.mine.bitmap);
+            let now = |v: &VolumeStatus| (v.disk, v.current_uuid, v.bitmap_uuid);
+            // Of a disk that is not what clients saw last the greeting of its Primary says less than is shown.
+            let stands_in = status.role == Role::Primary && status.suspended.no_data;
+            if !stands_in && found.iter().map(told).ne(status.volumes.iter().map(now)) {
+                let detail = format!("node {}: {found:?}, then {status:?}", letter(n));
+                self.fail("a dry run changes nothing in a node", detail);
+            }
+        } else if let Some(before) = before {
             // What waits for a disk to be attached is decided in the very step in which it is. And a Primary whose
             // peer was to stand in for its disk learns from any greeting that it never did, and goes on with its own.
             let waits_for_word = before.role == Role::Primary && before.suspended.no_data;

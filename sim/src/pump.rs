@@ -49,7 +49,17 @@ impl World {
         let status = engine.status(local);
         let timeout = engine.poll_timeout();
         self.scribble(n);
-        self.judge_foretelling(n, &status);
+        let hello = |action: &Action| {
+            matches!(
+                action,
+                Action::Send {
+                    frame: Frame::Hello(_),
+                    ..
+                }
+            )
+        };
+        let greets = actions.iter().any(hello);
+        self.judge_foretelling(n, &status, greets);
         self.observe(n, status);
         let mut crashed = false;
         for action in actions.drain(..) {
