@@ -310,6 +310,7 @@ impl Engine {
 
     /// What was sent will not be answered, and what the peer asked need not be.
     fn link_lost_slots(&mut self, pool: &mut Mem<'_>) {
+        let primary = self.role == Role::Primary;
         for id in 0..self.slots.capacity() as SlotId {
             let Some(slot) = self.slots.get(id) else {
                 continue;
@@ -340,6 +341,12 @@ impl Engine {
                 slot.outlives = outlives;
                 slot.orphan = true;
                 slot.remote = Remote::None;
+                if !outlives && primary && self.overlaps.is_blocked(id) {
+                    // It waits for a client's request, which may wait for the very connection that waits for it.
+                    self.slots.at(id).local = Local::Done;
+                    self.finish_if_done(id, pool);
+                    continue;
+                }
             }
             let ends = matches!(local, Local::Done | Local::Failed | Local::AfterPeer);
             if ends && (sent || !matches!(owner, Owner::Client | Owner::Meta)) {

@@ -92,6 +92,11 @@ impl Overlaps {
         blockers == 0
     }
 
+    /// Whether a slot has a range that must wait for an earlier one.
+    pub fn is_blocked(&self, slot: u32) -> bool {
+        self.ranges[slot as usize].is_some_and(|range| range.blockers > 0)
+    }
+
     /// Removes a range and reports the later ones that nothing blocks any more.
     pub fn leave(&mut self, slot: u32, mut unblocked: impl FnMut(u32)) {
         let Some(range) = self.ranges[slot as usize].take() else {

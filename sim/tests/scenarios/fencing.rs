@@ -1,6 +1,7 @@
 //! Fences: who may go on alone, and when both may again.
 
 mod arbiter;
+mod freeze;
 mod held;
 mod races;
 
