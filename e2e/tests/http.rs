@@ -131,7 +131,7 @@ fn bad_requests_and_two_hundred_connections_do_not_disturb_storage() {
         (
             "POST /status HTTP/1.1\r\nHost: n\r\nContent-Length: 1000000\r\n\r\n",
             413,
-            "512 bytes",
+            "258 bytes",
         ),
         ("NBDMAGIC\0\0\0\0\r\n\r\n", 400, "not an HTTP/1.1 request"),
         ("GET / HTTP/2.0\r\n\r\n", 505, "HTTP/1.1"),
@@ -193,6 +193,62 @@ fn bad_requests_and_two_hundred_connections_do_not_disturb_storage() {
     );
     let mut load = load.stop();
     assert!(load.verify(web.pair.port(Node::A), Survives::Answered) > 0);
+}
+
+#[test]
+fn whoever_comes_too_many_is_told_so() {
+    let web = Web::boot(&[]);
+    // Readers of events stay; there are connections for as many others.
+    let readers: Vec<TcpStream> = (0..6)
+        .map(|_| {
+            let mut stream = web.connect(Node::A);
+            let ask = b"GET /events HTTP/1.1\r\nHost: n\r\n\r\n";
+            stream.write_all(ask).expect("a connection");
+            stream.read_exact(&mut [0; 15]).expect("an answer");
+            stream
+        })
+        .collect();
+    // Forty who have begun to ask, one after the other: QEMU's user networking takes few calls at once.
+    let mut asking: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = web.connect(Node::A);
+            let _ = stream.write_all(b"GET /healthz HTTP/1.0\r\n");
+            std::thread::sleep(Duration::from_millis(15));
+            stream
+        })
+        .collect();
+    let ask = |stream: &mut TcpStream| {
+        let _ = stream.write_all(b"\r\n");
+        rest(stream)
+    };
+    let answers: Vec<String> = asking.iter_mut().map(ask).collect();
+    let of = |wanted| {
+        let answers = answers.iter();
+        answers.filter(|answer| code(answer) == wanted).count()
+    };
+    println!(
+        "{} served, {} told to come again, {} had to make room",
+        of(200),
+        of(503),
+        of(0)
+    );
+    for answer in &answers {
+        match code(answer) {
+            200 => assert!(answer.contains("\r\n\r\nok\n"), "{answer}"),
+            503 => assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}"),
+            _ => assert_eq!(answer, ""),
+        }
+    }
+    // Only who has a connection, and has been asking for a second, has to make room.
+    assert!(of(503) >= 6 && of(0) <= 24, "{answers:?}");
+    drop(asking);
+    // Those who hold what they have, and neither ask nor go, keep nobody out.
+    let crowd: Vec<TcpStream> = (0..100).map(|_| web.connect(Node::A)).collect();
+    wait_for("an answer beside them", 60, || {
+        let answer = web.say(Node::A, b"GET /healthz HTTP/1.0\r\n\r\n");
+        (code(&answer) == 200).then_some(())
+    });
+    drop((crowd, readers));
 }
 
 #[test]

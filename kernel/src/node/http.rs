@@ -24,16 +24,18 @@ use crate::time;
 
 /// Connections that are served at once.
 const CONNECTIONS: u16 = 12;
-/// More of them, which are told that all are taken, or on their way in.
-const BACKLOG: usize = 4;
+/// More of them, which are told that all are taken, or are on their way in or out.
+const SPARE: usize = 24;
+/// Calls that may come at the same moment.
+const BACKLOG: usize = 16;
 /// Documents on their way at once.
 const DOCUMENTS: usize = 2;
 /// Bytes of a document for each client: its part of `status --json`.
 const CLIENT_BYTES: usize = 256;
 /// Receive ring of a connection: requests are short.
-const RX_BYTES: usize = 4 << 10;
-/// Transmit ring of a connection: most documents of a small node at once.
-const TX_BYTES: usize = 16 << 10;
+const RX_BYTES: usize = 2 << 10;
+/// Transmit ring of a connection: a document takes some round trips.
+const TX_BYTES: usize = 6 << 10;
 /// A connection that is silent is asked for a sign of life after the first, and dropped after the second.
 const LIVENESS: Liveness = Liveness {
     probe: 15_000_000,
@@ -48,11 +50,13 @@ const _: () = assert!(COMMAND_BYTES_MAX == LINE_BYTES_MAX);
 pub fn sockets(port: u16) -> GroupConfig {
     GroupConfig {
         port: Some(port),
-        slots: usize::from(CONNECTIONS) + BACKLOG,
+        slots: usize::from(CONNECTIONS) + SPARE,
         backlog: BACKLOG,
         rx_bytes: RX_BYTES,
         tx_bytes: TX_BYTES,
         liveness: Some(LIVENESS),
+        // Rather later than a reset instead of an answer.
+        patient: true,
         ack_delay: None,
     }
 }
@@ -141,7 +145,7 @@ impl Http {
             return;
         }
         let began = time::now_micros();
-        let mut worked = self.accept(now, node);
+        let mut worked = false;
         if self.command.as_ref().is_some_and(|(_, end)| *end <= now) {
             // The console is busy with somebody else's.
             self.command = None;
@@ -151,15 +155,11 @@ impl Http {
             self.stirred = node.core.journal.last();
             self.server.stir();
         }
-        let mut at = 0;
-        while let Some(&(slot, handle)) = self.conns.get(at) {
-            let stream = node.ports[self.port].stack.stream(handle);
-            if stream.is_some_and(|stream| !self.server.wants_poll(slot, now, &stream)) {
-                at += 1;
-                continue;
-            }
+        // Requests that have come count before it is decided who makes room for whom.
+        worked |= self.poll_all(now, node);
+        if self.accept(now, node) {
             worked = true;
-            at += usize::from(self.poll(at, now, node));
+            self.poll_all(now, node);
         }
         let mut site = View {
             node,
@@ -202,6 +202,21 @@ impl Http {
                 stack.abort(now, self.conns.swap_remove(at).1);
             }
             self.conns.push((accepted.slot, handle));
+        }
+        any
+    }
+
+    /// A turn of every connection that wants one. `true`: there were some.
+    fn poll_all(&mut self, now: Micros, node: &mut Node) -> bool {
+        let (mut at, mut any) = (0, false);
+        while let Some(&(slot, handle)) = self.conns.get(at) {
+            let stream = node.ports[self.port].stack.stream(handle);
+            if stream.is_some_and(|stream| !self.server.wants_poll(slot, now, &stream)) {
+                at += 1;
+                continue;
+            }
+            any = true;
+            at += usize::from(self.poll(at, now, node));
         }
         any
     }

@@ -428,6 +428,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 rx_bytes: budget.link_ring,
                 tx_bytes: budget.link_ring,
                 liveness: None,
+                patient: false,
                 // The peer never holds back small segments.
                 ack_delay: Some(LINK_ACK_DELAY),
             });
@@ -449,6 +450,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 rx_bytes: budget.client_rx,
                 tx_bytes: budget.client_tx,
                 liveness: Some(CLIENT_LIVENESS),
+                patient: false,
                 // Until a client has an export open; then its session decides.
                 ack_delay: None,
             });
@@ -464,6 +466,7 @@ fn build_ports(config: &Config, nics: Vec<TakenNic>, budget: &Budget) -> Result<
                 rx_bytes: 16 << 10,
                 tx_bytes: budget.client_tx,
                 liveness: Some(CLIENT_LIVENESS),
+                patient: false,
                 ack_delay: None,
             });
         }

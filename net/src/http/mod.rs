@@ -18,8 +18,8 @@
 //!
 //! A head has [`HEAD_BYTES_MAX`] bytes and [`HEADERS_MAX`] lines at most (431), a body [`BODY_BYTES_MAX`] (413). A request
 //! must be complete [`REQUEST_LIMIT`] after its first byte (408), an answer taken [`ANSWER_LIMIT`] after it began, and a connection
-//! without a request is closed after [`IDLE_LIMIT`]. When all slots are taken, a new connection takes the place of one that waits for
-//! a request, or else of one whose request has been coming for longer than [`GRACE`].
+//! without a request is closed after [`IDLE_LIMIT`]. When all slots are taken, a new connection takes the place of one that has waited
+//! for a request for longer than [`GRACE`], or else of one whose request has been coming for so long.
 
 mod budget;
 mod documents;
@@ -54,7 +54,7 @@ pub const REQUEST_LIMIT: Micros = 10_000_000;
 pub const ANSWER_LIMIT: Micros = 10_000_000;
 /// A connection without a request is closed after this time.
 pub const IDLE_LIMIT: Micros = 30_000_000;
-/// A request that has been coming for so long may have to make room for another connection.
+/// A connection without a request for so long, or whose request has been coming for so long, may have to make room for another one.
 pub const GRACE: Micros = 1_000_000;
 
 /// How often a reader of events who has nothing to read is sent a sign of life.

@@ -207,8 +207,11 @@ impl Session {
 
     /// How dear it is, if it may make room for another connection: the smallest goes first.
     pub(super) fn price(&self, now: Micros) -> Option<(u8, Micros)> {
+        // Who has just come, or has just been answered, may be about to ask.
         match self.state {
-            State::Idle if !self.fresh => Some((0, self.since)),
+            State::Idle if !self.fresh && now.saturating_sub(self.since) > GRACE => {
+                Some((0, self.since))
+            }
             State::Head | State::Body { .. } if now.saturating_sub(self.since) > GRACE => {
                 Some((1, self.since))
             }

@@ -398,8 +398,11 @@ fn a_full_table_makes_room_at_the_least_loss() {
         answered.push(world.pipes[at].0);
     }
     let slot = |world: &World, at: usize| world.pipes[at].0;
-    // The one without a request goes first, then the one whose request has been coming for longest.
+    // Whoever has just come may be about to ask.
     world.now += 1;
+    assert_eq!(world.server.accept(world.now), None);
+    // The one without a request goes first, then the one whose request has been coming for longest.
+    world.now += GRACE;
     let accepted = world.server.accept(world.now).expect("room");
     assert_eq!(
         (accepted.slot, accepted.evicted),
@@ -411,13 +414,12 @@ fn a_full_table_makes_room_at_the_least_loss() {
     };
     let verdict = world.server.poll(accepted.slot, world.now, &mut pipe);
     assert_eq!(verdict, Verdict::Continue);
-    assert_eq!(world.server.accept(world.now), None, "both have just begun");
-    world.now += GRACE;
     let next = world.server.accept(world.now).map(|accepted| accepted.slot);
     assert_eq!(
         next,
         Some(slot(&world, trickling)).filter(|slot| !answered.contains(slot))
     );
+    assert_eq!(world.server.accept(world.now), None, "both have just come");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use smoltcp::time::Duration;
 
 /// A handshake that takes longer gives its slot back; in need, it does so earlier.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Not earlier than after so long where who comes later calls again by itself, in microseconds.
+const HALF_OPEN_GRACE: Micros = 1_000_000;
 
 impl Stack {
     /// The next established connection of the group's port, oldest first.
@@ -56,6 +58,12 @@ impl Stack {
         let half_open = |stack: &Self, i: usize| stack.slots[i].state == SlotState::HalfOpen;
         let victim = self.oldest(group, half_open)?;
         self.oldest(group, |stack, i| i != victim && half_open(stack, i))?;
+        // Its answer may be on its way, and would be answered with a reset.
+        if self.groups[group].config.patient
+            && self.now.saturating_sub(self.slots[victim].since) < HALF_OPEN_GRACE
+        {
+            return None;
+        }
         self.silence(victim);
         Some(victim)
     }
@@ -148,6 +156,7 @@ impl Stack {
         let entry = &mut self.slots[slot];
         let old = core::mem::replace(&mut entry.state, state);
         entry.order = self.order;
+        entry.since = self.now;
         if matches!(old, SlotState::Owned) || matches!(state, SlotState::Owned) {
             entry.generation = entry.generation.wrapping_add(1);
         }

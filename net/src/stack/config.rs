@@ -48,6 +48,9 @@ pub struct GroupConfig {
     pub tx_bytes: usize,
     /// Keep-alive; `None` where the protocol above has heartbeats of its own.
     pub liveness: Option<Liveness>,
+    /// While all slots are taken a call is not refused but dropped: the client's TCP calls again after a second, and then less and less often. A connection
+    /// that was closed here and that the other side has learnt that of ([`super::maintain`]) makes room early.
+    pub patient: bool,
     /// How long an acknowledgement may wait for data to travel with, in microseconds. Only where
     /// the other side does not hold back small segments until it has one (Nagle); `None`: never.
     pub ack_delay: Option<Micros>,

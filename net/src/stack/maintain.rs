@@ -8,6 +8,8 @@ use smoltcp::socket::tcp::{Socket, State};
 /// How long the last bytes and the FIN of a closed connection may take to be acknowledged, and
 /// the other side to close too, in microseconds.
 pub(super) const LINGER: Micros = 5_000_000;
+/// The same where the other side has acknowledged the FIN, and so has all there is, and somebody else waits for the slot.
+const LINGER_SHORT: Micros = 500_000;
 /// How long a reset may wait for the neighbour's address, in microseconds.
 const RESET_WAIT: Micros = 1_000_000;
 
@@ -104,6 +106,12 @@ impl Stack {
         self.discard_received(slot);
     }
 
+    /// Whether a closing slot is wanted by others and the other side only has to close, too.
+    fn may_go(&self, slot: usize) -> bool {
+        let group = &self.groups[usize::from(self.slots[slot].group)];
+        group.is_short() && self.tcp_state(slot) == State::FinWait2
+    }
+
     /// Ends waits that took too long.
     pub(super) fn maintain(&mut self, now: Micros) {
         if self.draining == 0 {
@@ -111,6 +119,13 @@ impl Stack {
         }
         for slot in 0..self.slots.len() {
             match self.slots[slot].state {
+                SlotState::Closing { .. }
+                    if self.slots[slot].since + LINGER_SHORT <= now && self.may_go(slot) =>
+                {
+                    // Without a reset: what the other side has not read yet it may read on.
+                    self.silence(slot);
+                    self.refill(usize::from(self.slots[slot].group));
+                }
                 SlotState::Closing { deadline } if deadline <= now => {
                     if self.tcp_state(slot) != State::TimeWait {
                         let handle = self.slots[slot].handle;
@@ -132,9 +147,10 @@ impl Stack {
         if self.draining == 0 {
             return None;
         }
-        self.slots
-            .iter()
-            .filter_map(|slot| match slot.state {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter_map(|(at, slot)| match slot.state {
+                SlotState::Closing { .. } if self.may_go(at) => Some(slot.since + LINGER_SHORT),
                 SlotState::Closing { deadline } | SlotState::Aborting { deadline } => {
                     Some(deadline)
                 }

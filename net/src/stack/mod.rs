@@ -22,7 +22,8 @@
 //! smoltcp has no backlog: a port accepts as many connections at once as it has sockets armed.
 //! A group keeps `backlog` of them armed, re-armed between any two received frames. When no free
 //! slot is left the oldest half-open connection gives way, so a flood of SYNs cannot keep a real
-//! client out; while every slot is taken by an established connection, the next client is refused.
+//! client out; while every slot is taken by an established connection, the next client is refused, or
+//! ([`GroupConfig::patient`]) not answered, so that its TCP tries again.
 //!
 //! # What the device adapter must do
 //!
@@ -59,6 +60,7 @@ mod maintain;
 mod neighbor;
 mod nic;
 pub mod offload;
+mod sieve;
 mod slot;
 mod stream;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::datagram::{Datagrams, LANES};
 use super::dirty::{SlotSet, waker};
 use super::floating::Announcements;
 use super::neighbor::Outbox;
+use super::sieve::Sieve;
 use super::slot::{Slot, SlotState};
 use super::watch::Watched;
 use alloc::sync::Arc;
@@ -40,6 +41,13 @@ pub(super) struct Group {
     pub(super) ready: usize,
 }
 
+impl Group {
+    /// Whether the next call would be dropped.
+    pub(super) fn is_short(&self) -> bool {
+        self.config.patient && self.armed == 0
+    }
+}
+
 /// One NIC's TCP/IP: see the module's documentation for the order of calls.
 pub struct Stack {
     pub(super) iface: Interface,
@@ -54,6 +62,8 @@ pub struct Stack {
     pub(super) link_up: bool,
     /// Slots in [`SlotState::Closing`] or [`SlotState::Aborting`].
     pub(super) draining: usize,
+    /// The time of this turn.
+    pub(super) now: Micros,
     /// The last number given out for [`Slot::order`].
     pub(super) order: u64,
     pub(super) rng: u64,
@@ -110,13 +120,14 @@ impl Stack {
             announcements: Announcements::default(),
             link_up: true,
             draining: 0,
+            now,
             order: 0,
             // Any odd constant: only keeps a zero seed from being a fixed point.
             rng: nic.seed ^ 0x9e37_79b9_7f4a_7c15,
             datagrams: None,
         };
         for (index, group) in groups.iter().enumerate() {
-            stack.add_group(index, *group)?;
+            stack.add_group(now, index, *group)?;
         }
         for slot in 0..stack.slots.len() {
             stack.silence(slot);
@@ -128,7 +139,12 @@ impl Stack {
         Ok(stack)
     }
 
-    fn add_group(&mut self, index: usize, config: GroupConfig) -> Result<(), StackError> {
+    fn add_group(
+        &mut self,
+        now: Micros,
+        index: usize,
+        config: GroupConfig,
+    ) -> Result<(), StackError> {
         let group = Group {
             config,
             first: self.slots.len(),
@@ -157,6 +173,7 @@ impl Stack {
                 state: SlotState::Idle,
                 generation: 0,
                 order: 0,
+                since: now,
                 handle,
                 parked: Some(parked),
                 dialling: false,
@@ -168,10 +185,13 @@ impl Stack {
     /// Processes up to `budget` received frames and returns how many there were. Fewer than
     /// `budget` means that the device is empty (or has no transmit buffer for an answer).
     pub fn ingress<D: Device>(&mut self, now: Micros, device: &mut D, budget: usize) -> usize {
+        self.now = now;
         for done in 0..budget {
-            let result = self
-                .iface
-                .poll_ingress_single(instant(now), device, &mut self.sockets);
+            let full = self.full_ports();
+            let mut sieve = Sieve::new(device, &full);
+            let result =
+                self.iface
+                    .poll_ingress_single(instant(now), &mut sieve, &mut self.sockets);
             if result == PollIngressSingleResult::None {
                 return done;
             }
@@ -181,12 +201,19 @@ impl Stack {
         budget
     }
 
+    /// Ports of patient groups without an armed socket.
+    fn full_ports(&self) -> heapless::Vec<u16, MAX_GROUPS> {
+        let full = self.groups.iter().filter(|group| group.is_short());
+        full.filter_map(|group| group.config.port).collect()
+    }
+
     /// Hands everything that may be sent now to the device. While the link is down nothing is
     /// sent and no retransmission timer backs off: what is due goes out at once when it is back.
     pub fn egress<D: Device>(&mut self, now: Micros, device: &mut D) -> Egress {
         if !self.link_up {
             return Egress::Done;
         }
+        self.now = now;
         self.maintain(now);
         self.announce_taken(now);
         let mut watched = Watched::new(device);
@@ -197,12 +224,20 @@ impl Stack {
             .poll_egress(instant(now), &mut watched, &mut self.sockets)
             == PollResult::SocketStateChanged
         {}
+        let blocked = watched.was_full();
         self.service(now);
-        if watched.was_full() {
-            Egress::Blocked
-        } else {
-            Egress::Done
+        if blocked {
+            return Egress::Blocked;
         }
+        if self.draining > 0 {
+            // Their last acknowledgements are out: who is in TIME-WAIT makes room for those who call again.
+            for group in 0..self.groups.len() {
+                if self.groups[group].is_short() {
+                    self.refill(group);
+                }
+            }
+        }
+        Egress::Done
     }
 
     /// When [`Stack::egress`] must be called again even if nothing else happens; a time not

@@ -51,6 +51,8 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     /// Order of entering the state, to find the oldest.
     pub(super) order: u64,
+    /// When it entered the state.
+    pub(super) since: Micros,
     /// Where the socket is in the set, unless it is parked.
     pub(super) handle: SocketHandle,
     /// The socket of an idle slot, out of the set: smoltcp walks over the whole set for every

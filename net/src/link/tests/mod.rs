@@ -39,6 +39,7 @@ fn group() -> GroupConfig {
         rx_bytes: 256 << 10,
         tx_bytes: 256 << 10,
         liveness: None,
+        patient: false,
         ack_delay: None,
     }
 }

@@ -92,6 +92,73 @@ fn a_full_house_refuses_until_somebody_goes() {
     expect_refusal(&mut world, &mut a, &mut b);
 }
 
+#[test]
+fn a_patient_full_house_has_the_next_call_again() {
+    let mut world = World::new(12);
+    let mut a = world.node(1, &[group(12)]);
+    let patient = GroupConfig {
+        patient: true,
+        ..group(3)
+    };
+    let mut b = world.node(2, &[patient]);
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        pairs.push(connect(&mut world, &mut a, &mut b));
+    }
+    let waiting = a.stack.dial(G, b.at(PORT)).expect("a slot");
+    assert!(!world.run(&mut [&mut a, &mut b], 10 * SECOND, |nodes, _| {
+        nodes[0].stack.status(waiting) != ConnState::Connecting
+    }));
+    // The others are served as ever.
+    exchange(&mut world, &mut a, &mut b, pairs[1], 10_000, SECOND);
+    // One is closed, but its client does not close: it has all that was said to it, and makes room.
+    let begun = world.now;
+    let (left, closed) = pairs.remove(0);
+    let word = b"all are taken";
+    assert_eq!(
+        b.stack.stream(closed).expect("owned").write(word),
+        word.len()
+    );
+    b.stack.close(world.now, closed);
+    let mut accepted = None;
+    assert!(world.run(&mut [&mut a, &mut b], 20 * SECOND, |nodes, _| {
+        accepted = nodes[1].stack.accept(G);
+        accepted.is_some()
+    }));
+    assert!(world.now - begun >= SECOND / 2, "{}", world.now - begun);
+    assert_eq!(a.stack.status(left), ConnState::PeerFinished);
+    let mut said = [0; 20];
+    let read = a.stack.stream(left).expect("owned").read(&mut said);
+    assert_eq!(&said[..read], word);
+    // Who is late all the same is a stranger there.
+    a.stack.close(world.now, left);
+    let at_b = accepted.expect("just checked");
+    exchange(&mut world, &mut a, &mut b, (waiting, at_b), 10_000, SECOND);
+}
+
+#[test]
+fn who_is_done_makes_room_for_the_next_at_once() {
+    let mut world = World::new(13);
+    let mut a = world.node(1, &[group(8)]);
+    let patient = GroupConfig {
+        patient: true,
+        ..group(2)
+    };
+    let mut b = world.node(2, &[patient]);
+    let begun = world.now;
+    // One after the other; each slot was in TIME-WAIT just before.
+    for _ in 0..10 {
+        let (at_a, at_b) = connect(&mut world, &mut a, &mut b);
+        b.stack.close(world.now, at_b);
+        assert!(world.run(&mut [&mut a, &mut b], SECOND, |nodes, _| {
+            nodes[0].stack.status(at_a) == ConnState::PeerFinished
+        }));
+        a.stack.close(world.now, at_a);
+        world.run(&mut [&mut a, &mut b], SECOND / 100, |_, _| false);
+    }
+    assert!(world.now - begun < SECOND, "{}", world.now - begun);
+}
+
 fn expect_refusal(world: &mut World, a: &mut Node, b: &mut Node) {
     let refused = a.stack.dial(G, b.at(PORT)).expect("a slot");
     assert!(world.run(&mut [a, b], SECOND, |nodes, _| {

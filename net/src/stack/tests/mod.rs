@@ -27,6 +27,7 @@ fn group(slots: usize) -> GroupConfig {
         rx_bytes: 64 << 10,
         tx_bytes: 64 << 10,
         liveness: None,
+        patient: false,
         ack_delay: None,
     }
 }
