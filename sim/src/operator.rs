@@ -8,6 +8,7 @@ use crate::schedule::{NodeEvent, Occurrence};
 use crate::stats::Kind;
 use crate::trace::letter;
 use crate::world::{Time, World};
+use fencing::Episode;
 use replication::api::{
     Command, CommandId, ConnectionState, DiskState, ReplicationState, Role, Text, VolumeStatus,
 };
@@ -382,6 +383,10 @@ impl World {
         if self.operator.idle_turns < 4 {
             return Some((best, Command::Primary { force: false }));
         }
+        if let Some(episode) = self.fenced_by_connected(best) {
+            // It is refused even by force, which says that the fence must end first.
+            return Some((other, Command::Unfence { episode }));
+        }
         Some((best, Command::Primary { force: true }))
     }
 
@@ -440,6 +445,14 @@ impl World {
             }
         }
         None
+    }
+
+    /// The episode by which a node is fenced that sees its peer, which holds it.
+    fn fenced_by_connected(&self, n: usize) -> Option<Episode> {
+        let record = |n: usize| Some(self.oracle.status[n].as_ref()?.fencing.record);
+        let mark = record(n)?.mark?;
+        let held = record(1 - n)?.own.holding() == Some(mark);
+        (held && self.oracle.connected(n) && self.nodes[1 - n].runs()).then_some(mark)
     }
 
     fn syncing(&self) -> bool {

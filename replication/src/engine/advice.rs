@@ -7,6 +7,7 @@ use crate::api::{ConnectionState, DiskState, Micros, ReplicationState, Role, Tex
 use crate::lineage::{JUST_CREATED, Verdict};
 use crate::wire::Refusal;
 use fencing::Denial;
+use fencing::api::Denied;
 use resync::WaitReason;
 
 /// A peer that has answered no request for so long is worth a word.
@@ -115,17 +116,26 @@ impl Engine {
         let there = (self.link.peer_volumes.iter()).all(|v| whole(v.disk, v.current));
         let rule = rule.text();
         let peer = &self.config.peer;
+        // A fence keeps even the operator's word from its peer, as long as they are connected.
+        let record = self.fence.status().record;
+        let held = record.own.holding();
         if self.role == Role::Primary && here {
             return Some(text!(
                 "{said}: refuses to guess: {rule}. To keep this node's data: 'secondary --force' and 'primary --force' here"
             ));
         }
         Some(match (here, there) {
+            (true, _) if let Some(episode) = record.mark => text!(
+                "{said}: refuses to guess: {rule}. To keep this node's data: 'unfence {episode} --yes' on peer {peer}, then 'primary --force' here"
+            ),
             (true, true) => text!(
                 "{said}: refuses to guess: {rule}. To keep this node's data: 'primary --force' here; if the disks are identical: 'new-current-uuid --clear-bitmap'"
             ),
             (true, false) => text!(
                 "{said}: refuses to guess: {rule}. To keep this node's data: 'primary --force' here"
+            ),
+            (false, true) if let Some(episode) = held => text!(
+                "{said}: refuses to guess: {rule}. To keep the data of peer {peer}: 'unfence {episode} --yes' here, then 'primary --force' there"
             ),
             (false, true) => text!(
                 "{said}: refuses to guess: {rule}. To keep the data of peer {peer}: 'primary --force' there"
@@ -134,6 +144,17 @@ impl Engine {
                 "{said}: {rule}. Restart the node whose data is to be kept, then 'primary --force' there"
             ),
         })
+    }
+
+    /// Why not even the operator's word makes this node Primary beside a connected peer that fences it.
+    pub(super) fn fenced_by_connected(&self, denied: Denied) -> Text {
+        let peer = &self.config.peer;
+        match denied {
+            Denied::Fenced(episode) => text!(
+                "peer {peer} fences this node by episode {episode} until all volumes are in sync: promote that one, or, if this node's data is to be kept, 'unfence {episode} --yes' there first"
+            ),
+            other => text!("{other}"),
+        }
     }
 
     /// Why a promotion is refused.

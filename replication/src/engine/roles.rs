@@ -139,7 +139,8 @@ impl Engine {
             return self.promote_by_fence(id, force, mem);
         }
         if let Some(denied) = self.fenced().filter(|_| peer != PeerView::Unreachable) {
-            return self.deny(id, denied.into(), text!("{denied}"));
+            let reason = self.fenced_by_connected(denied);
+            return self.deny(id, denied.into(), reason);
         }
         if self.granted {
             let reason = text!("the peer is becoming Primary; see 'status'");

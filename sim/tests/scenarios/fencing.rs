@@ -4,6 +4,7 @@ mod arbiter;
 mod freeze;
 mod held;
 mod races;
+mod unfence;
 
 use super::*;
 use ::fencing::{Episode, Own};
