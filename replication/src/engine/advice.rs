@@ -40,6 +40,9 @@ impl Engine {
             let left = volume.ops;
             return Some(match &volume.attach {
                 Attach::Blank(why) => text!("vol{index}: {why}"),
+                Attach::Due(_) | Attach::Reading { .. } => {
+                    text!("vol{index}: the disk here is being attached: its metadata is being read")
+                }
                 _ if left > 0 => text!(
                     "vol{index}: the disk here is {disk:?} and has not answered {left} operations: nothing is mirrored; when it has, 'attach vol{index}', or restart this node"
                 ),

@@ -192,3 +192,26 @@ fn a_disk_that_failed_and_a_peer_that_does_not_answer_are_told() {
             .contains("vol1: the disk of peer b is Failed")
     );
 }
+
+/// It is not out of order, and needs no command.
+#[test]
+fn a_disk_that_is_being_attached_is_called_that() {
+    let mut pair = Pair::ready();
+    pair.cut();
+    let config = pair.nodes[1].config.clone();
+    let (disks, metas) = (pair.nodes[1].disks.clone(), pair.nodes[1].metas.clone());
+    pair.nodes[1] = Node::new(pair.now, config);
+    (pair.nodes[1].disks, pair.nodes[1].metas) = (disks, metas);
+    pair.nodes[1].meta_held = true;
+    let attached = "vol0: the disk here is being attached: its metadata is being read";
+    assert_eq!(pair.reason(1), attached, "before it has begun");
+    pair.handle(1, Event::Tick);
+    pair.run();
+    assert_eq!(pair.nodes[1].disk(), DiskState::Attaching);
+    assert_eq!(pair.reason(1), attached);
+    pair.nodes[1].meta_held = false;
+    pair.run();
+    assert!(!pair.reason(1).contains("attached"), "{}", pair.reason(1));
+    pair.heal();
+    pair.assert_in_sync();
+}
