@@ -81,7 +81,7 @@ fn after_an_exception_the_node_reboots_when_told_so() {
     node.qmp(r#"{"execute":"inject-nmi"}"#);
     node.wait_log("exception 2", 10);
     assert!(node.console.answers(30), "it is up again");
-    assert_eq!(node.log().matches("exception 2").count(), 1);
+    assert_eq!(node.log().matches("palisade: exception 2").count(), 1);
 }
 
 #[test]
