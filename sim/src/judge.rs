@@ -83,7 +83,7 @@ impl World {
             // A Primary without a good disk of its own serves from its peer's.
             let own = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
             let holder = if own { n } else { 1 - n };
-            self.oracle.claims[holder][volume] = true;
+            self.oracle.claims[holder][volume] |= !own || !self.is_on_its_way(n, request);
             self.oracle.served[holder][volume] = true;
         }
         self.judge_copies(n, request, &hardened);
@@ -94,6 +94,18 @@ impl World {
     fn stakes(&self, request: &Request) -> bool {
         let discard = request.wanted.kind == Kinds::Discard;
         request.mutates() && !(discard && self.plan.discard != [Discard::Zeroes; 2])
+    }
+
+    /// Whether a change was answered by protocol A or B on a node that had sent it and believes that its peer is there: what is lost
+    /// with the connection then makes no history of its own (docs/FENCING.md, "Freeze"; docs/FAULT_MODEL.md, 18).
+    fn is_on_its_way(&self, n: usize, request: &Request) -> bool {
+        let status = self.oracle.status[n].as_ref();
+        let volume = status.and_then(|s| s.volumes.get(request.wanted.volume));
+        self.plan.mirroring.protocol != Protocol::C
+            && !request.wanted.fua
+            && self.oracle.connected(n)
+            && volume
+                .is_some_and(|v| v.peer_disk == DiskState::UpToDate || v.replication.is_source())
     }
 
     fn judge_read(&mut self, n: usize, request: &Request, read: &[Option<Value>], now: u64) {
@@ -153,7 +165,9 @@ impl World {
         let alone = alone && !self.mirrors_to_whole(n, volume);
         let counts = self.stakes(request) || !hardened.is_empty();
         if alone && same_branch && counts {
+            let outruns = self.oracle.standing[peer][volume].is_some() && self.goes_on_unfenced(n);
             self.oracle.falls_behind(peer, volume);
+            self.oracle.outrun[peer][volume] |= outruns;
         }
         let good = self.oracle.disk_state(n, volume) == Some(DiskState::UpToDate);
         if alone && good && request.mutates() && request.begin.is_multiple_of(4) {

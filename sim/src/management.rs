@@ -57,6 +57,9 @@ pub struct Management {
     /// Each node's own episode as it was last stored.
     stored: [Own; 2],
     released: BTreeSet<(usize, u64)>,
+    /// The highest episode that each node gave back since its metadata was made. That an old copy of a disk says that it is held
+    /// makes no fence of it.
+    over: [Episode; 2],
     /// Fences begun, granted, given back; messages lost.
     pub counts: [u64; 4],
     /// Nothing is drawn any more: what a script does not disturb arrives.
@@ -125,6 +128,7 @@ impl Management {
             lone: [false; 2],
             stored: [Own::None; 2],
             released: BTreeSet::new(),
+            over: [0; 2],
             counts: [0; 4],
             ended: false,
             pick: None,
@@ -270,6 +274,13 @@ impl World {
         }
     }
 
+    /// A node's metadata is made anew: its episodes may begin anew, too.
+    pub(crate) fn fencing_begins_anew(&mut self, n: usize) {
+        if let Some(management) = &mut self.management {
+            management.over[n] = 0;
+        }
+    }
+
     /// The management network is whole again.
     pub(crate) fn end_management_faults(&mut self) {
         if let Some(management) = &mut self.management {
@@ -339,7 +350,15 @@ impl World {
             management.stored[n] = is.own;
             if let Own::Releasing(episode) = is.own {
                 released = Some(episode);
+                management.over[n] = management.over[n].max(episode);
             }
+        }
+        let granted = is
+            .own
+            .holding()
+            .is_some_and(|held| held > management.over[n]);
+        if granted && !now.fencing.saving {
+            self.oracle.outrun[1 - n].fill(false);
         }
         let begins = matches!(was.own, Own::Held(..)) && matches!(is.own, Own::Releasing(_));
         let twice = released.is_some_and(|episode| {
@@ -364,23 +383,15 @@ impl World {
         }
         let promoted = now.role == Role::Primary && before.role != Role::Primary;
         let other = self.record_of(1 - n);
-        let held_against = matches!(
-            other,
-            Some(Record {
-                own: Own::Held(..),
-                ..
-            })
-        );
-        if promoted && !word && (was.mark.is_some() || held_against) {
+        if promoted && !word && (was.mark.is_some() || self.holds_fence(1 - n)) {
             let detail = format!("node {}: {was:?}, the peer {other:?}", letter(n));
             return self.fail("a fenced node is not promoted without force", detail);
         }
         let mark = was
             .mark
             .filter(|_| is.mark.is_none() && is.seen >= was.seen && !word);
-        let holds =
-            |mark| matches!(other, Some(Record { own: Own::Held(own, _), .. }) if own == mark);
-        if mark.is_some_and(holds) {
+        let holds = |mark| other.is_some_and(|record| record.own.holding() == Some(mark));
+        if mark.is_some_and(holds) && self.holds_fence(1 - n) {
             let detail = format!("node {}: {was:?}, the peer {other:?}", letter(n));
             return self.fail("only who holds a fence ends it", detail);
         }
@@ -420,10 +431,14 @@ impl World {
 
     /// Whether a node fences its peer.
     pub(crate) fn holds_fence(&self, n: usize) -> bool {
-        self.management.is_some()
-            && self
-                .record_of(n)
-                .is_some_and(|r| matches!(r.own, Own::Held(..)))
+        let over = self.management.as_ref().map(|m| m.over[n]);
+        let held = self.record_of(n).and_then(|record| record.own.holding());
+        held.zip(over).is_some_and(|(held, over)| held > over)
+    }
+
+    /// Whether this node's policy lets it answer alone without a fence, and it has none.
+    pub(crate) fn goes_on_unfenced(&self, n: usize) -> bool {
+        self.plan.fencing.policy == Policy::ResourceOnly && !self.holds_fence(n)
     }
 
     fn record_of(&self, n: usize) -> Option<Record> {

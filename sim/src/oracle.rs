@@ -46,6 +46,8 @@ pub(crate) struct Oracle {
     /// What a sync target was worth before: it still is if the node stops before the beginning of the
     /// resync is durable, since no block is overwritten before that.
     pub(crate) before_resync: [Vec<Standing>; 2],
+    /// What the node's volume lacks its peer answered alone by resource-only, before a fence was granted to it.
+    pub(crate) outrun: [Vec<bool>; 2],
     pub(crate) status: [Option<Status>; 2],
     /// A failed disk took the last good copy of something: contents are no longer judged, only
     /// that the replicas are equal.
@@ -116,6 +118,7 @@ impl Oracle {
             served: [vec![false; count], vec![false; count]],
             standing,
             before_resync: [vec![None; count], vec![None; count]],
+            outrun: [vec![false; count], vec![false; count]],
             status: [None, None],
             amnesty: false,
             in_sync: vec![false; count],
@@ -170,6 +173,14 @@ impl Oracle {
     /// The worst of a node's volumes.
     pub(crate) fn worth(&self, n: usize) -> Standing {
         self.standing[n].iter().copied().min().flatten()
+    }
+
+    /// Whether each volume of a node has everything but what its peer answered without a fence.
+    pub(crate) fn is_outrun_at_most(&self, n: usize) -> bool {
+        let volumes = self.standing[n].iter().zip(&self.outrun[n]);
+        volumes
+            .into_iter()
+            .all(|(s, outrun)| s.is_some() || *outrun)
     }
 
     pub(crate) fn connected(&self, n: usize) -> bool {
@@ -316,6 +327,7 @@ impl Oracle {
 
     /// Something was written that a node's volume does not have.
     pub(crate) fn falls_behind(&mut self, n: usize, volume: usize) {
+        self.outrun[n][volume] &= self.standing[n][volume].is_none();
         self.standing[n][volume] = None;
         self.before_resync[n][volume] = None;
         self.unbroken[n][volume] = false;
@@ -324,6 +336,7 @@ impl Oracle {
     /// A node's disk was replaced: what it knew is gone with it.
     pub(crate) fn blanked(&mut self, n: usize) {
         self.standing[n].fill(None);
+        self.outrun[n].fill(false);
         self.before_resync[n].fill(None);
         self.served[n].fill(false);
         self.claims[n].fill(false);

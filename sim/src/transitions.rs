@@ -653,10 +653,12 @@ impl World {
                 self.oracle.standing[n].fill(Some(Level::Answered));
                 return;
             }
-            // A fence takes the place of the operator's word against a Primary that cannot be seen, not against newer data.
+            // A fence takes the place of the operator's word against a Primary that cannot be seen, not against newer data: but by
+            // resource-only that Primary may have answered while it was still asking for the fence that this node got.
             // But an operator who forces the peer of a holder has made a split brain: the holder may go on, too, also while
             // that peer serves, unless it has heard of it (`Fencer`'s tests).
-            let by_fence = worth.is_some() && self.holds_fence(n) || self.word_against_fence(n);
+            let by_fence = self.oracle.is_outrun_at_most(n) && self.holds_fence(n)
+                || self.word_against_fence(n);
             if !(forced && self.plan.reckless || by_fence) {
                 let detail = format!(
                     "node {} (forced: {forced}, rival Primary: {rival})",

@@ -269,6 +269,7 @@ impl World {
                 self.fencing_word(command);
                 if matches!(command, Command::CreateMd { .. }) {
                     self.fencing_forgotten(n);
+                    self.fencing_begins_anew(n);
                 }
                 self.feed(n, Event::Command { id, command });
             }

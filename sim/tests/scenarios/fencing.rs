@@ -3,6 +3,7 @@
 mod arbiter;
 mod freeze;
 mod held;
+mod parted;
 mod races;
 mod unfence;
 
