@@ -445,6 +445,13 @@ impl World {
         self.oracle.status[n].as_ref().map(|s| s.fencing.record)
     }
 
+    /// Whether the peer fences this node, for all that is stored. A number below this node's own is what an old copy of a disk
+    /// says, and its node is told when it asks whether it still holds that.
+    fn holds_against(&self, n: usize) -> bool {
+        let held = |n| self.record_of(n).and_then(|r| r.own.holding());
+        self.management.is_some() && held(1 - n) > held(n)
+    }
+
     /// A client's change was answered by this node.
     pub(crate) fn judge_answer_by_fencing(&mut self, n: usize) {
         let Some(management) = &self.management else {
@@ -460,7 +467,7 @@ impl World {
             return self.fail("what only one disk gets is answered under a fence", detail);
         }
         // One that still thinks that it is connected has its peer's acknowledgement of that change.
-        if strict && self.holds_fence(1 - n) && !self.oracle.connected(n) {
+        if strict && self.holds_against(n) && !self.oracle.connected(n) {
             let detail = format!("node {}", letter(n));
             self.fail("a fenced node answers no change alone", detail);
         }

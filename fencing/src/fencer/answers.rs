@@ -153,7 +153,11 @@ impl Fencer {
     fn standing(&mut self, standing: Standing) {
         // While it is fenced beside a peer in sync it asks on, at its pace, until the fence was given back.
         let marked = self.view.in_sync && self.record.mark.is_some();
-        self.query.wanted = marked || self.gives_way();
+        // So it does while the arbiter has it for the holder by what a disk of it knew that is gone: until both are in sync.
+        let lost = matches!(&standing.holder, Some((holder, _)) if *holder == self.config.node)
+            && self.unused
+            && self.record.own == Own::None;
+        self.query.wanted = marked || self.gives_way() || lost;
         if !self.plausible(Party::Arbiter, standing.last) {
             return;
         }
@@ -171,6 +175,11 @@ impl Fencer {
                     self.notice(Notice::Adopted(episode));
                     // What it wrote under it, these disks do not have.
                     self.push(Action::OutdateSelf(None));
+                } else if lost && self.view.in_sync {
+                    // The peer has everything, and is not to stay fenced by it for ever.
+                    self.query.wanted = false;
+                    self.notice(Notice::Releasing(episode));
+                    self.release(episode);
                 }
                 None
             }

@@ -85,6 +85,8 @@ pub struct Fencer {
     rival: bool,
     /// Whether a held episode may be gone on with.
     confirmation: Confirmation,
+    /// Since it started this node has had no episode of its own: what the arbiter says of one is of a disk that is gone.
+    unused: bool,
     /// The connection after whose loss the episode was asked for; none: in an earlier life.
     asked_after: Option<u64>,
     peer: Progress,
@@ -151,6 +153,7 @@ impl Fencer {
             by_force: false,
             rival: false,
             confirmation: Confirmation::of_stored(&record),
+            unused: true,
             asked_after: None,
             query: Progress::default(),
             reply: None,
@@ -261,6 +264,7 @@ impl Fencer {
             Input::Found(record) => self.found(record),
         }
         self.decide();
+        self.unused &= self.record.own == Own::None;
         self.save();
         if self.saving.is_none() {
             self.act();

@@ -572,6 +572,49 @@ fn a_node_whose_metadata_was_replaced_learns_from_the_arbiter_what_it_holds() {
 }
 
 #[test]
+fn an_episode_of_which_only_the_arbiter_knows_is_given_back_when_both_are_in_sync() {
+    let mut fencer = Fencer::new(config(), Record::default(), 0);
+    let secondary = |in_sync| View {
+        primary: false,
+        in_sync,
+        agreed: 12,
+        ..view(0)
+    };
+    settle(&mut fencer, Input::View(secondary(true)));
+    settle(&mut fencer, Input::View(secondary(false)));
+    settle(&mut fencer, Input::Reconcile);
+    let standing = || {
+        let standing = Standing {
+            holder: Some((name("a"), 12)),
+            last: 12,
+            over: 0,
+            primary: false,
+        };
+        answer(Party::Arbiter, Answer::State(standing))
+    };
+    assert_eq!(settle(&mut fencer, standing()), [], "not yet");
+    assert!(fencer.status().awaits_arbiter, "it asks on");
+    settle(&mut fencer, Input::View(secondary(true)));
+    let unfence = Request::Unfence {
+        episode: 12,
+        vouched: 12,
+    };
+    assert_eq!(
+        settle(&mut fencer, standing()),
+        [
+            Action::Notice(Notice::Releasing(12)),
+            Action::Send(Party::Peer, unfence),
+            Action::Send(Party::Arbiter, unfence),
+        ]
+    );
+    for party in [Party::Peer, Party::Arbiter] {
+        settle(&mut fencer, answer(party, Answer::Released { episode: 12 }));
+    }
+    assert_eq!(fencer.stored().own, Own::None);
+    assert_eq!(settle(&mut fencer, standing()), [], "once");
+}
+
+#[test]
 fn by_hand_only_the_episode_that_is_named() {
     let mut fencer = alone();
     settle(

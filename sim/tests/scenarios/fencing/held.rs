@@ -141,3 +141,32 @@ fn without_an_arbiter_a_holder_that_was_off_asks_its_peer_and_goes_on_if_that_is
         wait_over(world);
     });
 }
+
+#[test]
+fn the_holders_disk_is_replaced_before_the_arbiter_has_heard_of_the_unfence() {
+    for peer_endpoint in [true, false] {
+        let mut plan = fenced(16, 1);
+        plan.fencing.peer_endpoint = peer_endpoint;
+        each_seed(&plan, |world| {
+            world.block_network(true, true);
+            let episode = wait_held(world, 0);
+            write(world, 0, 4);
+            // What it says to the others does not arrive.
+            world.cut_management([true, false, true]);
+            meet(world);
+            assert_eq!(wait_releasing(world, 0), episode);
+            world.power_cut(0);
+            world.exchange_disks(0, false);
+            world.cut_management([false; 3]);
+            world.boot(0);
+            let create = Command::CreateMd {
+                volume: 0,
+                force: true,
+            };
+            world.run_for(DECIDED / 10);
+            world.command(0, create).expect("a new disk");
+            wait_over(world);
+            world.command(1, PROMOTE).expect("nobody is fenced");
+        });
+    }
+}
