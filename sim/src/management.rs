@@ -369,12 +369,13 @@ impl World {
             let detail = format!("node {}: {:?}", letter(n), is.own);
             return self.fail("an episode is given back once", detail);
         }
-        // What a peer that is gone meanwhile had acknowledged before counted then; its loss takes a new number.
+        // What a peer that is gone meanwhile, or a disk of it, had acknowledged before counted then; its loss takes a new number.
         let there = self.oracle.connected(1 - n);
         if begins && is.mark == was.mark && !word && there {
             let behind = (0..self.plan.volumes.len()).find(|&v| {
                 self.oracle.standing[n][v] > self.oracle.standing[1 - n][v]
                     && self.oracle.standing[1 - n][v].is_none()
+                    && self.oracle.disk_state(1 - n, v) > Some(DiskState::Failed)
             });
             if let Some(v) = behind {
                 let detail = format!("node {}: vol{v} is behind on the peer", letter(n));
