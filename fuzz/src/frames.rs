@@ -167,6 +167,7 @@ pub fn hello_volume(volume: u16) -> HelloVolume {
         steady: true,
         paused: false,
         handler_due: false,
+        unflushed: false,
         seen: None,
     }
 }

@@ -360,6 +360,9 @@ pub struct HelloVolume {
     pub paused: bool,
     /// The sender has a handler to run before a resync of the volume may begin.
     pub handler_due: bool,
+    /// There is something that the receiver had acknowledged and not flushed when the connection was lost. If it has lost
+    /// that, the sender marks it when it has heard the receiver's greeting; as the target of a resync it tells its marks in any case.
+    pub unflushed: bool,
     /// The sender is Primary without a good disk of its own.
     pub seen: Option<Seen>,
 }

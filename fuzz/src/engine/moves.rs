@@ -467,6 +467,7 @@ fn volume_of(victim: &Victim, input: &mut Input<'_>) -> Frame {
         was_primary: flags & 4 != 0,
         steady: flags & 8 != 0,
         handler_due: flags & 16 != 0,
+        unflushed: flags & 32 != 0,
         ..hello_volume(volume(input))
     })
 }

@@ -16,7 +16,8 @@ impl Engine {
     /// On the target: begins to send the bitmap, or goes on. One message at a time.
     pub(super) fn send_bitmap(&mut self, at: usize, mem: &mut Mem<'_>) {
         let volume = &mut self.volumes[at];
-        if volume.dirty.count() == 0 || mutation::is(Mutation::BitsNotUnited) {
+        let any = volume.dirty.count() > 0 || volume.owes_marks || volume.sending.is_some();
+        if !any || mutation::is(Mutation::BitsNotUnited) {
             return;
         }
         volume.left_unknown = true;
@@ -31,6 +32,7 @@ impl Engine {
         let last = encoder.is_complete(&volume.dirty);
         buf.set_len(bytes as u32);
         if last {
+            volume.owes_marks = false;
             volume.sending = None;
         }
         let index = volume.config.index;

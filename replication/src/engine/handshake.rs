@@ -534,7 +534,13 @@ impl Engine {
         volume.peer_created =
             theirs.current == JUST_CREATED && theirs.disk > DiskState::Negotiating;
         volume.peer_can_discard = theirs.can_discard;
-        volume.peer_marks = theirs.dirty > 0 && !mutation::is(Mutation::BitsNotUnited);
+        // What one of them may have forgotten the other one marks only now.
+        let from_table = volume.verdict.map(|(verdict, _)| verdict);
+        let source = matches!(from_table, Some(Verdict::Source { .. }));
+        let target = matches!(from_table, Some(Verdict::Target { .. }));
+        let unite = !mutation::is(Mutation::BitsNotUnited);
+        volume.peer_marks = unite && (theirs.dirty > 0 || source && theirs.unflushed);
+        volume.owes_marks = unite && target && volume.told.as_ref().is_some_and(|t| t.unflushed);
         let index = volume.config.index;
         let size = volume.dirty.dirty_bytes();
         match verdict {

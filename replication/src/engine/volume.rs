@@ -139,6 +139,8 @@ pub(super) struct Volume {
     pub ahead_pause: Micros,
     /// The peer has marks that it tells at the beginning of each resync.
     pub peer_marks: bool,
+    /// This node has told the peer that it tells its marks as the target of a resync, also if there are none.
+    pub owes_marks: bool,
     pub flush: FlushQueue,
     /// How long its requests take, and where.
     pub latencies: Box<Latencies>,
@@ -223,6 +225,7 @@ impl Volume {
             ahead: Ahead::No,
             ahead_pause: 0,
             peer_marks: false,
+            owes_marks: false,
             flush: FlushQueue {
                 waiting: List::EMPTY,
                 running: List::EMPTY,
@@ -285,6 +288,7 @@ impl Volume {
         self.replication = ReplicationState::Established;
         self.mirrored = true;
         self.peer_marks = false;
+        self.owes_marks = false;
         self.through.end();
         self.forget_snapshot();
         self.end_sync();
@@ -340,6 +344,7 @@ impl Volume {
             seen: self.seen(),
             paused,
             handler_due: false,
+            unflushed: (self.meta.as_ref()).is_some_and(|meta| !meta.unflushed.is_empty()),
         }
     }
 }

@@ -63,6 +63,7 @@ const WAS_PRIMARY: u8 = 4;
 const STEADY: u8 = 8;
 const HELD: u8 = 16;
 const HANDLER_DUE: u8 = 32;
+const UNFLUSHED: u8 = 64;
 const UNREADABLE: u8 = 1;
 const BUSY: u8 = 2;
 const PAUSED: u8 = 1;

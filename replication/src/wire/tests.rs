@@ -90,7 +90,7 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
     (
         any::<(u16, u64, u32, bool)>(),
         disk(),
-        any::<(u64, u64, [u64; 2], u64, u64, [bool; 5])>(),
+        any::<(u64, u64, [u64; 2], u64, u64, [bool; 6])>(),
     )
         .prop_map(
             |(
@@ -102,7 +102,7 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     history,
                     dirty,
                     instance,
-                    [crashed, was_primary, steady, paused, handler_due],
+                    [crashed, was_primary, steady, paused, handler_due, unflushed],
                 ),
             )| {
                 Frame::HelloVolume(HelloVolume {
@@ -121,6 +121,7 @@ fn hello_volume() -> impl Strategy<Value = Frame> {
                     steady,
                     paused,
                     handler_due,
+                    unflushed,
                     seen: (instance % 2 == 1).then_some(Seen {
                         generations: [instance, current],
                         instance: bitmap,

@@ -175,6 +175,7 @@ impl Victim {
             steady: self.coin(),
             paused: self.pick(4) == 0,
             handler_due: false,
+            unflushed: self.pick(4) == 0,
         })
     }
 

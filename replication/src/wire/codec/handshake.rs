@@ -65,7 +65,8 @@ pub(super) fn encode_volume(volume: &HelloVolume, header: &mut Header, body: &mu
         | flag(volume.was_primary, WAS_PRIMARY)
         | flag(volume.steady, STEADY)
         | flag(volume.paused, HELD)
-        | flag(volume.handler_due, HANDLER_DUE);
+        | flag(volume.handler_due, HANDLER_DUE)
+        | flag(volume.unflushed, UNFLUSHED);
     body.bytes(&volume.size.to_le_bytes());
     body.bytes(&volume.block_size.to_le_bytes());
     body.bytes(&[disk_code(volume.disk)]);
@@ -106,6 +107,7 @@ pub(super) fn decode_volume(
         steady: header.flags & STEADY != 0,
         paused: header.flags & HELD != 0,
         handler_due: header.flags & HANDLER_DUE != 0,
+        unflushed: header.flags & UNFLUSHED != 0,
         seen: {
             let generations = [body.u64()?, body.u64()?];
             let instance = body.u64()?;

@@ -260,3 +260,34 @@ fn s31_a_primary_and_its_standby_ask_at_once() {
         wait_over(world);
     });
 }
+
+#[test]
+fn what_the_peer_lost_with_its_power_the_node_that_yields_to_it_gives_up() {
+    let mut plan = fenced(16, 1);
+    plan.reckless = true;
+    // So far that a resync of nothing is over before a word comes back.
+    plan.net_delay = (3_000, 6_000);
+    each_seed(&plan, |world| {
+        world.run_for(4 * DECIDED);
+        for block in 0..4 {
+            world.write(0, block * BLOCK, BLOCK, false).expect("room");
+            world
+                .wait_answers()
+                .expect("by both, and flushed by nobody");
+        }
+        // Back and forced before the other one has noticed.
+        world.power_cut(1);
+        world.block_network(true, true);
+        world.boot(1);
+        let up = |w: &mut World| w.disk(1, 0) == Some(DiskState::Consistent);
+        world.wait("its disk", up).expect("attached");
+        let force = Command::Primary { force: true };
+        world.command(1, force).expect("the operator says so");
+        let yields = |w: &mut World| w.role(0) == Some(Role::Secondary);
+        world.wait("the old Primary", yields).expect("it yields");
+        meet(world);
+        wait_over(world);
+        let roles = [0, 1].map(|n| world.role(n));
+        assert_eq!(roles, [Some(Role::Secondary), Some(Role::Primary)]);
+    });
+}
