@@ -364,6 +364,11 @@ impl Engine {
         if slot.error.is_some() && slot.changes_data() && slot.tried {
             let volume = &mut self.volumes[slot.volume];
             volume.mark_dirty(slot.offset, u64::from(slot.len));
+            if core::mem::take(&mut volume.mirrored) {
+                // It was frozen beside a connected peer, whatever that has of it, and its client was dropped: a handshake
+                // evens it out.
+                self.reopen_link();
+            }
         }
         if slot.request == RequestId::MAX && mutation::is(Mutation::AckBeforePeer) {
             if let Some(buf) = slot.buf {

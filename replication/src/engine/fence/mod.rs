@@ -385,6 +385,7 @@ impl Engine {
     }
 
     fn promotion_denied(&mut self, why: Denied) {
+        self.fence.forced = false;
         if mutation::is(Mutation::DenialIgnored) && matches!(why, Denied::Fenced(_)) {
             self.fence.promoted = Some(false);
             return;

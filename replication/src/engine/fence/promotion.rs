@@ -26,7 +26,8 @@ impl Engine {
                 Micros::MAX
             },
         });
-        self.fence.forced = force;
+        // A word that is being stored still stands.
+        self.fence.forced |= force;
         self.fence_look(self.connected(), mem);
         self.fence_input(Input::Promote { force }, mem);
         if mutation::is(Mutation::HeldNotConfirmed)

@@ -319,3 +319,52 @@ fn a_primary_with_such_a_disk_holds_a_fence_when_it_is_alone_with_its_writes() {
     assert_eq!((before, pair.holder()), (Own::None, Some(("a".into(), 2))));
     assert_eq!(pair.reply(0, write), Some(Ok(())));
 }
+
+/// The operator was told that his word counts as soon as it is stored; a plain command meanwhile takes nothing back of it.
+#[test]
+fn a_plain_command_does_not_take_the_place_of_a_word_that_is_being_stored() {
+    let mut pair = pair();
+    pair.cut();
+    pair.wait(2_000_000);
+    assert_eq!(pair.nodes[1].disk(), DiskState::Outdated);
+    deaf(&mut pair);
+    pair.nodes[1].meta_held = true;
+    let word = pair.start(1, Command::Primary { force: true });
+    pair.wait(7_000_000);
+    let said = pair.nodes[1].done[&word].clone().unwrap_err();
+    assert!(said.contains("has not saved the word yet"), "{said}");
+    pair.start(1, Command::Primary { force: false });
+    pair.wait(1_000_000);
+    assert_eq!(pair.nodes[1].role(), Role::Secondary);
+    pair.nodes[1].meta_held = false;
+    pair.wait(2_000_000);
+    assert_eq!(pair.nodes[1].role(), Role::Primary);
+    assert_eq!(pair.nodes[1].disk(), DiskState::UpToDate);
+}
+
+/// What a client wanted is on both disks, or on one, and nobody is told: the volume is not called in sync over it.
+#[test]
+fn clients_that_are_dropped_while_frozen_beside_a_connected_peer_leave_nothing_unequal() {
+    let mut pair = pair();
+    deaf(&mut pair);
+    // So that the next one need not wait for the activity log.
+    pair.write(0, 0, 4096, 4);
+    pair.run();
+    pair.nodes[1].disk_held = true;
+    let write = pair.write(0, 0, 4096, 5);
+    pair.run();
+    let (volume, force) = (1, true);
+    pair.ok(1, Command::Detach { volume, force });
+    assert!(pair.frozen(0));
+    pair.nodes[1].disk_held = false;
+    pair.run();
+    assert_eq!(pair.reply(0, write), None);
+    pair.ok(0, Command::Secondary { force: true });
+    assert_eq!(pair.reply(0, write), Some(Err(ClientError::NotServing)));
+    pair.wait(5_000_000);
+    let status = pair.nodes[0].status();
+    assert_eq!(status.connection, ConnectionState::Connected);
+    assert_eq!(status.volumes[0].peer_disk, DiskState::UpToDate);
+    assert_eq!(status.volumes[0].out_of_sync, 0);
+    assert_eq!(pair.nodes[0].disks[0], pair.nodes[1].disks[0]);
+}
