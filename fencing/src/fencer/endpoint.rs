@@ -27,9 +27,7 @@ impl Fencer {
             }
             (Request::Query, _) => Answer::State(Standing {
                 holder: self
-                    .stored
-                    .own
-                    .holding()
+                    .may_hold()
                     .map(|episode| (self.config.node.clone(), episode)),
                 last: self.stored.seen,
                 over: 0,
@@ -41,6 +39,14 @@ impl Fencer {
         };
         // An older answer that still waits is worth nothing beside this one: it would be asked for again.
         self.reply = Some((from, token, answer));
+    }
+
+    /// The episode by which this node fences its peer, or may any moment: the grant of one that was asked for may be on its way.
+    const fn may_hold(&self) -> Option<Episode> {
+        match self.stored.own {
+            Own::Held(episode, _) | Own::Requested(episode) => Some(episode),
+            Own::None | Own::Releasing(_) => None,
+        }
     }
 
     /// The peer wants this node Outdated, as long as it holds `episode`. A number that is refused is not taken for used:

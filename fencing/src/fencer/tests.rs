@@ -4,6 +4,7 @@ use crate::{Name, Refusal, Standing};
 use std::vec::Vec;
 
 mod held;
+mod late;
 
 fn name(name: &str) -> Name {
     Name::try_from(name).unwrap()
