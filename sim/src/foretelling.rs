@@ -301,6 +301,12 @@ impl World {
             self.foretelling.foretold[n] = Some(foretold);
             return;
         }
+        let waits = self.plan.fencing.notify.is_some() && status.reason.contains("handler");
+        if waits && status.connection != ConnectionState::Connected {
+            // They part so that a handler can run, or because it did not agree.
+            self.foretelling.foretold[n] = Some(foretold);
+            return;
+        }
         self.foretelling.begun = true;
         self.stats.count(Kind::Foretold);
         for (v, (said, done)) in foretold.found.iter().zip(made).enumerate() {

@@ -5,6 +5,7 @@
 //! and one thread; everything follows from a seed. [`run_seed`] is one run; [`world::World`]
 //! driven by hand is a scenario test. What is judged is described in docs/SIMULATOR.md.
 
+mod administrator;
 mod client;
 mod damage;
 mod disk;
@@ -102,6 +103,7 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
     let mut plan = Plan::draw(&mut rng);
     if options.fencing {
         plan.fencing = management::draw(seed, plan.timers.timeout);
+        administrator::draw(seed, plan.timers.timeout, &mut plan.fencing);
     }
     if options.snapshots {
         snapshots::draw(seed, &mut plan);
@@ -112,6 +114,9 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
     world.only = options.only.clone();
     if options.fencing {
         world.with_management(seed);
+        if world.plan.fencing.arbiter {
+            world.with_administrator(seed);
+        }
         if let Some(management) = &mut world.management {
             management.defect = match options.mutation {
                 Some(Mutation::StaleUnfence) => Some(management::Defect::StaleUnfence),

@@ -168,6 +168,12 @@ impl World {
         self.management = Some(Management::new(seed));
     }
 
+    /// Whether nothing passes between a node and the arbiter now.
+    pub(crate) fn arbiter_unreachable(&self, n: usize) -> bool {
+        let management = self.management.as_ref();
+        management.is_some_and(|m| self.now < m.cut[n].max(m.down_until))
+    }
+
     fn paths(&mut self, path: usize) -> Vec<Time> {
         let (now, timeout) = (self.now, self.plan.timers.timeout);
         let management = self.management.as_mut();
@@ -219,6 +225,9 @@ impl World {
         };
         if self.now < management.down_until {
             return;
+        }
+        if let Request::Notify { number, .. } = request {
+            return self.notified(from, boot, number);
         }
         let mut asked = request;
         if let (Some(Defect::StaleUnfence), Request::Unfence { episode, .. }, Some((_, held))) =

@@ -226,7 +226,12 @@ impl Oracle {
 
     pub(crate) fn commanded(&mut self, n: usize, command: Command) {
         match command {
-            Command::Primary { force } => self.forced[n] = Some(force),
+            Command::Primary { force } => {
+                // A word that is being stored still stands.
+                let saving = self.status[n].as_ref().is_some_and(|s| s.fencing.saving);
+                let stands = self.forced[n] == Some(true) && saving;
+                self.forced[n] = Some(force || stands);
+            }
             Command::Connect {
                 discard_my_data: true,
             } => self.discarding[n] = true,

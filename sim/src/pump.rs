@@ -1,9 +1,10 @@
 //! The pump around an engine: events in, actions out, as the kernel's tasks do it.
 
 use crate::schedule::NodeEvent;
+use crate::stats::Kind;
 use crate::trace::letter;
 use crate::world::{Time, World};
-use replication::api::{Action, DiskError, DiskOp, Event};
+use replication::api::{Action, DiskError, DiskOp, Event, Party};
 use replication::buf::{Mem, PoolMemory};
 use replication::wire::Frame;
 
@@ -139,16 +140,26 @@ impl World {
                 self.nodes[n].serving = on;
                 if !on {
                     self.drop_clients_of(n);
+                } else {
+                    self.nobody_waits(n, true);
                 }
             }
             // Nobody reads it.
             Action::Snapshot { .. } => {}
             // Its clients connect again in any case.
-            Action::RefuseClients => {}
+            Action::RefuseClients => self.nobody_waits(n, false),
             Action::CommandDone { id, result } => self.command_done(n, id, &result),
             Action::Ask { to, request } => self.asks(n, to, request),
-            Action::Answer { to, token, answer } => self.answers(n, to, token, &answer),
-            Action::Log { text, .. } => self.count_snapshots(&text),
+            Action::Answer { to, token, answer } => match to {
+                Party::Peer => self.answers(n, to, token, &answer),
+                Party::Arbiter => self.answers_arbiter(n, token, &answer),
+            },
+            Action::Log { text, .. } => {
+                if text.starts_with("promoted by itself") {
+                    self.stats.count(Kind::ClientsPromote);
+                }
+                self.count_snapshots(&text);
+            }
         }
     }
 

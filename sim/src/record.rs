@@ -15,6 +15,8 @@ pub enum Id {
     Whim(u32),
     /// A client's connection reset.
     Reset(u32),
+    /// A promotion that somebody asks for otherwise than at a console.
+    Errand(u32),
 }
 
 impl fmt::Display for Id {
@@ -23,6 +25,7 @@ impl fmt::Display for Id {
             Self::Fault(n) => write!(f, "f{n}"),
             Self::Whim(n) => write!(f, "w{n}"),
             Self::Reset(n) => write!(f, "c{n}"),
+            Self::Errand(n) => write!(f, "e{n}"),
         }
     }
 }
@@ -30,13 +33,14 @@ impl fmt::Display for Id {
 impl FromStr for Id {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text}: want f, w or c and a number");
+        let wrong = || format!("{text}: want f, w, c or e and a number");
         let number = text.get(1..).and_then(|n| n.parse().ok());
         let number = number.ok_or_else(wrong)?;
         match text.as_bytes()[0] {
             b'f' => Ok(Self::Fault(number)),
             b'w' => Ok(Self::Whim(number)),
             b'c' => Ok(Self::Reset(number)),
+            b'e' => Ok(Self::Errand(number)),
             _ => Err(wrong()),
         }
     }
@@ -126,9 +130,9 @@ mod tests {
 
     #[test]
     fn a_list_is_read_back() {
-        let ids = [Id::Fault(3), Id::Whim(0), Id::Reset(17)];
-        assert_eq!(list(&ids), "f3,w0,c17");
-        assert_eq!(parse("f3,w0,c17").expect("a list"), ids.into());
+        let ids = [Id::Fault(3), Id::Whim(0), Id::Reset(17), Id::Errand(2)];
+        assert_eq!(list(&ids), "f3,w0,c17,e2");
+        assert_eq!(parse("f3,w0,c17,e2").expect("a list"), ids.into());
         assert_eq!(parse(&list(&[])).expect("nothing"), BTreeSet::new());
         for wrong in ["", "f", "x1", "f1,", "3", "fé"] {
             assert!(parse(wrong).is_err(), "{wrong}");

@@ -1,5 +1,6 @@
 //! The queue of what happens next, in simulated time; ties keep their order of insertion.
 
+use crate::administrator::Errand;
 use crate::management::Question;
 use crate::world::Time;
 use replication::api::{Answer, Command, CommandId, DiskToken, LinkDownReason, Party, Request};
@@ -20,6 +21,8 @@ pub enum Occurrence {
     },
     /// A client gets its turn.
     Client(usize),
+    /// Something around the arbiter.
+    Errand(Errand),
     /// A message reaches the arbiter.
     Question(Question),
     /// The operator looks at the nodes.
@@ -63,10 +66,12 @@ pub enum NodeEvent {
     LinkDown(LinkDownReason),
     /// The operator's command arrives.
     Command(CommandId, Command),
-    /// A question comes in out of band.
+    /// A question comes in out of band, with the number under which it is answered.
     Asked(Party, Request, u32),
     /// An answer comes in out of band.
     Answered(Party, Answer),
+    /// So many clients wait to be served.
+    WaitingClients(u32),
     /// The number of connected clients changed.
     OpenClients,
 }

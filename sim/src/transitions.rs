@@ -8,7 +8,7 @@ use crate::stats::{Kind, State, Stats};
 use crate::trace::letter;
 use crate::world::World;
 use replication::api::{
-    ConnectionState, DiskState, Protocol, ReplicationState, Role, Status, VolumeStatus,
+    ConnectionState, DiskState, Policy, Protocol, ReplicationState, Role, Status, VolumeStatus,
 };
 use replication::lineage::JUST_CREATED;
 use replication::ondisk::Superblock;
@@ -633,7 +633,9 @@ impl World {
     fn promoted(&mut self, n: usize) {
         self.stats.count(Kind::Promotions);
         let peer = 1 - n;
-        let Some(forced) = self.oracle.forced[n] else {
+        // With auto-promote nobody need say anything.
+        let by_itself = self.plan.fencing.auto_promote.then_some(false);
+        let Some(forced) = self.oracle.forced[n].or(by_itself) else {
             self.fail("only the operator promotes", format!("node {}", letter(n)));
             return;
         };
@@ -740,8 +742,8 @@ impl World {
             disk.writing(sector)
                 || self.unjudged(volume, sector)
                 || history.legal(sector, disk.durable()[sector], Level::Durable)
-                    && (level < Level::Answered
-                        || history.legal(sector, disk.current()[sector], level))
+                    // Also what is in its cache may survive there.
+                    && history.legal(sector, disk.current()[sector], level)
         };
         (0..disk.current().len()).all(holds)
     }
@@ -780,7 +782,11 @@ impl World {
             unflushed: Vec::new(),
         });
         self.oracle.of[n][volume] = self.oracle.branches.len() - 1;
-        self.oracle.claims[1 - n][volume] = behind && lacks && self.oracle.served[1 - n][volume];
+        // What a frozen Primary had answered ahead of its peer (A and B) is in no generation of its own (docs/FENCING.md, "Freeze").
+        let ahead = self.plan.mirroring.protocol != Protocol::C
+            && self.plan.fencing.policy == Policy::ResourceAndStonith;
+        let claims = behind && lacks && !ahead && self.oracle.served[1 - n][volume];
+        self.oracle.claims[1 - n][volume] = claims;
         self.oracle.claims[n][volume] = false;
         for n in 0..2 {
             self.oracle.given_up[n][volume] = false;

@@ -1,5 +1,6 @@
 //! One simulated run: the pair, its network, clients, operator and fate.
 
+use crate::administrator::Administrator;
 use crate::client::Client;
 use crate::disk::Content;
 use crate::foretelling::Foretelling;
@@ -65,6 +66,8 @@ pub struct World {
     pub(crate) actions: Vec<Action>,
     /// Only with a fencing policy.
     pub(crate) management: Option<Management>,
+    /// Only with a fencing policy that is drawn, and an arbiter.
+    pub(crate) administrator: Option<Administrator>,
     /// Only in a run with snapshots.
     pub(crate) snapshots: Option<Snapshots>,
 }
@@ -113,6 +116,7 @@ impl World {
             healing: false,
             actions: Vec::new(),
             management: None,
+            administrator: None,
             snapshots: None,
             plan,
         };
@@ -226,6 +230,7 @@ impl World {
                 }
             }
             Occurrence::Client(c) => self.client_turn(c),
+            Occurrence::Errand(errand) => self.run_errand(errand),
             Occurrence::Question(question) => self.question(question),
             Occurrence::Operator => self.operator_turn(),
             Occurrence::Fault(number) => self.fault_turn(number),
@@ -275,6 +280,9 @@ impl World {
             }
             NodeEvent::Asked(from, request, token) => {
                 self.foretelling.stirs += 1;
+                if matches!(request, replication::api::Request::Promote { nonce: 1.. }) {
+                    self.told_to_promote(n);
+                }
                 let event = Event::Asked {
                     from,
                     token,
@@ -285,6 +293,10 @@ impl World {
             NodeEvent::Answered(from, answer) => {
                 self.foretelling.stirs += 1;
                 self.feed(n, Event::Answered { from, answer });
+            }
+            NodeEvent::WaitingClients(clients) => {
+                self.foretelling.stirs += 1;
+                self.feed(n, Event::WaitingClients(clients));
             }
             NodeEvent::OpenClients => {
                 let open = self.clients.iter().filter(|c| c.node == Some(n)).count() as u32;
@@ -303,6 +315,7 @@ impl World {
         self.foretelling.stirs += 1;
         self.nodes[n].power_on(n, self.now, seed, &self.plan);
         self.oracle.booted(n);
+        self.nobody_waits_yet(n);
         self.drain(n);
         self.resettle();
     }
