@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+import floods
+
 TOP = pathlib.Path(__file__).resolve().parent.parent
 IMAGES = pathlib.Path("/dev/shm")
 SIZE_MB = 512
@@ -130,10 +132,10 @@ class Palisade:
         return run(TOP / "run-qemu.sh", *arguments, "--dir", self.dir, env=env)
 
     @contextlib.contextmanager
-    def up(self, size_mb=SIZE_MB, **more):
+    def up(self, size_mb=SIZE_MB, options=(), **more):
         shutil.rmtree(self.dir, ignore_errors=True)
         try:
-            yield self.script("up", "--detach", "--net", "tap", "--size", f"{size_mb}M", **more)
+            yield self.script("up", "--detach", "--net", "tap", "--size", f"{size_mb}M", *options, **more)
         finally:
             self.script("down")
             shutil.rmtree(self.dir, ignore_errors=True)
@@ -341,6 +343,19 @@ def rows(ours, theirs):
         yield (f"4 KiB randwrite, depth {depth}, beside a resync{note}", cell(ours), cell(theirs), "", ">= 0.50 of its own")
 
 
+def show(table, markdown):
+    """Prints rows of text, of which the first is the header."""
+    if markdown:
+        for index, line in enumerate(table):
+            print("| " + " | ".join(cell.strip() for cell in line) + " |")
+            if index == 0:
+                print("|" + "---|" * len(line))
+    else:
+        widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+        for line in table:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
 def main():
     parser = argparse.ArgumentParser(prog="bench.sh", description=__doc__)
     parser.add_argument("--seconds", type=int, default=8, help="per load")
@@ -348,7 +363,15 @@ def main():
     parser.add_argument("--markdown", action="store_true", help="the table for docs/PERFORMANCE.md")
     parser.add_argument("--only", choices=["palisade", "anchor"])
     parser.add_argument("--instructions", action="store_true", help="only count Palisade's guest instructions")
+    parser.add_argument("--floods", action="store_true", help="only what I/O keeps under floods of Palisade's web server and console")
     options = parser.parse_args()
+    if options.floods:
+        results = floods.measure(Palisade(), fio, options.seconds, options.rounds)
+        show([*floods.table(results)], options.markdown)
+        output = TOP / "target/floods.json"
+        output.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"written: {output.relative_to(TOP)}", file=sys.stderr)
+        return
     if options.instructions:
         for request, (a, b) in Palisade().instructions().items():
             print(f"guest instructions per {request}: {a} on node a, {b} on node b")
@@ -380,15 +403,7 @@ def main():
     if instructions:
         for request, (a, b) in instructions.items():
             table.append((f"guest instructions per {request} (a / b)", f"{a} / {b}", "-", "", "recorded"))
-    if options.markdown:
-        for index, line in enumerate(table):
-            print("| " + " | ".join(cell.strip() for cell in line) + " |")
-            if index == 0:
-                print("|" + "---|" * len(header))
-    else:
-        widths = [max(len(line[i]) for line in table) for i in range(len(header))]
-        for line in table:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    show(table, options.markdown)
     machine = {
         "processors": os.cpu_count(),
         "qemu": run("qemu-system-x86_64", "--version").splitlines()[0],

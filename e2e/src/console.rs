@@ -71,14 +71,18 @@ impl Console {
 
     /// Reads up to and with `mark`; the bytes before it. `None` when time is up or the line ends.
     fn until(&mut self, mark: &[u8], end: Instant) -> Option<Vec<u8>> {
+        // Behind a flood there are millions of bytes: each is looked at once.
+        let mut looked = 0;
         loop {
-            let found = self.received.windows(mark.len()).position(|w| w == mark);
-            if let Some(place) = found {
+            let new = &self.received[looked..];
+            let found = new.windows(mark.len()).position(|w| w == mark);
+            if let Some(place) = found.map(|place| looked + place) {
                 let rest = self.received.split_off(place + mark.len());
                 let mut before = std::mem::replace(&mut self.received, rest);
                 before.truncate(place);
                 return Some(before);
             }
+            looked = self.received.len().saturating_sub(mark.len() - 1);
             if Instant::now() >= end || !self.receive() {
                 return None;
             }
@@ -95,9 +99,12 @@ impl Console {
     /// Waits until the node's console answers; `false` when it does not within `seconds`.
     pub fn answers(&mut self, seconds: u64) -> bool {
         let end = Instant::now() + Duration::from_secs(seconds);
+        let mut patience = Duration::from_millis(100);
         while Instant::now() < end {
             let id = self.send("version");
-            let soon = Instant::now() + Duration::from_millis(100);
+            let soon = Instant::now() + patience;
+            // What is asked waits behind what was asked before, and must not become more and more.
+            patience *= 2;
             if self
                 .until(format!("\x02{id}\r\n").as_bytes(), soon)
                 .is_some()

@@ -5,8 +5,10 @@ use e2e::machine::Plan;
 use e2e::nbd::{self, Client};
 use e2e::peer::{self, Hello};
 use e2e::{Machine, tools};
+use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SIZE: u64 = 64 << 20;
@@ -366,6 +368,74 @@ fn garbage_on_every_port() {
     node.console.type_keys(b"\r\x03\r");
     assert_well(&mut node);
     node.must_exec("status");
+}
+
+#[test]
+fn a_flood_on_the_console_does_not_hold_clients_up() {
+    let mut node = node();
+    let memory = |node: &mut Machine| {
+        let status: Value =
+            serde_json::from_str(&node.must_exec("status --json")).expect("a status");
+        status["memory"]["used"].as_u64().expect("bytes")
+    };
+    let before = memory(&mut node);
+    let port = node.nbd_port;
+    // A line of a million characters, control characters, bytes that are no text, and ten thousand commands, some of them cut short or nested into one
+    // another.
+    let floods: [(&str, Vec<u8>); 4] = [
+        ("a line", vec![b'x'; 1 << 20]),
+        (
+            "control characters",
+            (0..1u32 << 15).map(|n| (n % 32) as u8).collect(),
+        ),
+        ("no text", tools::pattern(77, 1 << 15)),
+        (
+            "commands",
+            b"version\r\x01a1 vers\x01b2 frobnicate vol9 --now\r\x1b[Anet\r\x03attach vol0\rq\x15"
+                .repeat(2_500),
+        ),
+    ];
+    for (what, flood) in floods {
+        let (over, begun) = (AtomicBool::new(false), Instant::now());
+        let (requests, slowest) = std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                let mut client = Client::open(port, "vol0").expect("the node serves");
+                let (mut requests, mut slowest) = (0, Duration::ZERO);
+                while !over.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    let data = tools::pattern(requests, 4096);
+                    let place = (2 << 20) + (requests % 64) * 4096;
+                    assert_eq!(client.write(place, &data).expect("a reply"), 0);
+                    assert!(client.read(place, 4096).expect("a reply") == Ok(data));
+                    slowest = slowest.max(begun.elapsed());
+                    requests += 1;
+                }
+                (requests, slowest)
+            });
+            for part in flood.chunks(4096) {
+                node.console.type_keys(part);
+                node.console.read_for(Duration::from_millis(1));
+            }
+            // The host has kept some of it for the node. Its echo is not to be searched for an answer.
+            while !node.console.read_for(Duration::from_millis(500)).is_empty() {}
+            over.store(true, Ordering::Relaxed);
+            client.join().expect("the client is served")
+        });
+        println!(
+            "{what}: {requests} requests in {:?}, the slowest took {slowest:?}",
+            begun.elapsed()
+        );
+        assert!(requests > 20, "{what}: {requests} requests");
+        assert!(slowest < Duration::from_secs(5), "{what}: {slowest:?}");
+        node.console.type_keys(b"\x03");
+        node.console.exec("version", 60).expect("an answer");
+        assert_well(&mut node);
+    }
+    let after = memory(&mut node);
+    assert!(
+        after < before + (1 << 20),
+        "memory: {before} and then {after}"
+    );
 }
 
 /// As [`as_peer`], after the preamble.

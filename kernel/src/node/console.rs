@@ -10,10 +10,10 @@ use admin::verbs::{self, Verb, VerbCompleter};
 use drivers::port::MachineIo;
 use drivers::uart::{COM1, Uart};
 use embassy_time::{Duration, Timer, with_timeout};
-use replication::api::{Command, Event, Text};
+use replication::api::{Command, Event, Micros, Text};
 
 use super::http::Http;
-use super::{Appliance, answers, history, live, signals};
+use super::{Appliance, answers, history, live, signals, yield_now};
 use crate::irq;
 use crate::{power, time};
 
@@ -31,6 +31,12 @@ const SAVE_POLL: Duration = Duration::from_millis(5);
 const FAREWELL: Duration = Duration::from_millis(50);
 /// The same for who asked for it by the web, which has a small share of the processor.
 const WEB_FAREWELL: Duration = Duration::from_millis(300);
+/// Bytes of either direction after which the data path gets a turn.
+const CHUNK: usize = 16;
+/// For so long as the console has worked the data path has the processor for itself, this many times: a quarter is left to a flood ...
+const REST: Micros = 3;
+/// ... but no longer at once: a command that waits for a disk has not worked all the time.
+const REST_MAX: Duration = Duration::from_millis(20);
 
 pub(super) struct Terminal {
     uart: Uart<MachineIo>,
@@ -81,16 +87,23 @@ pub async fn run(appliance: &'static RefCell<Appliance>) {
     loop {
         terminal.print_log();
         terminal.send().await;
+        let (mut began, mut bytes) = (time::now_micros(), 0);
         while let Some(byte) = terminal.read() {
             let volumes = &terminal.volumes;
             let completer = VerbCompleter { volumes };
             let out = &mut terminal.out;
+            bytes += 1;
             if let Some(command) = terminal.console.feed(byte, &completer, out) {
                 terminal.execute(appliance, command).await;
                 terminal.print_log();
+                bytes = CHUNK;
             }
             terminal.send().await;
             terminal.serve_web(appliance).await;
+            if bytes >= CHUNK {
+                rest_after(began).await;
+                (began, bytes) = (time::now_micros(), 0);
+            }
         }
         terminal.serve_web(appliance).await;
         signals::CONSOLE.wait().await;
@@ -123,6 +136,10 @@ impl Terminal {
             if self.uart.try_write(byte) {
                 sent += 1;
                 last_progress = time::now_micros();
+                if sent.is_multiple_of(CHUNK) {
+                    // A line that is always ready takes 100 KiB in one go otherwise, and the data path waits.
+                    yield_now().await;
+                }
             } else if time::now_micros() - last_progress > PATIENCE.as_micros() {
                 break;
             } else {
@@ -388,6 +405,12 @@ impl Terminal {
             power::poweroff()
         }
     }
+}
+
+/// Leaves the processor to the data path after what has lasted since `began`, for as long that a flood of keys or commands gets a part of it only.
+async fn rest_after(began: Micros) {
+    let rest = (time::now_micros() - began) * REST;
+    Timer::after(Duration::from_micros(rest).min(REST_MAX)).await;
 }
 
 /// The web server, if there is one.
