@@ -449,7 +449,9 @@ impl World {
         }
         let (mut level, mut lags) = (Level::Answered, false);
         // A source that has just left it counts no more what was on its way (A), or received and not written yet (B).
-        let left = of_source[0] != self.generation(n, volume);
+        // (One whose clients wait for a fence has not begun a generation yet.)
+        let frozen = self.oracle.suspended(source).fencing && !self.oracle.connected(source);
+        let left = frozen || of_source[0] != self.generation(n, volume);
         let may_lag = self.oracle.lag(source, volume) > 0
             || self.oracle.lagged[source][volume]
             || (left && self.plan.mirroring.protocol != Protocol::C);
