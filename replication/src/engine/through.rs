@@ -64,6 +64,9 @@ impl Doubt {
     }
 }
 
+/// The instance of no disk: whatever the peer has is not it. (Instances are drawn at random.)
+const NO_INSTANCE: u64 = u64::MAX;
+
 /// A volume's part in this.
 #[derive(Debug)]
 pub(super) struct Through {
@@ -75,6 +78,9 @@ pub(super) struct Through {
     pub exposed: u64,
     /// ...or this one, which the peer may have begun, though nothing was answered in it.
     pub offered: u64,
+    /// Clients were answered what the peer's disk does not have, and no generation tells: by protocols A and B what was under
+    /// way at the loss of the connection, by any what the peer had not flushed when it lost power.
+    pub ahead: bool,
     /// What the peer's disk may lose.
     pub there: Doubt,
     /// The peer's disk that this is about: another one under its name has lost it.
@@ -108,6 +114,7 @@ impl Through {
             telling: false,
             exposed: 0,
             offered: 0,
+            ahead: false,
             there: Doubt {
                 since: false,
                 covered: false,
@@ -159,13 +166,18 @@ impl Volume {
         let Through {
             exposed,
             offered,
+            ahead,
             there,
             instance,
             ..
         } = self.through;
         (!self.good() && exposed != 0).then(|| Seen {
             generations: [exposed, offered],
-            instance: if there.any() { instance } else { 0 },
+            instance: match ahead {
+                true => NO_INSTANCE,
+                false if there.any() => instance,
+                false => 0,
+            },
         })
     }
 }
@@ -726,7 +738,7 @@ impl Engine {
                 .and_then(|told| told.seen)
                 .map_or(0, |seen| seen.instance);
             let why = if instance != 0 && instance != theirs.instance {
-                "the peer lost writes that it had not flushed"
+                "the peer does not have, or has lost, writes that clients were answered"
             } else {
                 "the peer does not have what this node's clients saw last"
             };

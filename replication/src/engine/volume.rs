@@ -290,6 +290,7 @@ impl Volume {
         self.peer_marks = false;
         self.owes_marks = false;
         self.through.end();
+        self.through.ahead = false;
         self.forget_snapshot();
         self.end_sync();
     }

@@ -9,7 +9,7 @@ mod unfence;
 
 use super::*;
 use ::fencing::{Episode, Own};
-use replication::api::{Answer, FencingConfig, Policy, Request};
+use replication::api::{Answer, FencingConfig, Policy, Protocol, Request};
 use sim::management::{Message, Pick};
 
 /// Simulated time in which whatever can be decided is.
@@ -224,6 +224,56 @@ fn a_disk_that_was_lost_under_its_primary_is_not_promoted_by_a_fence() {
             world.command(1, PROMOTE).expect("it has everything");
             world.cut_management([false; 3]);
             meet(world);
+            wait_over(world);
+        });
+    }
+}
+
+/// What a client was answered while the peer did not have it, or had it in a cache that is gone, is in no generation: while the
+/// Primary is frozen it begins none. With its own disk lost before the resync's end it must not go on from the peer's.
+#[test]
+fn a_peer_that_lacks_answered_writes_does_not_stand_in_for_a_lost_disk() {
+    for protocol in [Protocol::A, Protocol::C] {
+        let mut plan = fenced(16, 1);
+        plan.mirroring.protocol = protocol;
+        each_seed(&plan, |world| {
+            // Nobody can be asked, so nothing is decided.
+            world.cut_management([true; 3]);
+            if protocol == Protocol::A {
+                world.power_cut(1);
+                world.write(0, 0, BLOCK, false).expect("room");
+                world.wait_answers().expect("answered ahead of the peer");
+            } else {
+                world.write(0, 0, BLOCK, false).expect("room");
+                world.wait_answers().expect("answered");
+                world.power_cut(1);
+            }
+            world.wait("the loss", |w| is_frozen(w, 0)).expect("frozen");
+            world
+                .command(0, Command::PauseSync { volume: None })
+                .expect("paused");
+            world.boot(1);
+            let met = |w: &mut World| w.connection(0) == Some(ConnectionState::Connected);
+            world.wait("the peer", met).expect("connected");
+            world
+                .wait("the thaw", |w| !is_frozen(w, 0))
+                .expect("thawed");
+            let detach = Command::Detach {
+                volume: 0,
+                force: true,
+            };
+            world.command(0, detach).expect("detached");
+            world.run_for(DECIDED);
+            let waits = world.status(0).is_some_and(|s| s.suspended.no_data);
+            assert!(waits, "{protocol:?}: goes on from an older copy");
+            let attach = Command::Attach { volume: 0 };
+            world.command(0, attach).expect("attached");
+            world.run_for(DECIDED);
+            world.read(0, 0, BLOCK).expect("room");
+            world.wait_answers().expect("its own disk has everything");
+            let resume = Command::ResumeSync { volume: None };
+            world.command(0, resume).expect("resumed");
+            world.cut_management([false; 3]);
             wait_over(world);
         });
     }

@@ -500,6 +500,7 @@ impl Volume {
     pub fn peer_forgot(&mut self) {
         if let Some(meta) = &mut self.meta {
             let ranges = meta.unflushed.ranges();
+            self.through.ahead |= meta.unflushed.ranges().next().is_some();
             for range in ranges.filter(|_| !mutation::is(Mutation::UnflushedForgotten)) {
                 self.dirty.set_range(range.start, range.end - range.start);
             }
