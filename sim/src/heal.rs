@@ -28,13 +28,15 @@ impl World {
         let late = |n: &crate::node::Node| n.disk_hangs_until.max(n.disk_late_until);
         let late = self.nodes.iter().map(late).max();
         let late = late.unwrap_or(0).saturating_sub(self.now);
+        // What is on its way on a slow link comes late too, and what comes behind it waits for it.
+        let on_the_way = 4 * self.plan.net_delay.1 * self.network.slowness;
         self.end_faults();
         if self.plan.operator_gap == 0 {
             self.plan.operator_gap = 50_000;
             self.schedule.push(self.now, Occurrence::Operator);
         }
         // A command that tears them apart may have been given just now.
-        self.run_for(late + 4 * self.plan.net_delay.1 + 1_000);
+        self.run_for(late + on_the_way + 1_000);
         let bound =
             BOUND + BOUND_TIMEOUTS * (self.plan.timers.timeout + self.plan.timers.connect_interval);
         // Who still holds clients' requests back takes none to be answered below.
