@@ -257,7 +257,7 @@ fn a_peer_that_lost_what_was_answered_is_not_served_from() {
     let status = pair.nodes[0].status();
     assert!(status.suspended.no_data);
     assert!(
-        status.reason.contains("had not flushed"),
+        status.reason.contains("has lost, writes"),
         "{}",
         status.reason
     );
