@@ -358,6 +358,8 @@ impl Engine {
         self.clients_live -= 1;
         if slot.answered {
             self.caught_up(&slot);
+            // It is not sent again: what it changed is on this disk alone.
+            self.volumes[slot.volume].through.ahead |= slot.changes_data() && !slot.acked;
         } else {
             self.client_served(slot.volume, slot.op, (slot.len, slot.fua), slot.began);
         }

@@ -322,18 +322,15 @@ impl Engine {
                 if sent {
                     // Even an answered one: its local half may still fail, and what the peer has it may lose.
                     let slot = self.slots.at(id);
-                    let ahead = slot.answered && !slot.acked && slot.changes_data();
                     slot.remote = Remote::None;
                     slot.acked = false;
                     if slot.local == Local::AfterPeer {
                         slot.local = Local::Failed;
                     }
-                    let at = slot.volume;
                     if slot.changes_data() && !mutation::is(Mutation::InFlightNotMarked) {
-                        let (offset, len) = (slot.offset, slot.len);
+                        let (at, offset, len) = (slot.volume, slot.offset, slot.len);
                         self.volumes[at].mark_dirty(offset, u64::from(len));
                     }
-                    self.volumes[at].through.ahead |= ahead;
                 }
             } else if owner == Owner::Meta {
                 self.slots.at(id).remote = Remote::Done;
