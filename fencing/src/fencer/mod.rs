@@ -249,7 +249,7 @@ impl Fencer {
             }
             Input::Timer(timer) => self.timer(timer),
             Input::Promote { force } => self.promote(force),
-            Input::PromoteCancelled => self.deny(Denied::Cancelled),
+            Input::PromoteCancelled => self.cancel(),
             Input::Request {
                 from,
                 token,
@@ -392,6 +392,16 @@ impl Fencer {
         } else if !self.anybody_to_ask() && !self.holds() {
             self.deny(Denied::NobodyToAsk);
         }
+    }
+
+    /// Whoever wanted this node Primary was told that it is not. A word that could not be stored in time must not take effect
+    /// later, when the operator may have forced the other node.
+    fn cancel(&mut self) {
+        if core::mem::take(&mut self.forced) && self.record.mark.is_none() {
+            let released = self.record.released;
+            self.record.mark = self.stored.mark.filter(|mark| *mark > released);
+        }
+        self.deny(Denied::Cancelled);
     }
 
     /// The Primary's disk is lost. It may be there again when its node has restarted, and cannot know that it is old. So a number

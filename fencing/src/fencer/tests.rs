@@ -767,3 +767,30 @@ fn a_primary_whose_good_copy_is_at_the_peer_gives_way_and_asks_for_a_fence_when_
     settle(&mut fencer, granted);
     assert!(!fencer.frozen());
 }
+
+#[test]
+fn an_operators_word_that_was_given_up_before_it_was_stored_does_nothing_later() {
+    let fenced = Record {
+        seen: 4,
+        mark: Some(4),
+        ..Record::default()
+    };
+    for record in [Record::default(), fenced] {
+        let mut fencer = Fencer::new(config(), record, 0);
+        let secondary = View {
+            primary: false,
+            disk: Disk::Outdated,
+            ..lost(0)
+        };
+        settle(&mut fencer, Input::View(secondary));
+        // The disk is busy with another record.
+        step(&mut fencer, Input::Identity(9));
+        step(&mut fencer, Input::Promote { force: true });
+        step(&mut fencer, Input::PromoteCancelled);
+        let actions = settle(&mut fencer, Input::Persisted);
+        assert_eq!(actions, []);
+        assert_eq!(fencer.stored().mark, record.mark, "it is fenced as before");
+        let actions = settle(&mut fencer, Input::Promote { force: true });
+        assert_eq!(actions, [Action::Promotion(Ok(()))]);
+    }
+}

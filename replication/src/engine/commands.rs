@@ -188,7 +188,7 @@ impl Engine {
         self.tick_dry_run();
         self.tick_inspections();
         self.tick_fence(mem);
-        self.tick_task();
+        self.tick_task(mem);
         for _ in 0..self.deferred.len() {
             let Some(waiting) = self.deferred.pop_front() else {
                 return;

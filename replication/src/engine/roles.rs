@@ -590,7 +590,7 @@ impl Engine {
     }
 
     /// Commands wait for a bounded time only.
-    pub(super) fn tick_task(&mut self) {
+    pub(super) fn tick_task(&mut self, mem: &mut Mem<'_>) {
         let Some(mut task) = self.task else { return };
         if task.deadline > self.now {
             return;
@@ -620,9 +620,14 @@ impl Engine {
             return;
         }
         if let TaskKind::Fencing { .. } = task.kind {
+            if self.cancel_promotion(mem).is_err() {
+                task.deadline = self.now + self.config.timers.timeout;
+                self.task = Some(task);
+                return;
+            }
             self.task = None;
             let reason = text!(
-                "the disk has not saved the word yet: this node becomes Primary as soon as it has; see 'disks'"
+                "the disk has not saved the word in time: this node stays Secondary; see 'disks', and try again"
             );
             return self.done(task.id, Err(reason));
         }

@@ -40,6 +40,19 @@ impl Engine {
         self.finish_promotion(mem);
     }
 
+    /// Gives up a promotion that is being decided.
+    ///
+    /// # Errors
+    ///
+    /// It is decided, and takes effect as soon as the handshake that is under way has ended.
+    pub(in crate::engine) fn cancel_promotion(&mut self, mem: &mut Mem<'_>) -> Result<(), ()> {
+        if self.fence.promoted.is_some() {
+            return Err(());
+        }
+        self.fence_input(Input::PromoteCancelled, mem);
+        Ok(())
+    }
+
     /// Why this node may not become Primary beside its connected peer: the peer's fence.
     pub(in crate::engine) fn fenced(&self) -> Option<Denied> {
         self.fence.fencer.may_promote_connected().err()

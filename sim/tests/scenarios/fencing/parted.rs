@@ -157,3 +157,26 @@ fn an_old_disk_that_says_that_a_fence_is_held_which_was_given_back_fences_nobody
         meet(world);
     });
 }
+
+#[test]
+fn an_operators_word_that_no_disk_has_saved_in_time_does_not_take_effect_when_one_is_back() {
+    each_seed(&fenced(16, 1), |world| {
+        let episode = part(world);
+        world.hang_disk(1, DECIDED);
+        world.order(1, Command::Primary { force: true });
+        // The operator is told, and does something else.
+        world.run_for(10 * DECIDED);
+        assert_eq!(world.role(1), Some(Role::Secondary));
+        if world.disk(1, 0) <= Some(DiskState::Failed) {
+            world
+                .command(1, Command::Attach { volume: 0 })
+                .expect("attached");
+        }
+        write(world, 0, 2);
+        world.run_for(DECIDED);
+        assert_eq!(world.role(1), Some(Role::Secondary));
+        assert_eq!(held(world, 0), Some(episode));
+        meet(world);
+        wait_over(world);
+    });
+}
