@@ -320,9 +320,8 @@ fn a_primary_with_such_a_disk_holds_a_fence_when_it_is_alone_with_its_writes() {
     assert_eq!(pair.reply(0, write), Some(Ok(())));
 }
 
-/// The operator was told that his word counts as soon as it is stored; a plain command meanwhile takes nothing back of it.
-#[test]
-fn a_plain_command_does_not_take_the_place_of_a_word_that_is_being_stored() {
+/// Node 1 is fenced, hears nobody, and was told to become Primary by force; its disk saves nothing.
+fn word_that_waits_for_the_disk() -> (Pair, CommandId) {
     let mut pair = pair();
     pair.cut();
     pair.wait(2_000_000);
@@ -330,16 +329,36 @@ fn a_plain_command_does_not_take_the_place_of_a_word_that_is_being_stored() {
     deaf(&mut pair);
     pair.nodes[1].meta_held = true;
     let word = pair.start(1, Command::Primary { force: true });
-    pair.wait(7_000_000);
-    let said = pair.nodes[1].done[&word].clone().unwrap_err();
-    assert!(said.contains("has not saved the word yet"), "{said}");
+    (pair, word)
+}
+
+/// A plain command takes nothing back of the operator's word.
+#[test]
+fn a_plain_command_does_not_take_the_place_of_a_word_that_is_being_stored() {
+    let (mut pair, _) = word_that_waits_for_the_disk();
+    pair.wait(500_000);
     pair.start(1, Command::Primary { force: false });
-    pair.wait(1_000_000);
+    pair.wait(500_000);
     assert_eq!(pair.nodes[1].role(), Role::Secondary);
     pair.nodes[1].meta_held = false;
     pair.wait(2_000_000);
     assert_eq!(pair.nodes[1].role(), Role::Primary);
     assert_eq!(pair.nodes[1].disk(), DiskState::UpToDate);
+}
+
+/// The operator was told that the node stays Secondary, and may have forced the other one meanwhile.
+#[test]
+fn a_word_that_was_not_stored_in_time_is_void() {
+    let (mut pair, word) = word_that_waits_for_the_disk();
+    pair.wait(7_000_000);
+    let said = pair.nodes[1].done[&word].clone().unwrap_err();
+    assert!(said.contains("has not saved the word in time"), "{said}");
+    pair.start(1, Command::Primary { force: false });
+    pair.wait(1_000_000);
+    pair.nodes[1].meta_held = false;
+    pair.wait(5_000_000);
+    assert_eq!(pair.nodes[1].role(), Role::Secondary);
+    assert_eq!(pair.nodes[1].disk(), DiskState::Outdated);
 }
 
 /// What a client wanted is on both disks, or on one, and nobody is told: the volume is not called in sync over it.
