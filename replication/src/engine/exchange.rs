@@ -9,8 +9,8 @@ use crate::mutation::{self, Mutation};
 use crate::wire::Frame;
 use resync::codec::Encoder;
 
-/// Bytes of a message.
-const MESSAGE: u32 = 16 * PAGE;
+/// Bytes of a message; fewer in this crate's tests, whose volumes are small.
+const MESSAGE: u32 = if cfg!(test) { PAGE } else { 16 * PAGE };
 
 impl Engine {
     /// On the target: begins to send the bitmap, or goes on. One message at a time.

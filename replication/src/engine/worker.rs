@@ -150,6 +150,9 @@ impl Engine {
             // A run of an earlier resync: the present one's scheduler does not know it.
             _ if slot.orphan => {}
             Op::SyncEnd { .. } if good => self.end_resync(slot.volume),
+            Op::Bitmap { last: false } if good && self.volumes[slot.volume].sending.is_some() => {
+                self.send_bitmap(slot.volume, mem);
+            }
             Op::Read => {
                 let copied = match slot.compare {
                     Compare::None => good,

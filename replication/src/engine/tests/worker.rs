@@ -479,3 +479,38 @@ fn a_target_to_which_nothing_comes_says_so() {
         (String::new(), String::new())
     );
 }
+
+/// A target's marks that do not fit one message: the next one follows when the one before was united.
+#[test]
+fn a_bitmap_of_several_messages_is_exchanged_whole() {
+    const BYTES: u64 = 256 << 20;
+    let mut pair = with(|config| {
+        for volume in &mut config.volumes {
+            volume.disk_bytes = BYTES;
+        }
+    });
+    pair.cut();
+    pair.wait(7_000_000);
+    // Five single blocks of every 64 cost a word each, of which 512 are a message.
+    let marks = BYTES / 4096 / 64 * 5;
+    for word in 0..BYTES / 4096 / 64 {
+        for block in 0..5 {
+            let volume = &mut pair.nodes[1].engine.volumes[0];
+            volume.mark_dirty((word * 64 + block * 4) * 4096, 4096);
+        }
+    }
+    pair.write(0, 0, 4096, 7);
+    pair.run();
+    pair.heal();
+    pair.wait(2_000_000);
+    let status = pair.nodes[0].status();
+    assert_eq!(status.volumes[0].replication, ReplicationState::Established);
+    assert_eq!(status.volumes[0].peer_disk, DiskState::UpToDate);
+    assert_eq!(status.volumes[0].out_of_sync, 0);
+    let united = std::format!("resync done: {} bytes", marks * 4096);
+    assert!(
+        pair.nodes[0].logs.iter().any(|line| line.contains(&united)),
+        "{united}: {:?}",
+        pair.nodes[0].logs
+    );
+}
