@@ -155,6 +155,31 @@ fn the_old_primary_returns_as_target() {
     pair.assert_identical_after_clean_stop(1);
 }
 
+/// A message of the exchange of bitmaps covers 8 GiB: with more than that there are several.
+#[test]
+fn the_old_primary_of_a_large_volume_returns_as_target() {
+    let pair = Pair::boot_with(&["--size", "20G", "--mem", "96M"]);
+    let places = ["0", "5G", "9G", "13G", "19G"];
+    let write = |byte: u8, at: &str| format!("write -P {byte} {at} 256k");
+    let read = |byte: u8, at: &str| format!("read -P {byte} {at} 256k");
+    let all = |one: &dyn Fn(&str) -> String| places.map(one);
+    let run = |commands: &[String]| {
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        pair.qemu_io(&pair.uri(0), &commands, 60);
+    };
+    run(&all(&|at| write(0x51, at)));
+    pair.kill(Node::A);
+    pair.wait_status(Node::B, "alone", 30, |s| s.connection() != "Connected");
+    pair.must_exec(Node::B, "primary --force");
+    run(&[write(0x52, "5G"), write(0x52, "17G")]);
+    pair.start(Node::A);
+    pair.wait_in_sync(120);
+    pair.must_exec(Node::B, "secondary");
+    pair.must_exec(Node::A, "primary");
+    run(&[read(0x51, "0"), read(0x52, "5G"), read(0x51, "9G")]);
+    run(&[read(0x51, "13G"), read(0x52, "17G"), read(0x51, "19G")]);
+}
+
 #[test]
 fn nodes_that_both_lost_power_need_nobody() {
     let pair = Pair::boot();
