@@ -87,10 +87,9 @@ fn a_late_unfence_that_the_arbiter_obeys() {
     );
 }
 
-/// Shows in one seed of some hundred only.
 #[test]
 fn an_arbiter_that_forgets() {
-    let rules = caught_as(Mutation::ForgetfulArbiter, true, 635..640);
+    let rules = caught_as(Mutation::ForgetfulArbiter, true, 0..SEEDS);
     assert_caught(
         Mutation::ForgetfulArbiter,
         &rules,
